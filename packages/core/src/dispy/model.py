@@ -1,0 +1,135 @@
+"""The values that every part of dispy speaks about.
+
+A *computation* is a function or program with what it needs; a *job* is one call of it; an *attempt* is one
+start of a job on one node. A *client* is a process that owns clusters and runs the scheduler; a *node* is a
+daemon that runs jobs. This module holds plain values only and imports nothing of dispy.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+"""Identity of a node: 32 hex digits, made once and kept in the node's state folder."""
+
+ClientId = NewType("ClientId", str)
+"""Identity of one run of a scheduler: 32 hex digits, made when it starts."""
+
+ComputationId = NewType("ComputationId", str)
+"""Identity of a computation: 32 hex digits, unique everywhere."""
+
+JobId = NewType("JobId", int)
+"""Number of a job, unique within its client, counted from 1."""
+
+LinkId = NewType("LinkId", int)
+"""Number of a connection, unique within the process, never used again."""
+
+AttemptKey = tuple[int, int]
+"""(job number, attempt number): names one start of one job. Attempts count from 1."""
+
+INLINE_BODY_BYTES = 64 * 1024
+"""Arguments and results up to this size travel inside the message, larger ones on a stream of their own.
+
+Below it a batch of messages stays small enough not to delay a heartbeat; above it a copy to a spool file costs
+less than what the data itself costs.
+"""
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""Largest frame that a peer may send: a batch of inline bodies, never a large payload (those are chunked)."""
+
+CHUNK_BYTES = 256 * 1024
+"""Size of a piece of a stream: large enough for full speed on loopback, small enough to interleave."""
+
+
+class Role(enum.StrEnum):
+    """What a participant of the protocol is, as told in its greeting."""
+
+    CLIENT = "client"
+    NODE = "node"
+
+
+class Isolation(enum.StrEnum):
+    """How jobs are kept apart: a fresh process each, or processes that are used again."""
+
+    PROCESS = "process"
+    WORKER = "worker"
+
+
+class Outcome(enum.IntEnum):
+    """How an attempt ended, as the node tells it.
+
+    The body of the result (see `dispy.packing.results`) holds, next to the captured output:
+    """
+
+    RETURNED = 0
+    """The function returned; ``value`` is the pickled result."""
+    EXITED = 1
+    """The program ended; ``code`` is its exit status, or minus the signal's number."""
+    RAISED = 2
+    """The function raised; ``error`` is the traceback's text, ``value`` the pickled exception or empty."""
+    DIED = 3
+    """The process ended without a result; ``code`` as for EXITED, ``detail`` says what happened."""
+    BROKEN = 4
+    """It could not be run, or its result could not be sent; ``detail`` says what and where."""
+    CANCELLED = 5
+    """It ended because it was asked to, running or not yet started."""
+
+
+class JobStatus(enum.IntEnum):
+    """Status of a job as the application sees it; numbers are those of the original."""
+
+    CREATED = 5
+    RUNNING = 6
+    PROVISIONAL_RESULT = 7
+    CANCELLED = 8
+    TERMINATED = 9
+    ABANDONED = 10
+    FINISHED = 11
+
+
+class NodeStatus(enum.IntEnum):
+    """What happened to a node, seen from one computation; numbers are those of the original."""
+
+    INITIALIZED = 4
+    CLOSED = 16
+    AVAIL_INFO = 17
+
+
+@dataclass(frozen=True, slots=True)
+class PythonVersion:
+    """Version of an interpreter: code objects are exchanged only between equal (major, minor)."""
+
+    major: int
+    minor: int
+    micro: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> PythonVersion:
+        """Read ``"3.12.1"``.
+
+        Raises:
+            ValueError: *text* is not two or three numbers joined by dots.
+        """
+        parts = [int(part) for part in text.split(".")]
+        if len(parts) not in (2, 3):
+            raise ValueError(f"not a Python version: {text!r}")
+        return cls(*parts)
+
+    def shares_bytecode_with(self, other: PythonVersion) -> bool:
+        """Tell whether code objects of one can be loaded by the other."""
+        return (self.major, self.minor) == (other.major, other.minor)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.micro}"
+
+
+@dataclass(frozen=True, slots=True)
+class Avail:
+    """What a node has free: percent of CPU and swap, bytes of memory and disk."""
+
+    cpu_percent: float
+    memory_bytes: int
+    disk_bytes: int
+    swap_percent: float
