@@ -1,0 +1,459 @@
+"""The blocking API: a cluster is the handle on one computation, made, used and closed from any thread."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import itertools
+import os
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dispy import config
+from dispy.errors import ClusterClosed, PluginNotInstalled, UsageError
+from dispy.job import DispyJob
+from dispy.logger import logger
+from dispy.model import ComputationId, Isolation, JobStatus, NodeStatus
+from dispy.status import ClusterStatus, DispyNode, format_status
+
+if TYPE_CHECKING:
+    from dispy.engine.effects import JobChange
+    from dispy.engine.records import Computation, Node
+
+CLOSE_S = 12.0
+"""Longest time that closing may take after the last job: the engine gives nodes 10 s."""
+
+STATUSES = {
+    JobStatus.FINISHED,
+    JobStatus.TERMINATED,
+    JobStatus.CANCELLED,
+    JobStatus.ABANDONED,
+}
+"""With these a job is over."""
+
+JobCallback = Callable[[DispyJob], object]
+StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
+
+
+class JobCluster:
+    """Distributes one computation to nodes and runs its jobs there.
+
+    Args:
+        computation: a function, or the path or name (on PATH) of a program.
+        nodes: names, addresses, ``host:port``, patterns with ``*``, `NodeAllocate` objects, or tuples and dicts
+            of their arguments; by default every node that is found, or else one that is started on this machine
+            (``["local"]`` asks for that one).
+        depends: functions, classes, modules, instances (of which the class is sent) and paths of files that the
+            computation needs.
+        job_status: called with each job when it has ended, in a thread for callbacks.
+        cluster_status: called with (status, node, job) at each change.
+        host: address, or addresses, of this machine to use for connections.
+        dispy_port: base port; nodes listen on the one above.
+        ip_addr: older name of *host*.
+        loglevel: level of `dispy.logger`, for the whole process.
+        callback: older name of *job_status*.
+        reentrant: jobs of a node that is lost are run again elsewhere, rather than abandoned.
+        isolation: ``"process"`` runs each job in a fresh process; ``"worker"`` uses processes again, for many
+            tiny jobs that need no protection from each other.
+        port: older name of *dispy_port*.
+        node_port: port of the nodes, where it is not the one above *dispy_port*.
+
+    Raises:
+        UsageError: something is wrong with an argument; its sub-classes tell what.
+        PluginNotInstalled: what was asked for needs a plugin that is not installed.
+    """
+
+    def __init__(
+        self,
+        computation: Callable[..., Any] | str | os.PathLike[str],
+        nodes: Any = None,
+        depends: Sequence[Any] = (),
+        job_status: JobCallback | None = None,
+        cluster_status: StatusCallback | None = None,
+        host: str | Sequence[str] | None = None,
+        dispy_port: int | None = None,
+        *,
+        ip_addr: str | Sequence[str] | None = None,
+        loglevel: int | None = None,
+        callback: JobCallback | None = None,
+        reentrant: bool = False,
+        isolation: str = "process",
+        port: int | None = None,
+        node_port: int | None = None,
+    ) -> None:
+        self._closed = True  # until everything is there: __init__ may raise
+        if loglevel is not None:
+            logger.setLevel(loglevel)
+        host = _renamed("ip_addr", ip_addr, "host", host)
+        dispy_port = _renamed("port", port, "dispy_port", dispy_port)
+        job_status = _renamed("callback", callback, "job_status", job_status)
+        if dispy_port is not None:
+            config.set_port(dispy_port)
+        self.job_status = _checked_callback("job_status", job_status, 1)
+        self.cluster_status = _checked_callback("cluster_status", cluster_status, 3)
+        if not isinstance(reentrant, bool):
+            logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
+            reentrant = False
+        self._packed = _pack(computation, depends)
+        self.name = self._packed.name
+        self.start_time = time.time()
+        self.end_time = self.start_time
+        self._node_port = config.node_port() if node_port is None else node_port
+        self._hosts = _own_addresses(host)
+
+        # Imported late, so that `import dispy` imports no trio.
+        from dispy.engine.records import Job
+        from dispy.nodes import parse_nodes
+        from dispy.runtime import thread
+
+        self._job_record = Job
+
+        patterns = parse_nodes(nodes, self._node_port)
+        self._ids = itertools.count(1)
+        self._lock = threading.Condition()
+        self._pending = 0
+        self._calling = 0
+        self._is_closed_everywhere = threading.Event()
+        self._nodes: dict[str, DispyNode] = {}
+        self._pid = os.getpid()
+        self._runtime = thread.acquire()
+        try:
+            if reentrant and not self._runtime.policy.HONOURS_REENTRANT:
+                raise PluginNotInstalled("reentrant=True", "std")
+            self._computation = self._make_computation(patterns, reentrant, Isolation(isolation))
+            self._runtime.add(self._computation, patterns, self._node_port, self)
+        except BaseException:
+            thread.release(self._runtime)
+            raise
+        self._closed = False
+        _open_clusters.add(self)
+
+    # ---- jobs
+
+    def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
+        """Schedule one call of the computation with these arguments, and return its job at once.
+
+        Arguments of a program become strings.
+
+        Raises:
+            NotPicklable: an argument cannot be sent; the message names it.
+            ClusterClosed: the cluster is closed.
+        """
+        return self._submit(None, None, args, kwargs)
+
+    def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob:
+        """Do as `submit`, with *job_id* as ``job.id`` (unless it is falsy)."""
+        return self._submit(job_id, None, args, kwargs)
+
+    def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
+        """Do as `submit`, for this node only; return None with a warning if the cluster does not use the node."""
+        return self._submit_pinned(None, node, args, kwargs)
+
+    def submit_job_id_node(self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
+        """Do as `submit_node`, with *job_id* as ``job.id`` (unless it is falsy)."""
+        return self._submit_pinned(job_id, node, args, kwargs)
+
+    def _submit_pinned(
+        self, job_id: Any, node: DispyNode | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> DispyJob | None:
+        self._check_open()
+        found = self._runtime.call(lambda: self._find_node(node))
+        if found is None:
+            logger.warning("node %s is not used by this cluster: job not submitted", node)
+            return None
+        return self._submit(job_id, found, args, kwargs)
+
+    def _submit(self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+        body = self._packed.pack_arguments(args, kwargs)
+        runtime = self._runtime
+        uid = runtime.next_job()
+        job = DispyJob(uid, job_id or next(self._ids), text_output=self._packed.is_function)
+        record = self._job_record(
+            uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
+        )
+        with self._lock:
+            self._check_open()
+            self._pending += 1
+        if self.cluster_status is not None:
+            self._call_soon(self.cluster_status, DispyJob.Created, None, job)
+        runtime.driver.submit(record)
+        return job
+
+    def cancel(self, job: DispyJob) -> int:
+        """End a job: a queued one is removed, a running one is interrupted.
+
+        Returns:
+            0, or -1 with a warning if the job has ended, is being cancelled, or is not of this cluster.
+        """
+        self._check_open()
+
+        def cancel() -> int:
+            record = self._runtime.driver.engine.jobs.get(job._uid)
+            if record is None or record.handle is not job or record.computation != self._computation.id:
+                return -1
+            if job.status not in (DispyJob.Created, DispyJob.Running, DispyJob.ProvisionalResult):
+                return -1
+            job._status = JobStatus.CANCELLED
+            self._runtime.driver.cancel([record.id])
+            return 0
+
+        done = self._runtime.call(cancel)
+        if done < 0:
+            logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
+        return done
+
+    # ---- waiting and closing
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all jobs submitted so far are done and their callbacks have run.
+
+        Called from a callback, it does not wait for callbacks.
+
+        Returns:
+            False if *timeout* (seconds) passed first.
+        """
+        in_callback = not self._closed and self._runtime.callbacks.is_current()
+        with self._lock:
+            return self._lock.wait_for(
+                lambda: not self._pending and (in_callback or not self._calling), timeout
+            )
+
+    def __call__(self) -> None:
+        """Wait for all jobs."""
+        self.wait()
+
+    def close(self, timeout: float | None = None, terminate: bool = False) -> bool | None:
+        """Wait for the jobs, then clean up at the nodes and let go of them.
+
+        Returns:
+            True; False if *timeout* (seconds) passed and *terminate* is false, and then the cluster stays usable;
+            None if it was closed before. With *terminate*, jobs not done by then are ended and have a status.
+        """
+        if self._closed or self._pid != os.getpid():
+            return None
+        if not self.wait(timeout) and not terminate:
+            return False
+        with self._lock:
+            if self._closed:
+                return None
+            self._closed = True
+        _open_clusters.discard(self)
+        self._end(terminate)
+        return True
+
+    def shutdown(self) -> None:
+        """Close the cluster; with the last one, the threads of dispy end too."""
+        self.close()
+
+    def _end(self, terminate: bool) -> None:
+        from dispy.engine.events import ComputationClosing
+        from dispy.runtime import thread
+
+        runtime = self._runtime
+        try:
+            runtime.call(
+                lambda: runtime.driver.handle(ComputationClosing(self._computation.id, terminate=terminate))
+            )
+            if not runtime.is_engine_thread():
+                self._is_closed_everywhere.wait(CLOSE_S)
+                self.wait(CLOSE_S)
+        finally:
+            thread.release(runtime)
+
+    def __enter__(self) -> JobCluster:
+        """Return the cluster."""
+        return self
+
+    def __exit__(self, error_type: object, error: BaseException | None, traceback: object) -> None:
+        """Close the cluster; after Ctrl-C without waiting for its jobs."""
+        if isinstance(error, KeyboardInterrupt):
+            self.close(timeout=0, terminate=True)
+        else:
+            self.close()
+
+    # ---- state
+
+    def status(self) -> ClusterStatus:
+        """Return the nodes in use and the number of jobs that are not done."""
+        if not self._closed:
+            self._runtime.call(self._refresh_nodes)
+        return ClusterStatus(list(self._nodes.values()) if not self._closed else [], self._pending)
+
+    def print_status(self, wall_time: float | None = None) -> None:
+        """Print a table of nodes, jobs and times."""
+        status = self.status()
+        elapsed_s = time.time() - self.start_time if wall_time is None else wall_time
+        print(format_status(status, elapsed_s))
+
+    stats = print_status
+
+    def explain(self) -> str:
+        """Tell what is known about the nodes of this cluster: which are used, and why others are not."""
+        self._check_open()
+        return self._runtime.explain(self._computation.id)
+
+    # ---- news from the engine's thread (runtime.thread.Listener)
+
+    def jobs_changed(self, changes: Sequence[JobChange]) -> None:
+        """Take new statuses of jobs."""
+        done = 0
+        tell_status, tell_end = self.cluster_status, self.job_status
+        for change in changes:
+            job: DispyJob = change.job.handle
+            status = change.status
+            if status in STATUSES:
+                if job._status is not JobStatus.ABANDONED:
+                    done += 1
+                job._settle(change)
+                if tell_end is not None and status is not JobStatus.ABANDONED:
+                    self._call_soon(tell_end, job)
+            elif job._status is not JobStatus.CANCELLED:
+                job._start(change)
+            if tell_status is not None:
+                self._call_soon(tell_status, int(status), self._node_of(change.node), job)
+        if done:
+            with self._lock:
+                self._pending -= done
+                if not self._pending:
+                    self.end_time = time.time()
+                    self._lock.notify_all()
+
+    def node_changed(self, node: Node, status: NodeStatus) -> None:
+        """Take news of a node."""
+        shown = self._node_of(node)
+        if status is NodeStatus.CLOSED:
+            self._nodes.pop(node.id, None)
+        if self.cluster_status is not None:
+            self._call_soon(self.cluster_status, int(status), shown, None)
+
+    def closed(self) -> None:
+        """Take the news that the computation is closed everywhere."""
+        self._is_closed_everywhere.set()
+
+    # ---- the rest
+
+    def _call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        with self._lock:
+            self._calling += 1
+
+        def call() -> None:
+            try:
+                function(*args)
+            finally:
+                with self._lock:
+                    self._calling -= 1
+                    if not self._calling:
+                        self._lock.notify_all()
+
+        self._runtime.callbacks.call_soon(call)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClusterClosed(f"the cluster for {self.name!r} is closed: make a new one")
+        if self._pid != os.getpid():
+            raise ClusterClosed(
+                f"the cluster for {self.name!r} was made in another process, before a fork: make one here"
+            )
+
+    def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
+        from dispy.engine.records import Computation
+        from dispy.nodes import choose_slots
+
+        return Computation(
+            id=ComputationId(uuid.uuid4().hex),
+            name=self._packed.name,
+            executor="function" if self._packed.is_function else "program",
+            isolation=isolation,
+            reentrant=reentrant,
+            accepts=lambda node: choose_slots(patterns, self, node),
+            code_for=self._packed.for_python,
+            files=self._packed.files,
+            observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers or True,
+        )
+
+    def _find_node(self, node: DispyNode | str) -> Node | None:
+        """Find a node that this cluster uses by object, name or address; in the engine's thread."""
+        wanted = node.ip_addr if isinstance(node, DispyNode) else node
+        for placement in self._computation.placements.values():
+            if placement.is_usable and placement.node.is_known_as(wanted):
+                return placement.node
+        return None
+
+    def _node_of(self, node: Node | None) -> DispyNode | None:
+        if node is None:
+            return None
+        shown = self._nodes.get(node.id)
+        if shown is None:
+            shown = self._nodes[node.id] = DispyNode(node.peer_host, node.name)
+        shown._update(node, self._computation.placements.get(node.id))
+        return shown
+
+    def _refresh_nodes(self) -> None:
+        for placement in self._computation.placements.values():
+            if placement.is_usable:
+                self._node_of(placement.node)
+
+
+def _renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
+    """Accept a parameter under its older name; the newer one wins if both are given."""
+    if old_value is None:
+        return value
+    warnings.warn(f"parameter {old!r} is now called {new!r}", DeprecationWarning, stacklevel=3)
+    return old_value if value is None else value
+
+
+def _checked_callback(name: str, function: Callable[..., Any] | None, count: int) -> Callable[..., Any] | None:
+    """Check that a callback can be called with *count* arguments (A30, A32)."""
+    if function is None:
+        return None
+    if not callable(function):
+        raise UsageError(f"{name}={function!r} is not callable: give a function of {count} argument(s)")
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError as error:
+        raise UsageError(f"{name} must take {count} argument(s), but {function!r} does not: {error}") from error
+    except ValueError:
+        pass  # a built-in that does not tell its parameters
+    return function
+
+
+def _pack(computation: Any, depends: Sequence[Any]) -> Any:
+    from dispy.packing.bundle import pack_computation
+
+    return pack_computation(computation, depends)
+
+
+def _own_addresses(host: str | Sequence[str] | None) -> list[str]:
+    return [] if host is None else [host] if isinstance(host, str) else list(host)
+
+
+_open_clusters: set[JobCluster] = set()
+
+
+def _finish_at_exit() -> None:
+    """Wait for the jobs of a program that ends without waiting, then close its clusters (A74).
+
+    A program that was stopped by Ctrl-C does not want to wait.
+    """
+    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    clusters = [cluster for cluster in _open_clusters if cluster._pid == os.getpid()]
+    try:
+        for cluster in clusters:
+            if not interrupted and not cluster.wait(3.0):
+                print(
+                    f"dispy: waiting for {cluster._pending} jobs of {cluster.name!r}; Ctrl-C ends them",
+                    file=sys.stderr,
+                )
+                cluster.wait()
+            cluster.close(timeout=0 if interrupted else None, terminate=interrupted)
+    except KeyboardInterrupt:
+        for cluster in clusters:
+            cluster.close(timeout=0, terminate=True)
+
+
+atexit.register(_finish_at_exit)

@@ -1,0 +1,1 @@
+"""The scheduler without I/O: events go in, effects come out, time is an argument."""

@@ -1,0 +1,92 @@
+"""What the scheduler wants done: the outputs of `dispy.engine.scheduler.SchedulerEngine`.
+
+Names are imperatives. A driver carries effects out in order; the engine never learns whether one failed
+except by a later event (a link that breaks gives `LinkClosed`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from dispy.engine.records import Computation, Job, Node
+from dispy.model import ComputationId, JobStatus, LinkId, NodeStatus
+from dispy.wire.messages import JobResult, Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Queue a message on a link."""
+
+    link: LinkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendStream:
+    """Send *source* on stream number *stream*, which an earlier message on the link has announced.
+
+    ``source`` is bytes, or a path (str) of a file to be read as it is sent.
+    """
+
+    link: LinkId
+    stream: int
+    source: bytes | str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Say goodbye with this reason and close the link."""
+
+    link: LinkId
+    reason: str
+
+
+class JobChange(msgspec.Struct, frozen=True):
+    """A job has a new status. (A struct, not a dataclass: one is made per job, at an eighth of the cost.)
+
+    ``result`` is set with FINISHED and TERMINATED, and with CANCELLED if the node told how it ended; ``reason``
+    says why for a job that ended without a result.
+    """
+
+    job: Job
+    status: JobStatus
+    node: Node | None
+    result: JobResult | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TellJobs:
+    """Tell the application of job changes, in order."""
+
+    changes: list[JobChange]
+
+
+@dataclass(frozen=True, slots=True)
+class TellNode:
+    """Tell the application that a node became usable for, or was lost to, a computation."""
+
+    node: Node
+    status: NodeStatus
+    computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
+class TellClosed:
+    """The computation is closed at every node that could be reached."""
+
+    computation: Computation
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the user, in one line, what went wrong and what to do; never said twice for one cause."""
+
+    text: str
+    computation: ComputationId | None = None
+
+
+Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | Report

@@ -1,0 +1,101 @@
+"""What can happen to the scheduler: the inputs of `dispy.engine.scheduler.SchedulerEngine`.
+
+Names are past participles: an event tells what has happened, never what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispy.engine.records import Computation, Job
+from dispy.model import ComputationId, JobId, LinkId
+from dispy.wire.messages import Hello, Message
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationAdded:
+    """The application made a cluster."""
+
+    computation: Computation
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationClosing:
+    """The application closes a cluster. Jobs that have not ended are cancelled if *terminate*.
+
+    Without *terminate* the caller has seen to it that no job is pending.
+    """
+
+    computation: ComputationId
+    terminate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodesWidened:
+    """More nodes may match the computation than before: ask its `accepts` again for each known node."""
+
+    computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
+class JobsSubmitted:
+    """New jobs, in the order of submission; each names its computation by ``job.computation``."""
+
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The application wants these jobs ended."""
+
+    jobs: Sequence[JobId]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A link to a node is up and both have greeted.
+
+    ``target`` is the (host, port) that was dialled, as the user wrote it, or None if the node dialled.
+    ``peer_host`` is the address of the other end.
+    """
+
+    link: LinkId
+    hello: Hello
+    target: tuple[str, int] | None
+    peer_host: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """A link is gone, for this reason. ``final``: the node said that it ends for good."""
+
+    link: LinkId
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A node sent a message. Results whose body is on a stream come when the stream has ended."""
+
+    link: LinkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The deadline named by `next_deadline` is reached."""
+
+
+Event = (
+    ComputationAdded
+    | ComputationClosing
+    | NodesWidened
+    | JobsSubmitted
+    | CancelRequested
+    | LinkOpened
+    | LinkClosed
+    | MessageReceived
+    | TimePassed
+)

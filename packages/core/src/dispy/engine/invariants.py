@@ -1,0 +1,118 @@
+"""What always holds between two events of the scheduler; for tests, which call it after each step."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from dispy.engine.ledger import Ledger
+from dispy.engine.placing import has_room
+from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.model import NodeId
+
+_INFLIGHT = (JobState.ASSIGNED, JobState.RUNNING, JobState.CANCELLING)
+
+
+def check_ledger(ledger: Ledger) -> None:
+    """Check everything.
+
+    Raises:
+        AssertionError: something does not hold.
+    """
+    _check_nodes(ledger)
+    places: Counter[int] = Counter()
+    for ident, computation in ledger.computations.items():
+        assert computation.id == ident
+        _check_computation(ledger, computation, places)
+    assert set(places) == set(ledger.jobs), "a job is nowhere, or a settled one is somewhere"
+    assert all(count == 1 for count in places.values()), "a job is in two places"
+    assert not ledger.effects, "effects of the last event are left"
+    assert not ledger.changes
+    assert not ledger.acks
+    assert not ledger.touched
+    assert not ledger.awake
+
+
+def _check_nodes(ledger: Ledger) -> None:
+    for link, node in ledger.links.items():
+        assert node.link == link
+        assert ledger.nodes[node.id] is node
+    for ident, node in ledger.nodes.items():
+        assert node.id == ident
+        assert (node.state is NodeState.CONNECTED) == (node.link is not None)
+        assert node.link is None or ledger.links[node.link] is node
+        assert not node.reconciling or node.state is NodeState.CONNECTED
+        silent_until = ledger.timers.due(("lease", node.id))
+        assert silent_until == (node.lease_ends_at if node.state is NodeState.SILENT else None)
+
+
+def _check_computation(ledger: Ledger, computation: Computation, places: Counter[int]) -> None:
+    dead = 0
+    pending = 0
+    queues: list[tuple[deque[Job], NodeId | None]] = [(computation.queue, None)]
+    queues += [(placement.pinned, ident) for ident, placement in computation.placements.items()]
+    for queue, ident in queues:
+        for job in queue:
+            dead += job.state is JobState.SETTLED
+            if job.state is not JobState.SETTLED:
+                assert job.state is JobState.QUEUED
+                assert job.pinned == ident
+                assert job.node is None
+                _check_job(ledger, computation, job, places)
+                pending += 1
+    assert dead == computation.dropped
+    for ident, placement in computation.placements.items():
+        assert placement.node.id == ident
+        _check_placement(ledger, computation, placement, places)
+        pending += len(placement.inflight)
+    assert pending == computation.pending
+    assert not (computation.closing and len(computation.queue) > computation.dropped)
+    _check_heap(computation)
+
+
+def _check_placement(
+    ledger: Ledger, computation: Computation, placement: Placement, places: Counter[int]
+) -> None:
+    for number, job in placement.inflight.items():
+        assert job.id == number
+        assert job.state in _INFLIGHT
+        assert job.node is placement.node
+        assert job.attempt >= 1
+        assert job.pinned in (None, placement.node.id)
+        assert placement.node.state is not NodeState.LOST, "a job is in flight at a lost node"
+        _check_job(ledger, computation, job, places)
+    for number, job in placement.abandoned.items():
+        assert job.id == number
+        assert job.state is JobState.ABANDONED
+        _check_job(ledger, computation, job, places)
+    assert placement.inflight_bytes == sum(len(job.body) for job in placement.inflight.values())
+    if placement.node.state is NodeState.LOST:
+        assert placement.state is PlacementState.CLOSED
+    if placement.state in (PlacementState.CLOSED, PlacementState.FAILED):
+        alive = [job for job in placement.pinned if job.state is JobState.QUEUED]
+        assert not alive, "a job waits for a placement that is not coming"
+    pause = ledger.timers.due(("pause", computation.id, placement.node.id))
+    assert placement.paused == (pause is not None)
+    if placement.blocked:
+        assert len(placement.inflight) >= placement.slots > 0, "blocked, and no result to end that"
+    if has_room(placement):
+        assert not any(job.state is JobState.QUEUED for job in placement.pinned), "a pinned job could run"
+
+
+def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Counter[int]) -> None:
+    assert ledger.jobs[job.id] is job
+    assert job.computation == computation.id
+    places[job.id] += 1
+
+
+def _check_heap(computation: Computation) -> None:
+    valid = [entry[2] for entry in computation.heap if entry[1] == entry[2].entry]
+    open_ones = [placement for placement in computation.placements.values() if has_room(placement)]
+    assert len(set(valid)) == len(valid), "a placement has two valid entries"
+    for placement in open_ones:
+        assert placement in valid, "a placement with room is not in the heap"
+        assert placement.load == len(placement.inflight) / placement.slots
+    if open_ones:
+        assert len(computation.queue) == 0 or all(
+            job.state is not JobState.QUEUED for job in computation.queue
+        ), "a job waits though there is room"
+    assert len(computation.heap) <= 4 * len(computation.placements) + 17

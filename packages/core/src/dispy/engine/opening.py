@@ -1,0 +1,163 @@
+"""Which nodes a computation uses, and how it gets there.
+
+Rules: the application is asked about each connected node that runs (`Computation.accepts`), and again when
+more nodes may match, or when the node has got another address or number of slots. A placement that FAILED stays so
+for this epoch of its node. A node that drains gets nothing new. Code up to `INLINE_BODY_BYTES` travels in the
+message; files always have a stream each, read from disk as they are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from dispy.engine.effects import Effect, SendStream, TellNode
+from dispy.engine.ledger import Ledger, describe_node
+from dispy.engine.placing import window_of
+from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Placement, PlacementState
+from dispy.engine.tables import JobStep, PlacementStep, advance_placement
+from dispy.model import INLINE_BODY_BYTES, LinkId, NodeStatus
+from dispy.wire.messages import FileOffer, OpenComputation
+
+_T = TypeVar("_T")
+
+
+class Opening:
+    """Opens computations at nodes, and takes in what nodes say about that."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def consider_all(self, node: Node) -> None:
+        """Ask every computation about *node*."""
+        for computation in self._ledger.computations.values():
+            self.consider(computation, node)
+
+    def consider(self, computation: Computation, node: Node) -> None:
+        """Ask *computation* how many slots of *node* it wants, and open it there or adapt its placement."""
+        if computation.closing or node.state is not NodeState.CONNECTED:
+            return
+        placement = computation.placements.get(node.id)
+        if placement is not None and placement.state in (PlacementState.FAILED, PlacementState.CLOSING):
+            return
+        slots = self.ask(computation, node)
+        if placement is not None and placement.state is not PlacementState.CLOSED:
+            self.set_slots(computation, placement, slots)
+        elif slots and not node.draining:
+            if placement is None:
+                placement = self._place(computation, node)
+            else:
+                advance_placement(placement, PlacementStep.REOPENED)
+            self.set_slots(computation, placement, slots)
+            self.open(computation, placement)
+
+    def ask(self, computation: Computation, node: Node) -> int:
+        """Tell how many slots of *node* the application wants to use, 0 if it cannot say."""
+        wanted, failure = _guarded(lambda: computation.accepts(node))
+        if wanted is None:
+            text = (
+                f"{describe_node(node)} is not used by {computation.name}: choosing nodes failed: {failure}"
+            )
+            self._ledger.report(text, computation.id)
+            return 0
+        return max(0, min(wanted, node.cpus))
+
+    def set_slots(self, computation: Computation, placement: Placement, slots: int) -> None:
+        """Use that many slots; what is in flight beyond them stays."""
+        placement.slots = slots
+        placement.window = window_of(slots, placement.mean_s)
+        self._ledger.touch(computation, placement)
+
+    def open(self, computation: Computation, placement: Placement) -> None:
+        """Send the computation to a connected node; its placement is PREPARING."""
+        node = placement.node
+        assert node.link is not None  # callers see to it
+        code, failure = _guarded(lambda: computation.code_for(node.python))
+        if not isinstance(code, bytes):
+            self.fail(computation, placement, failure if code is None else code)
+            return
+        streams: list[Effect] = []
+        code_stream = 0
+        if len(code) > INLINE_BODY_BYTES:
+            code_stream = _announce(streams, node, node.link, code, len(code))
+        offers = [
+            FileOffer(
+                item.path,
+                item.size,
+                item.mode,
+                item.modified_at,
+                _announce(streams, node, node.link, item.source, item.size),
+            )
+            for item in computation.files
+        ]
+        message = OpenComputation(
+            computation.id,
+            computation.name,
+            computation.executor,
+            computation.isolation.value,
+            b"" if code_stream else code,
+            code_stream,
+            len(code) if code_stream else 0,
+            offers,
+            placement.slots if placement.slots < node.cpus else 0,  # 0 lets it grow with the node
+        )
+        self._ledger.send(node, message)
+        self._ledger.effects.extend(streams)
+
+    def ready(self, computation: Computation, placement: Placement) -> None:
+        """Let jobs be assigned: the node can run them."""
+        advance_placement(placement, PlacementStep.READY)
+        if not placement.initialized:
+            placement.initialized = True
+            self._ledger.effects.append(TellNode(placement.node, NodeStatus.INITIALIZED, computation.id))
+        self._ledger.touch(computation, placement)
+
+    def closed(self, computation: Computation, placement: Placement) -> None:
+        """Take in that a placement is CLOSED at a connected node; the application may still want it."""
+        self.tell_gone(computation, placement)
+        self.consider(computation, placement.node)
+        if placement.state is PlacementState.CLOSED:
+            self._ledger.drop_pinned(computation, placement, "it has closed the computation")
+
+    def tell_gone(self, computation: Computation, placement: Placement) -> None:
+        """Tell the application that a node it could use is not usable any more."""
+        if placement.initialized:
+            placement.initialized = False
+            self._ledger.effects.append(TellNode(placement.node, NodeStatus.CLOSED, computation.id))
+
+    def fail(self, computation: Computation, placement: Placement, reason: str) -> None:
+        """Give up a placement for this epoch of its node.
+
+        What runs there is the node's to tell about; what it has not started, it will not.
+        """
+        advance_placement(placement, PlacementStep.FAILED)
+        placement.reason = reason
+        text = f"{describe_node(placement.node)} cannot be used by {computation.name}: {reason}"
+        self._ledger.report(text, computation.id)
+        self.tell_gone(computation, placement)
+        jobs: list[Job] = [job for job in placement.inflight.values() if job.state is JobState.ASSIGNED]
+        for job in jobs:
+            self._ledger.release(computation, placement, job)
+        self._ledger.requeue(computation, placement, jobs, JobStep.RETURNED)
+        self._ledger.drop_pinned(computation, placement, reason)
+
+    def _place(self, computation: Computation, node: Node) -> Placement:
+        placement = Placement(node, PlacementState.PREPARING, 0)
+        computation.placements[node.id] = placement
+        return placement
+
+
+def _announce(streams: list[Effect], node: Node, link: LinkId, source: bytes | str, size: int) -> int:
+    """Choose a number for a stream, and have it sent after the message that announces it."""
+    stream = node.next_stream
+    node.next_stream += 1
+    streams.append(SendStream(link, stream, source, size))
+    return stream
+
+
+def _guarded(call: Callable[[], _T]) -> tuple[_T, str] | tuple[None, str]:
+    """Call the application's code; if it raises, return None and what it raised."""
+    try:
+        return call(), ""
+    except Exception as error:  # whatever it is, it is told to the user and must not stop other clusters
+        return None, f"{type(error).__name__}: {error}"

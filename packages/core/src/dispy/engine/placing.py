@@ -1,0 +1,190 @@
+"""Which job goes to which node, and how far ahead.
+
+Rules: jobs of a computation go out in the order of their submission, those bound to a node before others. The
+next job goes to the placement with the smallest load, which is jobs in flight by slots; so every free slot is
+filled (load < 1) before anything is sent ahead.
+
+Theory of operation. Each computation keeps a heap of its placements by load, and that heap lives on from event
+to event. Entries are numbered, and ``Placement.entry`` is the number of the one that is valid, 0 if none is; all
+others are stale and fall out when they come to the top. Of equal loads the oldest entry is first. An event marks the placements whose room may
+have changed (`Ledger.touch`); each of them gets a new entry, once, when the event is done. So an event costs
+O(log placements) for each placement it touches and each job it assigns, whatever the number of nodes.
+
+A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
+jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)
+and in bytes (`BODY_BYTES_MAX`). A computation that shares a node with others may still use its whole window: the
+node decides who runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from dispy.engine.effects import SendMessage, SendStream
+from dispy.engine.ledger import Ledger
+from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.engine.tables import JOB_TABLE, JobStep
+from dispy.model import INLINE_BODY_BYTES
+from dispy.wire.messages import AssignJobs, JobAssignment
+
+AHEAD_S = 0.1
+"""Seconds of work that may wait at a node for each slot: some round trips of a slow network, and short enough
+not to matter at the end of a run, when other slots have nothing left to do."""
+
+AHEAD_MAX = 128
+"""Jobs that may wait at a node for each slot: enough for 1 ms jobs at a round trip of 100 ms."""
+
+BODY_BYTES_MAX = 32 * 1024 * 1024
+"""Bytes of arguments in flight at a placement; beyond it only free slots are filled. Bounds what a node holds."""
+
+BATCH_BYTES = 2 * 1024 * 1024
+"""Inline bodies in one message: half of the largest frame, for a frame may carry other messages as well."""
+
+ASSIGNMENT_BYTES = 64
+"""What an assignment takes in a message besides its body; rather too much."""
+
+_ASSIGNED = JOB_TABLE[JobState.QUEUED][JobStep.ASSIGNED]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one placement gets by one event: messages, each with the streams that it announces."""
+
+    computation: Computation
+    jobs: list[JobAssignment] = field(default_factory=list)
+    size: int = 0
+    streams: list[SendStream] = field(default_factory=list)
+
+
+def window_of(slots: int, mean_s: float | None) -> int:
+    """Tell how many jobs may be in flight at a placement."""
+    if mean_s is None:
+        return slots
+    ahead = AHEAD_MAX if mean_s * AHEAD_MAX <= AHEAD_S else int(AHEAD_S / mean_s)
+    return slots * (1 + ahead)
+
+
+def is_open(placement: Placement) -> bool:
+    """Tell whether jobs may be sent to *placement*, full or not."""
+    node = placement.node
+    return (
+        placement.state is PlacementState.READY
+        and not placement.paused
+        and node.state is NodeState.CONNECTED
+        and not node.draining
+        and not node.reconciling
+    )
+
+
+def has_room(placement: Placement) -> bool:
+    """Tell whether a job may be sent to *placement*."""
+    return len(placement.inflight) < placement.window and not placement.blocked and is_open(placement)
+
+
+class Placing:
+    """Assigns queued jobs to placements."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._batches: dict[Placement, _Batch] = {}
+        self._entries = 0
+
+    def dispatch(self) -> None:
+        """Assign what can be assigned after this event; one message for each placement, more if it is large."""
+        ledger = self._ledger
+        for placement, computation in ledger.touched.items():
+            if placement.pinned and has_room(placement):
+                self._fill(computation, placement, placement.pinned, math.inf)
+            self._offer(computation, placement)
+        ledger.touched.clear()
+        for computation in ledger.awake.values():
+            if computation.queue:
+                self._drain_queue(computation)
+        ledger.awake.clear()
+        if self._batches:
+            for placement, batch in self._batches.items():
+                self._flush(placement, batch)
+            self._batches.clear()
+
+    def _offer(self, computation: Computation, placement: Placement) -> None:
+        """Give the heap a valid entry for *placement* if it has room, and none if not."""
+        if not has_room(placement):
+            placement.entry = 0
+            return
+        load = len(placement.inflight) / placement.slots
+        if placement.entry and load == placement.load:
+            return
+        self._entries += 1
+        placement.load = load
+        placement.entry = self._entries
+        heap = computation.heap
+        heappush(heap, (load, placement.entry, placement))
+        if len(heap) > 4 * len(computation.placements) + 16:
+            heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
+            heapify(heap)
+
+    def _drain_queue(self, computation: Computation) -> None:
+        queue, heap = computation.queue, computation.heap
+        while queue and heap:
+            _, entry, placement = heappop(heap)
+            if entry != placement.entry:
+                continue
+            placement.entry = 0
+            if has_room(placement):
+                # The next entry may be stale; then its load is only a reason to look again too early.
+                self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
+                self._offer(computation, placement)
+
+    def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:
+        """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is."""
+        node, slots, window, inflight = placement.node, placement.slots, placement.window, placement.inflight
+        batch = self._batches.get(placement)
+        if batch is None:
+            batch = self._batches[placement] = _Batch(computation)
+        while queue:
+            job = queue[0]
+            if job.state is not JobState.QUEUED:
+                queue.popleft()
+                computation.dropped -= 1
+                continue
+            size = len(job.body)
+            if len(inflight) >= slots and placement.inflight_bytes + size > BODY_BYTES_MAX:
+                placement.blocked = True
+                return
+            queue.popleft()
+            job.state = _ASSIGNED
+            job.attempt += 1
+            job.node = node
+            inflight[job.id] = job
+            placement.inflight_bytes += size
+            if size > INLINE_BODY_BYTES:
+                batch.jobs.append(self._announce(placement, batch, job, size))
+                batch.size += ASSIGNMENT_BYTES
+            else:
+                batch.jobs.append(JobAssignment(job.id, job.attempt, job.body))
+                batch.size += size + ASSIGNMENT_BYTES
+            if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
+                self._flush(placement, batch)
+            count = len(inflight)
+            if count >= window or count / slots >= limit:
+                return
+
+    def _announce(self, placement: Placement, batch: _Batch, job: Job, size: int) -> JobAssignment:
+        """Make an assignment whose body goes on a stream of its own."""
+        node = placement.node
+        assert node.link is not None  # it has room, so it is connected
+        stream = node.next_stream
+        node.next_stream += 1
+        batch.streams.append(SendStream(node.link, stream, job.body, size))
+        return JobAssignment(job.id, job.attempt, b"", stream, size)
+
+    def _flush(self, placement: Placement, batch: _Batch) -> None:
+        """Send what is gathered, before the streams that it announces."""
+        link = placement.node.link
+        if batch.jobs and link is not None:
+            self._ledger.effects.append(SendMessage(link, AssignJobs(batch.computation.id, batch.jobs)))
+            self._ledger.effects.extend(batch.streams)
+        batch.jobs, batch.streams, batch.size = [], [], 0

@@ -1,0 +1,215 @@
+"""What the scheduler remembers: jobs, computations, nodes, and one placement per computation and node."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, PythonVersion
+
+
+class JobState(enum.Enum):
+    """Where a job is. Its table stands in `dispy.engine.tables`."""
+
+    QUEUED = "queued"
+    """Waits at the scheduler for a slot."""
+    ASSIGNED = "assigned"
+    """Sent to a node, which has not said yet that it runs."""
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    """The node is asked to end it; its result is still to come."""
+    ABANDONED = "abandoned"
+    """Its node is lost and it may not start again; a late result is still welcome."""
+    SETTLED = "settled"
+    """Ended for good; the engine has forgotten it."""
+
+
+class Job:
+    """One call of a computation. Made by the application, then owned by the engine.
+
+    Attributes:
+        id: number of the job within this client.
+        computation: what it is a call of.
+        body: pickled arguments, or the arguments of a program; opaque to the engine.
+        pinned: the node that it must run on, or None.
+        handle: the application's own object for this job; opaque to the engine.
+        attempt: number of its latest start, 0 before the first.
+        node: the node that has or had its latest attempt.
+        started_at: start of the latest attempt by the node's clock, 0.0 if not started.
+    """
+
+    __slots__ = ("attempt", "body", "computation", "handle", "id", "node", "pinned", "started_at", "state")
+
+    def __init__(
+        self,
+        job_id: JobId,
+        computation: ComputationId,
+        body: bytes,
+        *,
+        pinned: NodeId | None = None,
+        handle: Any = None,
+    ) -> None:
+        self.id = job_id
+        self.computation = computation
+        self.body = body
+        self.pinned = pinned
+        self.handle = handle
+        self.state = JobState.QUEUED
+        self.attempt = 0
+        self.node: Node | None = None
+        self.started_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.state.value} attempt {self.attempt}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of the client that a computation brings along."""
+
+    source: str
+    """Absolute path at the client."""
+    path: str
+    """Relative path at the node, with forward slashes."""
+    size: int
+    mode: int
+    modified_at: float
+
+
+@dataclass(slots=True)
+class Computation:
+    """A function or program with what it needs, as the scheduler sees it.
+
+    Attributes:
+        accepts: asked once for each node: how many slots to use there, 0 to leave it alone. It must not block;
+            if it raises, the node is refused and the user is told.
+        code_for: the code to send to a node with that Python, or a text that says why there is none.
+        observed: the application wants to hear of every status, not only of the last.
+    """
+
+    id: ComputationId
+    name: str
+    executor: str
+    isolation: Isolation
+    reentrant: bool
+    accepts: Callable[[Node], int]
+    code_for: Callable[[PythonVersion], bytes | str]
+    files: Sequence[SourceFile] = ()
+    observed: bool = False
+    handle: Any = None
+    # owned by the engine
+    queue: deque[Job] = field(default_factory=deque)
+    placements: dict[NodeId, Placement] = field(default_factory=dict)
+    pending: int = 0
+    """Jobs that are not settled; abandoned ones count as settled."""
+    closing: bool = False
+    terminate: bool = False
+    """It is closed without waiting for its jobs."""
+    heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
+    """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
+    dropped: int = 0
+    """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
+
+
+class NodeState(enum.Enum):
+    """Whether a node can be reached. Its table stands in `dispy.engine.tables`."""
+
+    CONNECTED = "connected"
+    SILENT = "silent"
+    """Its link is gone; what it has may still come back within the lease."""
+    LOST = "lost"
+    """The lease has run out, or it said that it ends, or it came back as a new epoch."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A node daemon, as the scheduler sees it."""
+
+    id: NodeId
+    name: str
+    epoch: int
+    cpus: int
+    python: PythonVersion
+    platform: str
+    version: str
+    state: NodeState
+    link: LinkId | None
+    peer_host: str
+    """Address that it was reached at, or came from."""
+    addresses: set[str] = field(default_factory=set)
+    """Every address that it is known by."""
+    targets: set[tuple[str, int]] = field(default_factory=set)
+    """(host, port) pairs, as the user wrote them, under which it was reached."""
+    avail: Avail | None = None
+    lease_ends_at: float = 0.0
+    draining: bool = False
+    reconciling: bool = False
+    """It is asked what it has and has not answered: nothing is assigned until it does."""
+    next_stream: int = 1
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def is_known_as(self, name: str) -> bool:
+        """Tell whether people call it so: by its name, or by an address that it has or was reached under."""
+        return (
+            name in (self.name, self.id, self.peer_host)
+            or name in self.addresses
+            or any(name == host for host, _ in self.targets)
+        )
+
+
+class PlacementState(enum.Enum):
+    """State of one computation at one node. Its table stands in `dispy.engine.tables`."""
+
+    PREPARING = "preparing"
+    """OpenComputation is sent."""
+    READY = "ready"
+    CLOSING = "closing"
+    """CloseComputation is sent."""
+    CLOSED = "closed"
+    FAILED = "failed"
+    """The node cannot run it; ``reason`` says why."""
+
+
+@dataclass(slots=True, eq=False)
+class Placement:
+    """One computation at one node.
+
+    Attributes:
+        slots: how many jobs may run there at once.
+        inflight: jobs sent there and not ended, by job number.
+        mean_s: smoothed run time of a job there in seconds, or None before the first result.
+        abandoned: jobs whose attempt there was lost and may still give a result, by job number.
+        window: how many jobs may be in flight.
+        load: key of its valid entry in the computation's heap.
+        entry: number of that entry, 0 if it has none.
+        paused: the node has rejected jobs lately.
+        blocked: the next job was too large to be sent ahead; until one that is there has ended.
+        initialized: the application was told that the node is usable, and not yet that it is lost.
+    """
+
+    node: Node
+    state: PlacementState
+    slots: int
+    inflight: dict[int, Job] = field(default_factory=dict)
+    inflight_bytes: int = 0
+    pinned: deque[Job] = field(default_factory=deque)
+    mean_s: float | None = None
+    reason: str = ""
+    jobs_done: int = 0
+    cpu_time_s: float = 0.0
+    abandoned: dict[int, Job] = field(default_factory=dict)
+    window: int = 0
+    load: float = 0.0
+    entry: int = 0
+    paused: bool = False
+    blocked: bool = False
+    initialized: bool = False
+
+    @property
+    def is_usable(self) -> bool:
+        """True if jobs can be sent there, now or when the node can be reached again."""
+        return self.state is PlacementState.READY

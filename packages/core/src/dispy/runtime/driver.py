@@ -1,0 +1,234 @@
+"""Carries out what the scheduler engine decides: links, streams, timers, and news for the application."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from dispy.engine import effects as fx
+from dispy.engine import events as ev
+from dispy.engine.records import Computation, Job, Node, NodeState
+from dispy.engine.scheduler import SchedulerEngine
+from dispy.errors import LocalProtocolError
+from dispy.interfaces import FaultPolicy, Peer, Transport
+from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
+from dispy.runtime.dialer import Dialer, Target
+from dispy.runtime.greeting import make_hello
+from dispy.runtime.inbox import ResultInbox
+from dispy.runtime.link import Link
+from dispy.runtime.resolver import Resolver
+from dispy.runtime.sources import open_source
+from dispy.wire.messages import JobResults
+from dispy.wire.session import (
+    ChunkReceived,
+    Greeted,
+    MessagesReceived,
+    PeerLeft,
+    PeerSilent,
+    Session,
+    SessionEvent,
+    StreamFinished,
+)
+
+
+class Application(Protocol):
+    """Whom the driver tells the news; called in the engine's thread, must not block."""
+
+    def jobs_changed(self, changes: list[fx.JobChange]) -> None:
+        """Jobs have a new status."""
+
+    def node_changed(self, node: Node, status: NodeStatus, computation: Computation) -> None:
+        """A node became usable for a computation, or was lost to it."""
+
+    def closed(self, computation: Computation) -> None:
+        """A computation is closed everywhere."""
+
+    def report(self, text: str, computation: Computation | None) -> None:
+        """Something that the user should know."""
+
+
+class SchedulerDriver:
+    """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread."""
+
+    def __init__(self, policy: FaultPolicy, transport: Callable[[str], Transport], application: Application) -> None:
+        self.engine = SchedulerEngine(policy)
+        self.dialer: Dialer
+        self._transport = transport
+        self._application = application
+        self._client_id = uuid.uuid4().hex
+        self._links: dict[LinkId, Link] = {}
+        self._inboxes: dict[LinkId, ResultInbox] = {}
+        self._aliases: dict[Target, NodeId] = {}
+        self._last_link = 0
+        self._submitted: deque[Job] = deque()
+        self._token: trio.lowlevel.TrioToken
+        self._timer = trio.Event()
+        self._carry_out: dict[type, Callable[..., None]] = {
+            fx.SendMessage: self._send_message,
+            fx.SendStream: self._send_stream,
+            fx.CloseLink: self._close_link,
+            fx.TellJobs: self._tell_jobs,
+            fx.TellNode: self._tell_node,
+            fx.TellClosed: self._tell_closed,
+            fx.Report: self._report,
+        }
+
+    async def run(self, resolver: Resolver, started: Callable[[], None]) -> None:
+        """Run until cancelled; *started* is called when everything else may be called."""
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            self.dialer = Dialer(
+                nursery,
+                resolver,
+                transport=self._transport,
+                serve=self._serve,
+                may_dial=self._may_dial,
+                report=lambda text: self._application.report(text, None),
+            )
+            nursery.start_soon(self._keep_time)
+            started()
+
+    # ---- from any thread
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over; safe from any thread, costs one wake-up for however many jobs."""
+        self._submitted.append(job)
+        self._token.run_sync_soon(self._drain, idempotent=True)
+
+    def post_at_once(self, function: Callable[[], None]) -> None:
+        """Have *function* called soon in the engine's thread, before jobs that wait to be taken."""
+        self._token.run_sync_soon(function)
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Have *function* called soon in the engine's thread, after the jobs submitted so far."""
+
+        def call() -> None:
+            self._drain()
+            function()
+
+        self._token.run_sync_soon(call)
+
+    # ---- in the engine's thread
+
+    def handle(self, event: ev.Event) -> None:
+        """Feed the engine and do what it says."""
+        carry_out = self._carry_out
+        for effect in self.engine.handle(event, trio.current_time()):
+            carry_out[type(effect)](effect)
+        self._timer.set()
+
+    def cancel(self, jobs: Sequence[JobId]) -> None:
+        """End these jobs."""
+        self._drain()
+        self.handle(ev.CancelRequested(jobs))
+
+    def _drain(self) -> None:
+        submitted = self._submitted
+        if submitted:
+            jobs = []
+            while submitted:
+                jobs.append(submitted.popleft())
+            self.handle(ev.JobsSubmitted(jobs))
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._timer = trio.Event()
+            deadline = self.engine.next_deadline()
+            with trio.move_on_at(float("inf") if deadline is None else deadline) as scope:
+                await self._timer.wait()
+            if scope.cancelled_caught:
+                self.handle(ev.TimePassed())
+            else:
+                # Deadlines are seconds away: looking again after each of thousands of events a second is waste.
+                await trio.sleep(0.02)
+
+    # ---- links
+
+    def _may_dial(self, target: Target) -> bool:
+        node = self.engine.nodes.get(self._aliases.get(target, NodeId("")))
+        return node is None or node.state is not NodeState.CONNECTED
+
+    async def _serve(self, stream: trio.abc.Stream, peer: Peer, target: Target) -> str:
+        self._last_link += 1
+        number = LinkId(self._last_link)
+        hello = make_hello(Role.CLIENT, self._client_id, name=f"{platform.node()}:{os.getpid()}")
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}))
+        link = Link(number, stream, peer, session)
+        self._links[number] = link
+        self._inboxes[number] = ResultInbox()
+        reason = "cancelled"
+        try:
+            reason = await link.run(lambda link, events: self._received(link, events, target))
+        finally:
+            del self._links[number]
+            del self._inboxes[number]
+            if session.peer is not None:
+                self.handle(ev.LinkClosed(number, reason, final=link.final))
+        return reason
+
+    def _received(self, link: Link, events: Sequence[SessionEvent], target: Target) -> None:
+        for event in events:
+            match event:
+                case MessagesReceived(messages):
+                    inbox = self._inboxes[link.number]
+                    for message in messages:
+                        if type(message) is JobResults:
+                            message = inbox.hold_back(message)
+                        if message is not None:
+                            self.handle(ev.MessageReceived(link.number, message))
+                case ChunkReceived(stream, data):
+                    self._inboxes[link.number].add_chunk(stream, data)
+                    link.consumed(stream, len(data))
+                case StreamFinished(stream, reason):
+                    results = self._inboxes[link.number].finish(stream, reason)
+                    if results is not None:
+                        self.handle(ev.MessageReceived(link.number, results))
+                case Greeted(hello):
+                    self._aliases[target] = NodeId(hello.ident)
+                    _scheme, host, port = target
+                    self.handle(ev.LinkOpened(link.number, hello, (host, port), link.peer.host))
+                case PeerSilent():
+                    # Nothing was heard for the whole lease: what runs there may not be waited for any longer.
+                    link.final = True
+                case PeerLeft():
+                    pass  # the link ends, and tells so
+
+    # ---- effects
+
+    def _send_message(self, effect: fx.SendMessage) -> None:
+        link = self._links.get(effect.link)
+        if link is not None:
+            link.send(effect.message)
+
+    def _send_stream(self, effect: fx.SendStream) -> None:
+        link = self._links.get(effect.link)
+        if link is not None:
+            link.send_stream(effect.stream, open_source(effect.source), effect.size)
+
+    def _close_link(self, effect: fx.CloseLink) -> None:
+        link = self._links.get(effect.link)
+        if link is None:
+            raise LocalProtocolError(f"the engine closes link {effect.link}, which is gone")
+        link.close_soon(effect.reason)
+
+    def _tell_jobs(self, effect: fx.TellJobs) -> None:
+        self._application.jobs_changed(effect.changes)
+
+    def _tell_node(self, effect: fx.TellNode) -> None:
+        computation = self.engine.computations.get(effect.computation)
+        if computation is not None:
+            self._application.node_changed(effect.node, effect.status, computation)
+
+    def _tell_closed(self, effect: fx.TellClosed) -> None:
+        self.dialer.unwant(effect.computation.id)
+        self._application.closed(effect.computation)
+
+    def _report(self, effect: fx.Report) -> None:
+        computation = self.engine.computations.get(effect.computation or ComputationId(""))
+        self._application.report(effect.text, computation)

@@ -1,0 +1,61 @@
+"""Puts large results together: a result whose body travels on a stream is held back until the stream has ended."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dispy.errors import RemoteProtocolError
+from dispy.wire.messages import JobResult, JobResults
+
+
+class ResultInbox:
+    """The streams that arrive on one link of a client.
+
+    A stream that breaks off at the sender is dropped: the node keeps the result until it is acknowledged, and
+    tells it again on the next link.
+    """
+
+    def __init__(self) -> None:
+        self._awaited: dict[int, tuple[str, JobResult, bytearray]] = {}
+
+    def hold_back(self, message: JobResults) -> JobResults | None:
+        """Return what can be handled at once; keep results whose body is still to come."""
+        streamed = [result for result in message.results if result.stream]
+        if not streamed:
+            return message
+        for result in streamed:
+            self._awaited[result.stream] = (message.computation, result, bytearray())
+        rest = [result for result in message.results if not result.stream]
+        return JobResults(message.computation, rest) if rest else None
+
+    def add_chunk(self, stream: int, data: bytes | bytearray | memoryview) -> None:
+        """Take a piece.
+
+        Raises:
+            RemoteProtocolError: no result was announced on this stream, or more comes than was announced.
+        """
+        entry = self._awaited.get(stream)
+        if entry is None:
+            raise RemoteProtocolError(f"data on stream {stream}, which no message has announced")
+        _computation, result, body = entry
+        body += data
+        if len(body) > result.size:
+            raise RemoteProtocolError(f"stream {stream} is longer than the {result.size} bytes announced")
+
+    def finish(self, stream: int, reason: str) -> JobResults | None:
+        """End a stream; return its result, whole, or None if the stream broke off.
+
+        Raises:
+            RemoteProtocolError: as `add_chunk`, or less came than was announced.
+        """
+        entry = self._awaited.pop(stream, None)
+        if entry is None:
+            raise RemoteProtocolError(f"end of stream {stream}, which no message has announced")
+        if reason:
+            return None
+        computation, result, body = entry
+        if len(body) != result.size:
+            raise RemoteProtocolError(f"stream {stream} has {len(body)} bytes instead of {result.size}")
+        # The bytearray is passed on as it is: a copy of a gigabyte would double what the client holds.
+        whole = msgspec.structs.replace(result, body=body, stream=0, size=0)  # type: ignore[arg-type]
+        return JobResults(computation, [whole])

@@ -1,0 +1,261 @@
+"""The engine's thread beside the program, shared by all clusters of the process.
+
+It starts with the first cluster and ends with the last. Clusters of one process share it so that two of them use
+one connection to a node, and a node found by one can serve the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import trio
+
+from dispy.engine import effects as fx
+from dispy.engine import events as ev
+from dispy.engine.records import Computation, Node
+from dispy.errors import DispyError
+from dispy.hookspecs import JobEvent, NodeEvent
+from dispy.model import ComputationId, JobId, NodeStatus
+from dispy.plugins import PluginManager
+from dispy.runtime.callbacks import CallbackThread
+from dispy.runtime.driver import SchedulerDriver
+from dispy.runtime.finder import NodeFinder
+from dispy.runtime.resolver import Resolver
+
+if TYPE_CHECKING:
+    from dispy.nodes import NodePattern
+
+T = TypeVar("T")
+
+STOP_S = 5.0
+"""How long the threads may take to end; links flush for 2 s, the embedded node has 3 s."""
+
+
+class Listener(Protocol):
+    """A cluster, as the engine's thread sees it."""
+
+    def jobs_changed(self, changes: Sequence[fx.JobChange]) -> None:
+        """Some of its jobs have a new status."""
+
+    def node_changed(self, node: Node, status: NodeStatus) -> None:
+        """A node became usable, or was lost."""
+
+    def closed(self) -> None:
+        """It is closed at every node."""
+
+
+def tell_user(text: str) -> None:
+    """Say something to the person at the terminal, at once."""
+    print(f"dispy: {text}", file=sys.stderr, flush=True)
+
+
+class Runtime:
+    """Engine, links and callbacks of this process. Make it by `acquire`, give it back by `release`."""
+
+    def __init__(self) -> None:
+        self.plugins = PluginManager.load()
+        self.policy = self.plugins.fault_policy(need_reentrant=False)
+        self.callbacks = CallbackThread()
+        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self)
+        self._listeners: dict[ComputationId, Listener] = {}
+        self._finders: dict[ComputationId, NodeFinder] = {}
+        self._nursery: trio.Nursery | None = None
+        self._resolver = Resolver()
+        self._jobs = itertools.count(1)
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispy-engine", daemon=True)
+        self._thread.start()
+
+    # ---- from any thread
+
+    def add(
+        self,
+        computation: Computation,
+        patterns: Sequence[NodePattern],
+        node_port: int,
+        listener: Listener,
+    ) -> None:
+        """Take up a computation and start to look for its nodes."""
+
+        def add() -> None:
+            self._listeners[computation.id] = listener
+            self.driver.handle(ev.ComputationAdded(computation))
+            finder = NodeFinder(self.driver, computation, patterns, node_port, tell_user)
+            self._finders[computation.id] = finder
+            assert self._nursery is not None
+            self._nursery.start_soon(finder.run)
+
+        self.wait_ready()
+        self.driver.post_at_once(add)  # the first jobs may follow before it is done
+
+    def next_job(self) -> JobId:
+        """Return a number for a new job."""
+        return JobId(next(self._jobs))
+
+    def is_engine_thread(self) -> bool:
+        """Tell whether the caller runs in the engine's thread, where nothing may wait for it."""
+        return threading.current_thread() is self._thread
+
+    def wait_ready(self) -> None:
+        """Wait until the engine's thread is up.
+
+        Raises:
+            DispyError: it could not start, or has ended by a bug.
+        """
+        self._ready.wait()
+        if self._failure is not None:
+            raise DispyError(f"the engine's thread has ended: {self._failure!r}") from self._failure
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run *function* in the engine's thread and return what it returns.
+
+        Raises:
+            DispyError: the thread has ended.
+        """
+        answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answer.put((function(), None))
+            except Exception as error:
+                answer.put((None, error))
+
+        self.wait_ready()
+        try:
+            self.driver.post(run)
+        except trio.RunFinishedError as error:
+            raise DispyError("the engine's thread has ended") from error
+        while True:
+            try:
+                result, failure = answer.get(timeout=1.0)
+                break
+            except queue.Empty:
+                self.wait_ready()
+        if failure is not None:
+            raise failure
+        return result  # type: ignore[return-value]
+
+    def explain(self, computation: ComputationId) -> str:
+        """Say what is known about the nodes of a computation."""
+        return self.call(lambda: self._finders[computation].explain())
+
+    def stop(self) -> None:
+        """End the threads; bounded by STOP_S each."""
+        nursery = self._nursery
+        if nursery is not None and self._failure is None:
+            try:
+                self.driver.post(nursery.cancel_scope.cancel)
+            except trio.RunFinishedError:
+                pass  # it has ended already
+        self._resolver.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(STOP_S)
+        self.callbacks.close(STOP_S)
+
+    # ---- the engine's thread
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main, strict_exception_groups=True)
+        except BaseException as error:
+            self._failure = error
+            tell_user(f"internal error, all clusters of this process stop: {error!r}")
+            sys.excepthook(type(error), error, error.__traceback__)
+            for listener in list(self._listeners.values()):
+                listener.closed()
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self.driver.run(self._resolver, self._ready.set)
+
+    def jobs_changed(self, changes: list[fx.JobChange]) -> None:
+        """Pass news of jobs on to their clusters and to observing plugins (`driver.Application`)."""
+        listeners = self._listeners
+        if len(listeners) == 1:
+            # The usual case, and the hot one: all changes are of the one cluster there is.
+            next(iter(listeners.values())).jobs_changed(changes)
+        else:
+            of_cluster: dict[ComputationId, list[fx.JobChange]] = {}
+            for change in changes:
+                of_cluster.setdefault(change.job.computation, []).append(change)
+            for computation, its_changes in of_cluster.items():
+                if computation in listeners:
+                    listeners[computation].jobs_changed(its_changes)
+        if self.plugins.has_job_observers:
+            self.plugins.on_jobs([self._describe(change) for change in changes])
+
+    def _describe(self, change: fx.JobChange) -> JobEvent:
+        computation = self.driver.engine.computations.get(change.job.computation)
+        return JobEvent(
+            job=change.job.id,
+            computation=computation.name if computation else "",
+            status=change.status,
+            node=change.node.name if change.node else "",
+            reason=change.reason,
+        )
+
+    def node_changed(self, node: Node, status: NodeStatus, computation: Computation) -> None:
+        """Pass news of a node on (`driver.Application`)."""
+        listener = self._listeners.get(computation.id)
+        if listener is not None:
+            listener.node_changed(node, status)
+        self.plugins.on_nodes([NodeEvent(node.name, node.peer_host, status, computation.name)])
+
+    def closed(self, computation: Computation) -> None:
+        """Let go of a computation (`driver.Application`)."""
+        self._finders.pop(computation.id, None)
+        listener = self._listeners.pop(computation.id, None)
+        if listener is not None:
+            listener.closed()
+
+    def report(self, text: str, computation: Computation | None) -> None:
+        """Tell the user (`driver.Application`)."""
+        tell_user(text)
+
+
+class _Holder:
+    """The one runtime of this process, and how many clusters use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.runtime: Runtime | None = None
+        self.users = 0
+
+    def forget(self) -> None:
+        """In a forked child: the threads are not there, so neither is the runtime."""
+        self.__init__()  # type: ignore[misc]
+
+
+_holder = _Holder()
+os.register_at_fork(after_in_child=_holder.forget)
+
+
+def acquire() -> Runtime:
+    """Return the runtime of this process, starting it for the first cluster."""
+    with _holder.lock:
+        if _holder.runtime is None:
+            _holder.runtime = Runtime()
+        _holder.users += 1
+        return _holder.runtime
+
+
+def release(runtime: Runtime) -> None:
+    """Give the runtime back; the last user ends it."""
+    with _holder.lock:
+        if _holder.runtime is not runtime:
+            return  # made before a fork
+        _holder.users -= 1
+        if _holder.users:
+            return
+        _holder.runtime = None
+    runtime.stop()

@@ -1,0 +1,267 @@
+"""The messages of the protocol: values without behaviour.
+
+Every message is a msgspec struct that travels as a msgpack array whose first element is its tag. A decoder
+ignores elements that it does not know (a newer peer's additions go to the end and have defaults) and refuses
+tags that it does not know. `docs/protocol.md` tells when each is sent.
+
+*Body* of a job or result is opaque here: only job processes and clients look inside. It is either in ``body``,
+or, when it is larger than `dispy.model.INLINE_BODY_BYTES`, on the stream numbered ``stream`` (> 0) with
+``size`` bytes; then ``body`` is empty.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dispy.model import AttemptKey
+
+PROTOCOL_VERSION = 1
+"""Version of the messages below. A peer speaks its own version and the one before."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """First message in each direction: who is there and what it can do."""
+
+    protocol_min: int
+    protocol_max: int
+    role: str
+    ident: str
+    """NodeId or ClientId of the sender."""
+    epoch: int
+    """How often the participant with this ident has started, from 1."""
+    name: str
+    version: str
+    """Version of the dispy distributions."""
+    python: str
+    platform: str
+    max_frame_bytes: int
+    heartbeat_s: float
+    """The sender writes at least this often; the peer takes three times this long for lost."""
+    cpus: int = 0
+    """Slots of a node; 0 for a client."""
+    addresses: list[str] = []
+    avail: tuple[float, int, int, float] | None = None
+    """CPU percent, memory bytes, disk bytes, swap percent that are free at a node."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
+    """Nothing to say, but alive."""
+
+
+class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="bye"):
+    """Last message of a link: the sender closes it, for this reason."""
+
+    reason: str
+    final: bool = False
+    """True: the sender itself ends, and what it had is gone; do not wait for its return."""
+
+
+class StreamEnded(msgspec.Struct, frozen=True, array_like=True, tag="s-end"):
+    """All chunks of a stream are sent; with a reason: it broke off, and what arrived is worthless."""
+
+    stream: int
+    reason: str = ""
+
+
+class StreamCredit(msgspec.Struct, frozen=True, array_like=True, tag="s-credit"):
+    """The receiver of a stream has used up this many bytes and takes as many more."""
+
+    stream: int
+    size: int
+
+
+class FileOffer(msgspec.Struct, frozen=True, array_like=True):
+    """A file that a computation brings along, to be placed at ``path`` below its folder."""
+
+    path: str
+    size: int
+    mode: int
+    modified_at: float
+    stream: int
+
+
+class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+    """Scheduler to node: prepare this computation. Answered by ComputationReady or ComputationFailed."""
+
+    computation: str
+    name: str
+    executor: str
+    """Name of the executor plugin that runs its jobs: "function" or "program"."""
+    isolation: str
+    code: bytes
+    """Opaque bundle for the runner, or the program's file name as UTF-8."""
+    code_stream: int = 0
+    code_size: int = 0
+    files: list[FileOffer] = []
+    cpus: int = 0
+    """Use at most this many slots; 0 means all."""
+
+
+class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """Node to scheduler: jobs of this computation may be assigned."""
+
+    computation: str
+
+
+class ComputationFailed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """Node to scheduler: the computation cannot be used here (any more), for this reason."""
+
+    computation: str
+    reason: str
+
+
+class CloseComputation(msgspec.Struct, frozen=True, array_like=True, tag="close"):
+    """Scheduler to node: no more jobs. Answered by ComputationClosed when the last job has ended."""
+
+    computation: str
+    terminate: bool = False
+    """True: end jobs that still run."""
+
+
+class ComputationClosed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
+    """Node to scheduler: runner and folder of the computation are gone."""
+
+    computation: str
+
+
+class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One job for a node; see the module about bodies."""
+
+    job: int
+    attempt: int
+    body: bytes
+    stream: int = 0
+    size: int = 0
+
+
+class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
+    """Scheduler to node: run these jobs of a computation, in this order."""
+
+    computation: str
+    jobs: list[JobAssignment]
+
+
+class CancelJobs(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
+    """Scheduler to node: end these attempts; each still gets a JobResult."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
+class JobStart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that has begun; the time is the node's clock, seconds since the epoch."""
+
+    job: int
+    attempt: int
+    started_at: float
+
+
+class JobsStarted(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+    """Node to scheduler: these attempts run. It may be left out for one whose result follows at once."""
+
+    computation: str
+    starts: list[JobStart]
+
+
+class JobResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How an attempt ended. Times are the node's clock; both are 0.0 if it never started."""
+
+    job: int
+    attempt: int
+    outcome: int
+    """A `dispy.model.Outcome`."""
+    code: int
+    detail: str
+    started_at: float
+    ended_at: float
+    body: bytes
+    stream: int = 0
+    size: int = 0
+
+
+class JobResults(msgspec.Struct, frozen=True, array_like=True, tag="results"):
+    """Node to scheduler: results, kept at the node until acknowledged."""
+
+    computation: str
+    results: list[JobResult]
+
+
+class AckResults(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
+    """Scheduler to node: these results have arrived (or are not wanted); forget them."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
+class JobsRejected(msgspec.Struct, frozen=True, array_like=True, tag="reject"):
+    """Node to scheduler: these attempts were not started and never will be, for this reason."""
+
+    computation: str
+    attempts: list[AttemptKey]
+    reason: str
+
+
+class Belief(msgspec.Struct, frozen=True, array_like=True):
+    """The attempts of one computation that the scheduler believes a node to have."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
+class Reconcile(msgspec.Struct, frozen=True, array_like=True, tag="reconcile"):
+    """Scheduler to node, first message of each link: all that the scheduler believes to be there.
+
+    The node answers with Reconciled, then tells again what runs (JobsStarted) and what is finished and not
+    acknowledged (JobResults); it ends and forgets whatever the scheduler no longer believes in.
+    """
+
+    beliefs: list[Belief]
+
+
+class Finding(msgspec.Struct, frozen=True, array_like=True):
+    """What a node really has of one computation."""
+
+    computation: str
+    state: str
+    """"unknown", "preparing", "ready" or "closing"."""
+    missing: list[AttemptKey]
+    """Attempts that the scheduler named and the node does not have."""
+
+
+class Reconciled(msgspec.Struct, frozen=True, array_like=True, tag="reconciled"):
+    """Node to scheduler: answer to Reconcile, one finding for each belief."""
+
+    findings: list[Finding]
+
+
+class NodeChanged(msgspec.Struct, frozen=True, array_like=True, tag="node"):
+    """Node to scheduler: its number of slots or what it has free has changed."""
+
+    cpus: int
+    avail: tuple[float, int, int, float] | None = None
+    draining: bool = False
+    """True: the node takes no more jobs and will end when those it has are done."""
+
+
+Message = (
+    Hello
+    | Heartbeat
+    | Goodbye
+    | StreamEnded
+    | StreamCredit
+    | OpenComputation
+    | ComputationReady
+    | ComputationFailed
+    | CloseComputation
+    | ComputationClosed
+    | AssignJobs
+    | CancelJobs
+    | JobsStarted
+    | JobResults
+    | AckResults
+    | JobsRejected
+    | Reconcile
+    | Reconciled
+    | NodeChanged
+)
+"""Every message that may stand in a batch."""
