@@ -1,0 +1,1 @@
+"""The node daemon of dispy, and the runner of its jobs."""

@@ -1,0 +1,80 @@
+"""``dispy node``, also installed as ``dispynode`` and ``dispynode.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+from dispy.errors import DispyError
+from dispy.interfaces import API_VERSION, Command
+from dispy_node.settings import NodeSettings, read_settings, write_settings
+
+
+def _option(*names: str, **keywords: Any) -> Any:
+    """Declare an option under the original's spelling and with dashes."""
+    spelled = [variant for name in names for variant in dict.fromkeys((name, _dashed(name)))]
+    return click.option(*spelled, **keywords)
+
+
+def _dashed(name: str) -> str:
+    return name[:2] + name[2:].replace("_", "-")
+
+
+@click.command("node", context_settings={"help_option_names": ["-h", "--help"]})
+@_option("--config", type=click.Path(path_type=Path), help="Read settings from this TOML file; options given win.")
+@_option("--save_config", type=click.Path(path_type=Path), help="Write the settings to this file, and end.")
+@_option("-c", "--cpus", type=int, help="Jobs at once: 0 one per processor, -n all but n.  [default: 0]")
+@_option("-i", "--host", multiple=True, help="Address to listen on (repeatable).  [default: 127.0.0.1]")
+@_option("--ext_host", multiple=True, help="Address under which others reach this node (repeatable).")
+@_option("-p", "--dispy_port", type=click.IntRange(0, 65534), help="Listen on the port above this.  [default: 51347]")
+@_option("--name", help="Name of the node.  [default: the host's name]")
+@_option("--dest_path_prefix", help="Keep the node's files below this folder.")
+@_option("--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints.")
+@_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
+@_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")
+@_option("--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal.")
+def node(config: Path | None, save_config: Path | None, daemon: bool, **options: Any) -> None:
+    """Run jobs on this machine for clients that connect.
+
+    SIGTERM or Ctrl-C lets running jobs finish and then ends the node; a second one ends it at once.
+    """
+    import trio
+
+    from dispy_node.logs import set_up_logging
+    from dispy_node.service import serve
+
+    try:
+        values = read_settings(config) if config else {}
+        values |= {name: value for name, value in options.items() if value not in (None, ())}
+        settings = dataclasses.replace(NodeSettings(), **values)  # type: ignore[arg-type]
+        if save_config:
+            write_settings(save_config, settings)
+            return
+        set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
+        trio.run(serve, settings, strict_exception_groups=True)
+    except* DispyError as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise click.ClickException(str(first)) from None
+
+
+class NodeCommand(Command):
+    """Adds ``node`` to the ``dispy`` command."""
+
+    NAME: ClassVar[str] = "node"
+    API_VERSION: ClassVar[int] = API_VERSION
+    HELP: ClassVar[str] = "Run jobs on this machine for clients that connect."
+
+    def build(self) -> click.Command:
+        """Return the click command."""
+        return node
+
+
+def main() -> None:
+    """Entry point of ``dispynode``."""
+    node(prog_name=Path(sys.argv[0]).name)

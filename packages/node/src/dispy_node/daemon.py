@@ -1,0 +1,273 @@
+"""The node at run time: links to clients, runners, spool files, around the node engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from dispy.errors import DispyError
+from dispy.interfaces import Executor, ExecutorRequest, Peer
+from dispy.model import ComputationId, LinkId, Role
+from dispy.runtime.greeting import make_hello
+from dispy.runtime.link import Link
+from dispy.runtime.sources import FileSource
+from dispy.wire.session import (
+    ChunkReceived,
+    Greeted,
+    MessagesReceived,
+    PeerSilent,
+    Session,
+    SessionEvent,
+    StreamFinished,
+)
+from dispy_node.avail import measure_avail
+from dispy_node.engine import effects as fx
+from dispy_node.engine import events as ev
+from dispy_node.engine.node import NodeEngine
+from dispy_node.engine.records import HostedComputation
+from dispy_node.runners import RunnerProcess
+from dispy_node.spooling import StreamInbox
+from dispy_node.storage import StateFolder, explain_os_error
+
+log = logging.getLogger("dispy.node")
+
+AVAIL_S = 30.0
+"""How often it is measured what the machine has free."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """What the node tells about itself."""
+
+    name: str
+    cpus: int
+    addresses: tuple[str, ...] = ()
+
+
+class NodeDaemon:
+    """A node in one trio task tree. `serve_link` may be called for as many connections as come.
+
+    Args:
+        executor: gives the executor plugin of a name, or raises PluginNotInstalled.
+    """
+
+    def __init__(
+        self, identity: NodeIdentity, state: StateFolder, executor: Callable[[str], Executor]
+    ) -> None:
+        self.engine = NodeEngine(cpus=identity.cpus)
+        self.identity = identity
+        self._state = state
+        self._executor = executor
+        self._links: dict[LinkId, Link] = {}
+        self._inboxes: dict[LinkId, StreamInbox] = {}
+        self._runners: dict[ComputationId, RunnerProcess] = {}
+        self._last_link = 0
+        self._nursery: trio.Nursery | None = None
+        self._timer = trio.Event()
+        self.draining = False
+        self.drained = trio.Event()
+        """Set when a drain is complete."""
+        self._carry_out: dict[type, Callable[..., None]] = {
+            fx.SendMessage: self._send_message,
+            fx.SendStream: self._send_stream,
+            fx.CloseLink: self._close_link,
+            fx.StartRunner: self._start_runner,
+            fx.RunJobs: self._run_jobs,
+            fx.SetSlots: self._set_slots,
+            fx.CancelAttempts: self._cancel_attempts,
+            fx.CloseRunner: self._close_runner,
+            fx.RemoveFolder: self._remove_folder,
+            fx.RemoveSpooled: self._remove_spooled,
+            fx.DropStream: self._drop_stream,
+            fx.Report: self._report,
+            fx.EndDaemon: self._end,
+        }
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; then end all runners with their jobs."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._keep_time)
+            nursery.start_soon(self._watch_avail)
+            task_status.started()
+
+    def handle(self, event: ev.Event) -> None:
+        """Feed the engine and do what it says."""
+        carry_out = self._carry_out
+        for effect in self.engine.handle(event, trio.current_time()):
+            carry_out[type(effect)](effect)
+        self._timer.set()
+
+    def drain(self) -> None:
+        """Take no more jobs; `drained` is set when the last has ended."""
+        self.draining = True
+        self.handle(ev.DrainRequested())
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._timer = trio.Event()
+            deadline = self.engine.next_deadline()
+            with trio.move_on_at(float("inf") if deadline is None else deadline) as scope:
+                await self._timer.wait()
+            if scope.cancelled_caught:
+                self.handle(ev.TimePassed())
+            else:
+                await trio.sleep(0.02)  # deadlines are seconds away; see dispy.runtime.driver
+
+    async def _watch_avail(self) -> None:
+        while True:
+            await trio.sleep(AVAIL_S)
+            self.handle(ev.AvailMeasured(measure_avail(self._state.path)))
+
+    # ---- links
+
+    async def serve_link(self, stream: trio.abc.Stream, peer: Peer) -> str:
+        """Serve one connection until it ends; return why."""
+        self._last_link += 1
+        number = LinkId(self._last_link)
+        avail = measure_avail(self._state.path)
+        hello = make_hello(
+            Role.NODE,
+            self._state.node,
+            name=self.identity.name,
+            epoch=self._state.epoch,
+            cpus=self.engine.cpus,
+            addresses=self.identity.addresses,
+            avail=(avail.cpu_percent, avail.memory_bytes, avail.disk_bytes, avail.swap_percent),
+        )
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}))
+        link = Link(number, stream, peer, session)
+        self._links[number] = link
+        inbox = self._inboxes[number] = StreamInbox(number, self._state)
+        reason = "cancelled"
+        try:
+            reason = await link.run(self._received)
+        finally:
+            del self._links[number]
+            del self._inboxes[number]
+            inbox.close()
+            if session.peer is not None:
+                log.info("client %s at %s left: %s", session.peer.name, peer.host, reason)
+                self.handle(ev.LinkClosed(number, reason, final=link.final))
+            else:
+                log.warning("connection from %s refused: %s", peer.host, reason)
+        return reason
+
+    def _received(self, link: Link, events: Sequence[SessionEvent]) -> None:
+        inbox = self._inboxes[link.number]
+        for event in events:
+            match event:
+                case MessagesReceived(messages):
+                    for message in messages:
+                        inbox.announce(message)
+                        self.handle(ev.MessageReceived(link.number, message))
+                case ChunkReceived(stream, data):
+                    inbox.add_chunk(stream, data)
+                    link.consumed(stream, len(data))
+                case StreamFinished(stream, reason):
+                    finished = inbox.finish(stream, reason)
+                    if finished is not None:
+                        self.handle(finished)
+                case Greeted(hello):
+                    log.info("client %s at %s connected (dispy %s)", hello.name, link.peer.host, hello.version)
+                    self.handle(ev.LinkOpened(link.number, hello))
+                case PeerSilent():
+                    pass  # the link ends; the client has its lease to return
+
+    # ---- runners
+
+    def _start_runner(self, effect: fx.StartRunner) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._serve_runner, effect.computation)
+
+    async def _serve_runner(self, computation: HostedComputation) -> None:
+        offer = computation.offer
+        runner = RunnerProcess(computation.id, self._state.spool, self.handle)
+        try:
+            folder = self._state.make_folder(computation.id)
+            for file in offer.files:
+                self._state.place_file(folder, file.path, computation.files[file.path], file.mode, file.modified_at)
+            executor = self._executor(offer.executor)
+            plan = executor.plan(ExecutorRequest(name=offer.name, folder=folder, isolation=offer.isolation))
+            runner.start(plan, folder)
+        except OSError as error:
+            self.handle(ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started")))
+            return
+        except DispyError as error:
+            self.handle(ev.RunnerFailed(computation.id, str(error)))
+            return
+        self._runners[computation.id] = runner
+        runner.configure(
+            {
+                "isolation": offer.isolation,
+                "folder": str(folder),
+                "spool": str(self._state.spool),
+                "program": plan.program,
+                "node": self.identity.name,
+                "computation": offer.name,
+            },
+            computation.code,
+        )
+        try:
+            await runner.serve()
+        finally:
+            self._runners.pop(computation.id, None)
+
+    def _run_jobs(self, effect: fx.RunJobs) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.run_jobs(list(effect.jobs))
+
+    def _set_slots(self, effect: fx.SetSlots) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.set_slots(effect.slots)
+
+    def _cancel_attempts(self, effect: fx.CancelAttempts) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.cancel(list(effect.attempts))
+
+    def _close_runner(self, effect: fx.CloseRunner) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.close(terminate=effect.terminate)
+
+    # ---- other effects
+
+    def _send_message(self, effect: fx.SendMessage) -> None:
+        link = self._links.get(effect.link)
+        if link is not None:
+            link.send(effect.message)
+
+    def _send_stream(self, effect: fx.SendStream) -> None:
+        link = self._links.get(effect.link)
+        if link is not None:
+            link.send_stream(effect.stream, FileSource(effect.source.path), effect.source.size)
+
+    def _close_link(self, effect: fx.CloseLink) -> None:
+        link = self._links.get(effect.link)
+        if link is not None:
+            log.warning("closing the link to %s: %s", link.peer.host, effect.reason)
+            link.close_soon(effect.reason)
+
+    def _remove_folder(self, effect: fx.RemoveFolder) -> None:
+        self._state.remove_folder(effect.computation)
+
+    def _remove_spooled(self, effect: fx.RemoveSpooled) -> None:
+        for spooled in effect.files:
+            self._state.remove_spooled(spooled)
+
+    def _drop_stream(self, effect: fx.DropStream) -> None:
+        inbox = self._inboxes.get(effect.link)
+        if inbox is not None:
+            inbox.drop(effect.stream)
+
+    def _report(self, effect: fx.Report) -> None:
+        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+
+    def _end(self, effect: fx.EndDaemon) -> None:
+        self.drained.set()

@@ -1,0 +1,358 @@
+"""The life of attempts until they have a result: assigned, handed to the runner, started, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from dispy.model import AttemptKey, Outcome
+from dispy.wire.messages import (
+    AssignJobs,
+    CancelJobs,
+    JobAssignment,
+    JobResult,
+    JobsStarted,
+)
+from dispy_node.engine.effects import CancelAttempts, RunJobs
+from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
+from dispy_node.engine.ledger import Ledger, Violation
+from dispy_node.engine.records import (
+    Attempt,
+    AttemptState,
+    Body,
+    Client,
+    ComputationState,
+    HostedComputation,
+    Spooled,
+)
+from dispy_node.engine.results import Results
+from dispy_node.engine.tables import AttemptStep, advance_attempt
+
+MAX_JOB = 2**63 - 1
+"""Highest number of a job: what fits a signed 64-bit integer everywhere."""
+
+MAX_ATTEMPT = 2**32 - 1
+"""Highest number of an attempt: what fits a frame to the runner."""
+
+QUEUED = AttemptState.QUEUED
+RUNNING = AttemptState.RUNNING
+ENDED = AttemptState.ENDED
+CANCELLED = int(Outcome.CANCELLED)
+
+
+class Attempts:
+    """Handles what concerns attempts of hosted computations.
+
+    Args:
+        ledger: what the parts of the engine share.
+        results: the part for results that are kept.
+    """
+
+    def __init__(self, ledger: Ledger, results: Results) -> None:
+        self._ledger = ledger
+        self._results = results
+
+    # -- what the scheduler asks for
+
+    def assign(self, client: Client, message: AssignJobs) -> None:
+        """Take jobs: to the runner at once where that is possible.
+
+        Raises:
+            Violation: a number is out of range or order; the jobs before it are taken nevertheless.
+        """
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        refusal = self._refusal(computation)
+        if computation is None or refusal:
+            self._refuse(client, message, refusal)
+            return
+        attempts = computation.attempts
+        known = len(attempts)
+        elsewhere = self._elsewhere(client, computation)
+        ready = computation.state is ComputationState.READY
+        run: list[tuple[AttemptKey, Body]] = []
+        try:
+            for job in message.jobs:
+                key = (job.job, job.attempt)
+                if key in attempts or key in elsewhere:
+                    self._pass_over(client, job)
+                elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
+                    raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
+                elif job.stream:
+                    ledger.announce(client, job.stream)
+                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream)
+                    attempts[key] = attempt
+                    client.awaited[job.stream] = (computation, attempt)
+                    computation.pending += 1
+                elif ready:
+                    attempts[key] = Attempt(key, QUEUED)
+                    run.append((key, job.body))
+                else:
+                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body)
+                    computation.pending += 1
+        finally:
+            ledger.counters.assigned += len(attempts) - known
+            self._run(computation, run)
+
+    def cancel(self, client: Client, message: CancelJobs) -> None:
+        """End attempts: those that the runner has by the runner, the others here."""
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        if computation is None:
+            ledger.counters.stale += len(message.attempts)
+            return
+        ended, running = [], []
+        for key in message.attempts:
+            attempt = computation.attempts.get(key)
+            if attempt is None or attempt.unwanted or attempt.cancelled or attempt.state is ENDED:
+                ledger.counters.stale += 1
+            elif attempt.state is QUEUED or attempt.state is RUNNING:
+                if self.ask_end(computation, attempt):
+                    running.append(key)
+                attempt.cancelled = True
+            else:
+                self._end_here(client, computation, attempt, Outcome.CANCELLED, "cancelled before it started")
+                ended.append(attempt)
+        if running:
+            ledger.out.append(CancelAttempts(computation.id, running))
+        self._results.send(client, computation.id, ended)
+        ledger.touch(computation)
+
+    def ask_end(self, computation: HostedComputation, attempt: Attempt) -> bool:
+        """Tell whether the runner must be asked to end an attempt that it has: only once, and if not all end."""
+        asked = attempt.cancelled or attempt.withdrawn or attempt.unwanted or computation.terminate
+        return not asked
+
+    def _refusal(self, computation: HostedComputation | None) -> str:
+        """Tell why jobs of *computation* cannot be taken; empty if they can."""
+        if computation is None:
+            return "the node does not have this computation"
+        if computation.finishing or computation.state is ComputationState.CLOSING:
+            return "the computation is being closed at the node"
+        return "the node takes no more jobs, as it is about to end" if self._ledger.draining else ""
+
+    def _refuse(self, client: Client, message: AssignJobs, reason: str) -> None:
+        for job in message.jobs:
+            if job.stream:
+                self._ledger.announce(client, job.stream)
+                self._ledger.drop_stream(client, job.stream)
+        keys = [(job.job, job.attempt) for job in message.jobs]
+        self._ledger.reject(client, message.computation, keys, reason)
+
+    def _elsewhere(self, client: Client, computation: HostedComputation) -> Collection[AttemptKey]:
+        """Give attempts that belong to an earlier life of the computation."""
+        keys: set[AttemptKey] = set(client.leftovers.get(computation.id, ()))
+        before = self._ledger.outgoing.get(computation.id)
+        return keys.union(before.attempts) if before is not None else keys
+
+    def _pass_over(self, client: Client, job: JobAssignment) -> None:
+        """Leave out an assignment of what is already here."""
+        self._ledger.counters.duplicates += 1
+        if job.stream:
+            self._ledger.announce(client, job.stream)
+            self._ledger.drop_stream(client, job.stream)
+
+    # -- what becomes of bodies
+
+    def body_stored(self, computation: HostedComputation, attempt: Attempt, body: Spooled) -> None:
+        """Take the body that an attempt was RECEIVING."""
+        attempt.stream = 0
+        advance_attempt(attempt, AttemptStep.STORED)
+        attempt.body = body
+        if computation.state is ComputationState.READY:
+            self.hand_over(computation, [attempt])
+
+    def body_failed(self, client: Client, computation: HostedComputation, attempt: Attempt, why: str) -> None:
+        """End an attempt whose body could not be received."""
+        attempt.stream = 0
+        self._end_here(client, computation, attempt, Outcome.BROKEN, why)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
+
+    def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
+        """Give those of *attempts* that are WAITING to the runner, which is ready."""
+        run: list[tuple[AttemptKey, Body]] = []
+        for attempt in attempts:
+            if attempt.state is AttemptState.WAITING and attempt.body is not None:
+                run.append((attempt.key, attempt.body))
+                attempt.body = None
+                advance_attempt(attempt, AttemptStep.HANDED_OVER)
+        computation.pending -= len(run)
+        self._run(computation, run)
+
+    def _run(self, computation: HostedComputation, jobs: list[tuple[AttemptKey, Body]]) -> None:
+        if jobs:
+            computation.active += len(jobs)
+            self._ledger.out.append(RunJobs(computation.id, jobs))
+            self._ledger.slots.note_more(computation)
+
+    # -- what the runner tells
+
+    def started(self, event: AttemptsStarted) -> None:
+        """Take note of starts and pass them on."""
+        ledger = self._ledger
+        computation = ledger.with_runner(event.computation)
+        attempts = computation.attempts if computation is not None else {}
+        told = []
+        for start in event.starts:
+            attempt = attempts.get((start.job, start.attempt))
+            if attempt is None or attempt.state is not QUEUED:
+                ledger.counters.stale += 1
+                continue
+            advance_attempt(attempt, AttemptStep.STARTED)
+            attempt.started_at = start.started_at
+            attempt.seen_at = ledger.now
+            if not attempt.unwanted:
+                told.append(start)
+        if told and computation is not None:
+            client = ledger.client_of(computation)
+            if client.reconciled:
+                ledger.tell(client, JobsStarted(computation.id, told))
+
+    def ended(self, event: AttemptsEnded) -> None:
+        """Keep results and pass them on."""
+        ledger = self._ledger
+        computation = ledger.with_runner(event.computation)
+        if computation is None:
+            ledger.counters.stale += len(event.results)
+            ledger.remove([item.spooled for item in event.results if item.spooled is not None])
+            return
+        client = ledger.client_of(computation)
+        attempts = computation.attempts
+        told, others = [], []
+        for item in event.results:
+            result = item.result
+            attempt = attempts.get((result.job, result.attempt))
+            if attempt is None or not (attempt.state is QUEUED or attempt.state is RUNNING):
+                ledger.counters.stale += 1
+                ledger.remove([item.spooled] if item.spooled is not None else [])
+            elif attempt.unwanted or (
+                attempt.withdrawn
+                and result.outcome == CANCELLED
+                and not (attempt.cancelled or computation.terminate)
+            ):
+                others.append((attempt, item))
+            else:
+                advance_attempt(attempt, AttemptStep.FINISHED)
+                attempt.result = result
+                attempt.spooled = item.spooled
+                told.append(attempt)
+        ledger.counters.ended += len(told)
+        computation.active -= len(told) + len(others)
+        if others:
+            told += self._end_unusual(client, computation, others)
+        self._move_if_outgoing(client, computation)
+        ledger.slots.note_fewer(computation, ledger.now)
+        self._results.send(client, computation.id, told)
+        ledger.touch(computation)
+
+    def _end_unusual(
+        self, client: Client, computation: HostedComputation, items: list[tuple[Attempt, AttemptResult]]
+    ) -> list[Attempt]:
+        """End attempts that nobody wants, or that the node itself had cancelled; give those with a result."""
+        told, rejected, files = [], [], []
+        for attempt, item in items:
+            never_started = attempt.state is QUEUED and not item.result.started_at
+            if attempt.unwanted or never_started:
+                if not attempt.unwanted:
+                    rejected.append(attempt.key)
+                if item.spooled is not None:
+                    files.append(item.spooled)
+                self.forget(client, computation, attempt)
+                continue
+            detail = "the node ended it as its client was away for longer than the lease"
+            attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
+            attempt.spooled = item.spooled
+            advance_attempt(attempt, AttemptStep.FINISHED)
+            told.append(attempt)
+        self._ledger.counters.ended += len(told)
+        self._ledger.remove(files)
+        self._ledger.reject(client, computation.id, rejected, "its client was away when it was to start")
+        return told
+
+    # -- ends without the runner
+
+    def cancel_pending(self, client: Client, computation: HostedComputation) -> None:
+        """End all attempts that the runner does not have."""
+        ended = []
+        for attempt in computation.attempts.values():
+            if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
+                self._end_here(client, computation, attempt, Outcome.CANCELLED, "its computation was closed")
+                ended.append(attempt)
+        self._results.send(client, computation.id, ended)
+
+    def settle(self, client: Client, computation: HostedComputation, reason: str) -> None:
+        """End all attempts of a computation that has no runner any more; its results become leftovers."""
+        rejected, ended = [], []
+        for attempt in list(computation.attempts.values()):
+            if attempt.state is ENDED:
+                continue
+            if not attempt.unwanted and computation.terminate:
+                self._end_here(client, computation, attempt, Outcome.CANCELLED, "its computation was closed")
+                ended.append(attempt)
+            elif not attempt.unwanted and attempt.state is RUNNING:
+                self._end_here(client, computation, attempt, Outcome.DIED, reason)
+                ended.append(attempt)
+            else:
+                if not attempt.unwanted:
+                    rejected.append(attempt.key)
+                self.forget(client, computation, attempt)
+        computation.active = 0
+        self._ledger.reject(client, computation.id, rejected, reason)
+        self._results.send(client, computation.id, ended)
+        self._results.move_to_leftovers(client, computation)
+
+    def disown(
+        self, client: Client, computation: HostedComputation, believed: Collection[AttemptKey]
+    ) -> list[AttemptKey]:
+        """Forget all attempts that are not *believed* in; give those that the runner has to end for it."""
+        running = []
+        for key, attempt in list(computation.attempts.items()):
+            if key in believed:
+                continue
+            if attempt.state is QUEUED or attempt.state is RUNNING:
+                if self.ask_end(computation, attempt):
+                    running.append(key)
+                attempt.unwanted = True
+            else:
+                self.forget(client, computation, attempt)
+        return running
+
+    def forget(self, client: Client, computation: HostedComputation, attempt: Attempt) -> None:
+        """Drop an attempt without a word; `active` is left to the caller."""
+        self._take_body(client, computation, attempt)
+        if attempt.spooled is not None:
+            self._ledger.remove([attempt.spooled])
+        advance_attempt(attempt, AttemptStep.DROPPED)
+        del computation.attempts[attempt.key]
+
+    def _move_if_outgoing(self, client: Client, computation: HostedComputation) -> None:
+        if self._ledger.outgoing and self._ledger.outgoing.get(computation.id) is computation:
+            self._results.move_to_leftovers(client, computation)
+
+    def _take_body(self, client: Client, computation: HostedComputation, attempt: Attempt) -> None:
+        """Throw away the body, or what has come of it, of an attempt that the runner does not have."""
+        if attempt.state is AttemptState.RECEIVING:
+            if attempt.stream:
+                self._ledger.drop_stream(client, attempt.stream)
+            attempt.stream = 0
+            computation.pending -= 1
+        elif attempt.state is AttemptState.WAITING:
+            if isinstance(attempt.body, Spooled):
+                self._ledger.remove([attempt.body])
+            attempt.body = None
+            computation.pending -= 1
+
+    def _end_here(
+        self, client: Client, computation: HostedComputation, attempt: Attempt, outcome: Outcome, detail: str
+    ) -> None:
+        """Give an attempt a result that the runner has not told; `active` is left to the caller."""
+        self._take_body(client, computation, attempt)
+        ended_at = 0.0
+        if attempt.state is RUNNING:
+            ended_at = attempt.started_at + self._ledger.now - attempt.seen_at
+        job, number = attempt.key
+        attempt.result = JobResult(job, number, int(outcome), 0, detail, attempt.started_at, ended_at, b"")
+        advance_attempt(attempt, AttemptStep.FINISHED)
+        self._ledger.counters.ended += 1

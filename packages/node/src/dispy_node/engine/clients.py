@@ -1,0 +1,146 @@
+"""The life of clients: they come, go, return, stay away too long, or end for good."""
+
+from __future__ import annotations
+
+import math
+
+from dispy.model import ClientId, LinkId, Role
+from dispy.wire.messages import Hello, NodeChanged
+from dispy_node.engine.attempts import Attempts
+from dispy_node.engine.computations import Computations
+from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
+from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.records import AttemptState, Client, ComputationState
+from dispy_node.engine.results import Results
+
+
+class Clients:
+    """Handles what concerns clients and their links.
+
+    Args:
+        ledger: what the parts of the engine share.
+        attempts: the part for attempts.
+        results: the part for results that are kept.
+        computations: the part for computations.
+    """
+
+    def __init__(
+        self, ledger: Ledger, attempts: Attempts, results: Results, computations: Computations
+    ) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+        self._results = results
+        self._computations = computations
+
+    def arrive(self, link: LinkId, hello: Hello) -> None:
+        """Take in a client, new or returning."""
+        ledger = self._ledger
+        if hello.role != Role.CLIENT:
+            ledger.out.append(CloseLink(link, f"a node serves clients only, not a {hello.role!r}"))
+            return
+        key = ClientId(hello.ident)
+        client = ledger.clients.get(key)
+        if client is None:
+            client = ledger.clients[key] = Client(key, hello.name, None)
+        else:
+            if client.link is not None:
+                ledger.out.append(CloseLink(client.link, "replaced by a newer link"))
+                self.leave(client)
+            client.name = hello.name
+            client.reconciled = False
+            client.lapsed = False
+            client.lease_ends_at = client.forget_at = math.inf
+            ledger.away.pop(key)
+        client.link = link
+        ledger.links[link] = client
+        if ledger.draining:
+            ledger.tell(client, NodeChanged(ledger.slots.cpus, draining=True))
+
+    def leave(self, client: Client, *, final: bool = False) -> None:
+        """Take note that the link of a client is gone; *final*: the client has ended for good."""
+        ledger = self._ledger
+        if client.link is not None:
+            del ledger.links[client.link]
+        client.link = None
+        # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
+        client.awaited.clear()
+        client.next_stream, client.last_stream = 1, 0
+        client.lease_ends_at = ledger.now + ledger.lease_s
+        ledger.away[client.id] = client
+        for key in sorted(client.computations):
+            computation = ledger.computations[key]
+            receiving = computation.state is ComputationState.RECEIVING
+            for attempt in list(computation.attempts.values()):
+                pending = receiving and attempt.state is AttemptState.WAITING
+                if pending or attempt.state is AttemptState.RECEIVING:
+                    self._attempts.forget(client, computation, attempt)
+            if receiving:
+                self._computations.drop(client, computation)
+            else:
+                ledger.touch(computation)
+        if final:
+            self._end(client)
+
+    def pass_time(self) -> None:
+        """Act on leases and periods that have run out."""
+        now = self._ledger.now
+        for client in list(self._ledger.away.values()):
+            if now >= client.lease_ends_at:
+                self._lapse(client)
+            if now >= client.forget_at:
+                self._end(client)
+
+    def next_deadline(self) -> float:
+        """Give the time when `pass_time` has something to do, infinite if never."""
+        away = self._ledger.away
+        if not away:
+            return math.inf
+        return min(min(client.lease_ends_at, client.forget_at) for client in away.values())
+
+    def settle(self) -> None:
+        """Let go of clients that are away and have nothing here, or only results."""
+        ledger = self._ledger
+        for client in list(ledger.away.values()):
+            if not client.lapsed or client.computations or client.forget_at < math.inf:
+                continue
+            if any(computation.client == client.id for computation in ledger.outgoing.values()):
+                continue
+            if client.leftovers:
+                client.forget_at = ledger.now + ledger.keep_results_s
+            else:
+                del ledger.away[client.id]
+                del ledger.clients[client.id]
+
+    def _lapse(self, client: Client) -> None:
+        """Start nothing more for a client whose lease is over; what runs goes on."""
+        ledger = self._ledger
+        client.lapsed = True
+        client.lease_ends_at = math.inf
+        for key in sorted(client.computations):
+            computation = ledger.computations[key]
+            queued = []
+            for attempt in list(computation.attempts.values()):
+                if attempt.state is AttemptState.WAITING:
+                    self._attempts.forget(client, computation, attempt)
+                elif attempt.state is AttemptState.QUEUED and self._attempts.ask_end(computation, attempt):
+                    attempt.withdrawn = True
+                    queued.append(attempt.key)
+            if queued:
+                ledger.out.append(CancelAttempts(computation.id, queued))
+            ledger.touch(computation)
+        away = f"client {client.name!r} has been away for {ledger.lease_s:g} s"
+        if client.computations:
+            ledger.out.append(Report(f"{away}; its running jobs go on, nothing new is started for it"))
+
+    def _end(self, client: Client) -> None:
+        """Drop all that a client has here: it will not come back."""
+        ledger = self._ledger
+        client.lapsed = True
+        client.lease_ends_at = client.forget_at = math.inf
+        for leftover in list(client.leftovers):
+            self._results.drop_leftovers(client, leftover)
+        for key in sorted(client.computations):
+            self._computations.discard(client, ledger.computations[key])
+        for computation in ledger.outgoing.values():
+            if computation.client == client.id:
+                self._attempts.disown(client, computation, ())

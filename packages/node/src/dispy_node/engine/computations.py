@@ -1,0 +1,257 @@
+"""The life of computations: opened, received, prepared, closed, ended."""
+
+from __future__ import annotations
+
+from dispy.model import ComputationId
+from dispy.wire.messages import (
+    CloseComputation,
+    ComputationClosed,
+    ComputationFailed,
+    ComputationReady,
+    OpenComputation,
+)
+from dispy_node.engine.attempts import Attempts
+from dispy_node.engine.effects import CloseRunner, RemoveFolder, Report, StartRunner
+from dispy_node.engine.events import RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
+from dispy_node.engine.ledger import Ledger, Violation
+from dispy_node.engine.records import Client, ComputationState, HostedComputation, Spooled
+from dispy_node.engine.results import Results
+from dispy_node.engine.tables import ComputationStep, advance_computation
+
+MAX_ID_CHARS = 64
+"""Longest id of a computation; ours have 32 hexadecimal digits."""
+
+RECEIVING = ComputationState.RECEIVING
+PREPARING = ComputationState.PREPARING
+READY = ComputationState.READY
+CLOSING = ComputationState.CLOSING
+
+
+class Computations:
+    """Handles what concerns hosted computations.
+
+    Args:
+        ledger: what the parts of the engine share.
+        attempts: the part for attempts.
+        results: the part for results that are kept.
+    """
+
+    def __init__(self, ledger: Ledger, attempts: Attempts, results: Results) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+        self._results = results
+
+    # -- opening
+
+    def open(self, client: Client, message: OpenComputation) -> None:
+        """Take in a computation, or answer for one that is here already.
+
+        Raises:
+            Violation: the id or a stream number cannot be used, or the id is another client's.
+        """
+        ledger = self._ledger
+        key = _checked_id(message.computation)
+        for other in (ledger.computations.get(key), ledger.outgoing.get(key)):
+            if other is not None and other.client != client.id:
+                raise Violation(f"computation {key!r} belongs to another client")
+        streams = self._announced(client, message)
+        existing = ledger.computations.get(key)
+        if existing is not None and existing.state is not CLOSING:
+            for stream in streams:
+                ledger.drop_stream(client, stream)
+            existing.finishing = False
+            existing.told = True
+            if existing.state is READY:
+                ledger.tell(client, ComputationReady(key))
+            return
+        if ledger.draining:
+            for stream in streams:
+                ledger.drop_stream(client, stream)
+            reason = "the node takes no more computations, as it is about to end"
+            ledger.tell(client, ComputationFailed(key, reason))
+            return
+        if existing is not None:
+            # Its old runner goes on ending; the new one starts when that is gone, as both use one folder.
+            existing.told = False
+            ledger.outgoing[key] = existing
+            self._results.move_to_leftovers(client, existing)
+        computation = HostedComputation(key, client.id, message, RECEIVING, message.code, awaited=streams)
+        ledger.computations[key] = computation
+        client.computations.add(key)
+        for stream in streams:
+            client.awaited[stream] = (computation, None)
+        self._start_if_complete(computation)
+
+    def _announced(self, client: Client, message: OpenComputation) -> dict[int, str]:
+        """Give the streams of an offer: number -> path of the file on it, or "" for the code."""
+        streams: dict[int, str] = {}
+        if message.code_stream:
+            streams[message.code_stream] = ""
+        for offer in message.files:
+            if not offer.path or offer.path in streams.values():
+                raise Violation(f"file name {offer.path!r} is empty or offered twice")
+            if offer.stream in streams:
+                raise Violation(f"stream {offer.stream} is announced twice")
+            streams[offer.stream] = offer.path
+        for stream in sorted(streams):
+            self._ledger.announce(client, stream)
+        return streams
+
+    def part_stored(self, computation: HostedComputation, stream: int, spooled: Spooled) -> None:
+        """Take the code or a file, which has arrived."""
+        path = computation.awaited.pop(stream)
+        if path:
+            computation.files[path] = spooled
+        else:
+            computation.code = spooled
+        self._start_if_complete(computation)
+
+    def part_failed(self, client: Client, computation: HostedComputation, stream: int, reason: str) -> None:
+        """Give up a computation, as the code or a file could not be received."""
+        path = computation.awaited.pop(stream)
+        self._fail_receiving(client, computation, f"{path or 'the code'}: {reason}")
+
+    def _start_if_complete(self, computation: HostedComputation) -> None:
+        if not computation.awaited and computation.id not in self._ledger.outgoing:
+            advance_computation(computation, ComputationStep.RECEIVED)
+            self._ledger.out.append(StartRunner(computation))
+
+    def _fail_receiving(self, client: Client, computation: HostedComputation, reason: str) -> None:
+        self._attempts.settle(client, computation, reason)
+        self.drop(client, computation)
+        self._tell_end(client, computation, reason)
+
+    # -- what the runner tells
+
+    def runner_ready(self, event: RunnerReady) -> None:
+        """Hand over what has been waiting for the runner."""
+        ledger = self._ledger
+        computation = ledger.with_runner(event.computation)
+        if computation is not None and computation.state is CLOSING:
+            # It was told to end while it was being started, and may not have heard.
+            ledger.out.append(CloseRunner(computation.id, computation.terminate))
+            return
+        if computation is None or computation.state is not PREPARING:
+            ledger.counters.stale += 1
+            return
+        client = ledger.client_of(computation)
+        advance_computation(computation, ComputationStep.LOADED)
+        ledger.slots.join(computation, client)
+        ledger.tell(client, ComputationReady(computation.id))
+        self._attempts.hand_over(computation, list(computation.attempts.values()))
+        ledger.touch(computation)
+
+    def runner_gone(self, event: RunnerFailed | RunnerEnded) -> None:
+        """Settle what a runner leaves behind."""
+        ledger = self._ledger
+        computation = ledger.with_runner(event.computation)
+        if computation is None or computation.state is RECEIVING:
+            ledger.counters.stale += 1
+            return
+        client = ledger.client_of(computation)
+        closing = computation.state is CLOSING or computation.finishing
+        reason = event.reason or "its runner has ended"
+        if event.reason or not closing:
+            text = f"computation {computation.offer.name!r} of {client.name!r}: {reason}"
+            ledger.out.append(Report(text, warning=True))
+        advance_computation(computation, ComputationStep.RUNNER_ENDED)
+        ledger.slots.leave(computation)
+        self._attempts.settle(client, computation, reason)
+        ledger.out.append(RemoveFolder(computation.id))
+        if ledger.outgoing.get(computation.id) is computation:
+            del ledger.outgoing[computation.id]
+            successor = ledger.computations.get(computation.id)
+            if successor is not None:
+                self._start_if_complete(successor)
+        else:
+            self._unlist(client, computation)
+            self._tell_end(client, computation, "" if closing else reason)
+
+    def slots_given_up(self, event: SlotsGivenUp) -> None:
+        """Take back slots."""
+        computation = self._ledger.with_runner(event.computation)
+        if computation is None:
+            self._ledger.counters.stale += 1
+        else:
+            self._ledger.slots.note_given_up(computation, event.slots)
+
+    # -- closing
+
+    def close(self, client: Client, message: CloseComputation) -> None:
+        """Close when its attempts have ended, or end them."""
+        computation = self._ledger.owned(client, message.computation)
+        if computation is None:
+            self._ledger.tell(client, ComputationClosed(message.computation))
+            return
+        computation.finishing = computation.told = True
+        if message.terminate:
+            self.terminate(client, computation)
+        else:
+            self._ledger.touch(computation)
+
+    def terminate(self, client: Client, computation: HostedComputation) -> None:
+        """End its attempts, then the computation."""
+        if computation.terminate:
+            return
+        computation.finishing = computation.terminate = True
+        self._attempts.cancel_pending(client, computation)
+        if computation.state is RECEIVING:
+            self.drop(client, computation)
+            self._tell_end(client, computation, "")
+        else:
+            advance_computation(computation, ComputationStep.CLOSED)
+            self._ledger.out.append(CloseRunner(computation.id, terminate=True))
+
+    def close_if_done(self, computation: HostedComputation) -> None:
+        """Close a computation that is to be closed and has no more attempts to run."""
+        client = self._ledger.clients.get(computation.client)
+        if client is None or computation.active or computation.pending:
+            return
+        if not (computation.finishing or client.lapsed):
+            return
+        if computation.state is RECEIVING:
+            self.drop(client, computation)
+            self._tell_end(client, computation, "")
+        elif computation.state in (PREPARING, READY):
+            abort = computation.state is PREPARING
+            advance_computation(computation, ComputationStep.CLOSED)
+            self._ledger.out.append(CloseRunner(computation.id, terminate=abort))
+
+    def discard(self, client: Client, computation: HostedComputation) -> None:
+        """End a computation that nobody wants to hear of again, with all its attempts and results."""
+        self._attempts.disown(client, computation, ())
+        computation.told = False
+        self.terminate(client, computation)
+
+    def drop(self, client: Client, computation: HostedComputation) -> None:
+        """Remove a computation that is still RECEIVING and has no attempts but ENDED ones."""
+        self._results.move_to_leftovers(client, computation)
+        for stream in list(computation.awaited):
+            self._ledger.drop_stream(client, stream)
+        computation.awaited.clear()
+        files = list(computation.files.values())
+        if isinstance(computation.code, Spooled):
+            files.append(computation.code)
+        self._ledger.remove(files)
+        advance_computation(computation, ComputationStep.DROPPED)
+        self._unlist(client, computation)
+
+    def _unlist(self, client: Client, computation: HostedComputation) -> None:
+        del self._ledger.computations[computation.id]
+        client.computations.discard(computation.id)
+
+    def _tell_end(self, client: Client, computation: HostedComputation, failure: str) -> None:
+        """Tell that a computation is gone: as it failed, or (then *failure* is empty) as it was closed."""
+        if computation.told:
+            asked = computation.finishing or not failure
+            self._ledger.tell(
+                client,
+                ComputationClosed(computation.id) if asked else ComputationFailed(computation.id, failure),
+            )
+
+
+def _checked_id(text: str) -> ComputationId:
+    """Refuse ids that must not become the name of a folder."""
+    if not (text.isascii() and text.isalnum() and len(text) <= MAX_ID_CHARS):
+        raise Violation(f"{text[:MAX_ID_CHARS]!r} is not the id of a computation")
+    return ComputationId(text)

@@ -1,0 +1,129 @@
+"""What a node wants done: the outputs of `dispy_node.engine.node.NodeEngine`, carried out in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispy.model import AttemptKey, ComputationId, LinkId
+from dispy.wire.messages import Message
+from dispy_node.engine.records import Body, HostedComputation, Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Queue a message on a link."""
+
+    link: LinkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendStream:
+    """Send a spool file on a stream that an earlier message on the link has announced; keep the file."""
+
+    link: LinkId
+    stream: int
+    source: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Say goodbye with this reason and close the link."""
+
+    link: LinkId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartRunner:
+    """Make the computation's folder, place its files, start its runner and have it load the code.
+
+    Answered by RunnerReady or RunnerFailed.
+    """
+
+    computation: HostedComputation
+
+
+@dataclass(frozen=True, slots=True)
+class RunJobs:
+    """Hand jobs to the runner, in this order. Spooled bodies are the runner's from here on."""
+
+    computation: ComputationId
+    jobs: Sequence[tuple[AttemptKey, Body]]
+
+
+@dataclass(frozen=True, slots=True)
+class SetSlots:
+    """Allow the runner to run this many jobs at once; if that is fewer, it answers SlotsGivenUp."""
+
+    computation: ComputationId
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempts:
+    """Have the runner end these attempts; each still gives an AttemptsEnded."""
+
+    computation: ComputationId
+    attempts: Sequence[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRunner:
+    """Have the runner clean up and end; with *terminate* it ends what runs. Answered by RunnerEnded."""
+
+    computation: ComputationId
+    terminate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFolder:
+    """Remove the computation's folder."""
+
+    computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSpooled:
+    """Remove spool files that nobody needs any more."""
+
+    files: Sequence[Spooled]
+
+
+@dataclass(frozen=True, slots=True)
+class DropStream:
+    """Read what still comes on this stream and throw it away."""
+
+    link: LinkId
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write a line to the node's log for the operator. ``warning``: something is wrong."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndDaemon:
+    """A drain is complete: the node may end."""
+
+
+Effect = (
+    SendMessage
+    | SendStream
+    | CloseLink
+    | StartRunner
+    | RunJobs
+    | SetSlots
+    | CancelAttempts
+    | CloseRunner
+    | RemoveFolder
+    | RemoveSpooled
+    | DropStream
+    | Report
+    | EndDaemon
+)

@@ -1,0 +1,151 @@
+"""What can happen to a node: the inputs of `dispy_node.engine.node.NodeEngine`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dispy.model import Avail, ComputationId, LinkId
+from dispy.wire.messages import Hello, JobResult, JobStart, Message
+from dispy_node.engine.records import Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A client is connected and both have greeted."""
+
+    link: LinkId
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """The link to a client is gone. ``final``: the client said that it ends for good."""
+
+    link: LinkId
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A client sent a message."""
+
+    link: LinkId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStored:
+    """A stream of a client has arrived whole and lies in a spool file."""
+
+    link: LinkId
+    stream: int
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed:
+    """A stream of a client broke off, or could not be stored (disk full); the link itself is well."""
+
+    link: LinkId
+    stream: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerReady:
+    """The runner has loaded the computation."""
+
+    computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerFailed:
+    """The runner could not be started, or could not load the computation; it has ended."""
+
+    computation: ComputationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerEnded:
+    """A runner that was ready has ended: because it was told to, or (then *reason* is not empty) by itself."""
+
+    computation: ComputationId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsStarted:
+    """The runner started these."""
+
+    computation: ComputationId
+    starts: Sequence[JobStart]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How an attempt ended; its large body, if any, lies in a spool file."""
+
+    result: JobResult
+    spooled: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsEnded:
+    """These attempts have ended at the runner, started or not."""
+
+    computation: ComputationId
+    results: Sequence[AttemptResult]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsGivenUp:
+    """The runner confirms that it runs at most this many jobs from now on."""
+
+    computation: ComputationId
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class CpusChanged:
+    """The operator changed the number of slots."""
+
+    cpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class AvailMeasured:
+    """What the machine has free was measured again."""
+
+    avail: Avail
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The operator wants the node to end: take no more jobs, finish those that run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The deadline named by `next_deadline` is reached."""
+
+
+Event = (
+    LinkOpened
+    | LinkClosed
+    | MessageReceived
+    | StreamStored
+    | StreamFailed
+    | RunnerReady
+    | RunnerFailed
+    | RunnerEnded
+    | AttemptsStarted
+    | AttemptsEnded
+    | SlotsGivenUp
+    | CpusChanged
+    | AvailMeasured
+    | DrainRequested
+    | TimePassed
+)

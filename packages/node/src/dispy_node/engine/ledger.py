@@ -1,0 +1,204 @@
+"""What all parts of the node engine share: clients, computations, streams, counters, and the effects under way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.wire.messages import JobsRejected, Message
+from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
+from dispy_node.engine.records import (
+    Attempt,
+    AttemptState,
+    Client,
+    ComputationState,
+    HostedComputation,
+    Spooled,
+)
+from dispy_node.engine.slots import SlotShares
+
+
+class Violation(Exception):
+    """The peer sent what no correct peer sends; its text is the reason that the link is closed with."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a node has seen since it started."""
+
+    assigned: int = 0
+    """Attempts taken from clients."""
+    ended: int = 0
+    """Attempts that got a result."""
+    rejected: int = 0
+    """Attempts that never started, and of which the client was told so."""
+    acknowledged: int = 0
+    duplicates: int = 0
+    """Assignments of attempts that were already there."""
+    stale: int = 0
+    """Messages and events about what is not there (any more) or not in that state."""
+    violations: int = 0
+    """Links closed as the peer broke the protocol."""
+
+
+class Ledger:
+    """The state of a node, with the few operations that keep its cross references right.
+
+    Args:
+        cpus: number of slots.
+        lease_s: how long a client may be away before nothing new is started for it, in seconds.
+        keep_results_s: how long results are kept for a client that stays away, in seconds.
+    """
+
+    def __init__(self, cpus: int, lease_s: float, keep_results_s: float) -> None:
+        self.lease_s = lease_s
+        self.keep_results_s = keep_results_s
+        self.now = -math.inf
+        """Time of the event that is being handled."""
+        self.out: list[Effect] = []
+        """Effects of the event that is being handled."""
+        self.clients: dict[ClientId, Client] = {}
+        self.links: dict[LinkId, Client] = {}
+        """Link -> the client at its other end."""
+        self.computations: dict[ComputationId, HostedComputation] = {}
+        self.outgoing: dict[ComputationId, HostedComputation] = {}
+        """Computations whose runners are still ending while a new one of the same id is already here."""
+        self.away: dict[ClientId, Client] = {}
+        """Clients without a link."""
+        self.touched: dict[HostedComputation, None] = {}
+        """Computations that may have nothing left to do; looked at when the event is handled."""
+        self.slots = SlotShares(cpus)
+        self.counters = Counters()
+        self.draining = False
+
+    def client_of(self, computation: HostedComputation) -> Client:
+        """Give the client that a computation belongs to; it stays as long as its computations do."""
+        return self.clients[computation.client]
+
+    def owned(self, client: Client, computation: str) -> HostedComputation | None:
+        """Give the computation of that id if it belongs to *client*."""
+        found = self.computations.get(ComputationId(computation))
+        return found if found is not None and found.client == client.id else None
+
+    def with_runner(self, computation: ComputationId) -> HostedComputation | None:
+        """Give the computation that a runner of this name is, or was last, started for."""
+        return self.outgoing.get(computation) or self.computations.get(computation)
+
+    def touch(self, computation: HostedComputation) -> None:
+        """Have the computation closed at the end of this event, if it is time."""
+        if not (computation.active or computation.pending):
+            self.touched[computation] = None
+
+    def tell(self, client: Client, message: Message) -> None:
+        """Send to a client, if it can be reached."""
+        if client.link is not None:
+            self.out.append(SendMessage(client.link, message))
+
+    def reject(self, client: Client, computation: str, keys: list[AttemptKey], reason: str) -> None:
+        """Tell a client that attempts have not been started and never will be."""
+        if keys:
+            self.counters.rejected += len(keys)
+            self.tell(client, JobsRejected(computation, keys, reason))
+
+    def announce(self, client: Client, stream: int) -> None:
+        """Take note of a stream that the client announces.
+
+        Raises:
+            Violation: its number is not above those before.
+        """
+        if stream <= client.last_stream:
+            raise Violation(f"stream {stream} is announced after stream {client.last_stream}")
+        client.last_stream = stream
+
+    def drop_stream(self, client: Client, stream: int) -> None:
+        """Throw away what (still) comes on a stream of the client's present link."""
+        client.awaited.pop(stream, None)
+        if client.link is not None:
+            self.out.append(DropStream(client.link, stream))
+
+    def remove(self, files: list[Spooled]) -> None:
+        """Remove spool files."""
+        if files:
+            self.out.append(RemoveSpooled(files))
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between events."""
+        for link, client in self.links.items():
+            assert client.link == link, (link, client)
+        for client in self.clients.values():
+            self._check_client(client)
+        away = {key for key, client in self.clients.items() if client.link is None}
+        assert self.away.keys() == away, (self.away, away)
+        assert not self.touched, "computations were not looked at"
+        hosted = list(self.computations.values()) + list(self.outgoing.values())
+        for computation in hosted:
+            assert computation.client in self.clients, computation
+            self._check_computation(computation)
+        for key, computation in self.outgoing.items():
+            assert key == computation.id, computation
+            assert computation.state is ComputationState.CLOSING, computation
+        for member in self.slots.members:
+            assert any(member is computation for computation in hosted), member
+        self.slots.check_invariants()
+
+    def _check_client(self, client: Client) -> None:
+        assert client.link is None or self.links.get(client.link) is client, client
+        assert client.link is None or not client.lapsed, "a client that is here has lapsed"
+        assert client.link is not None or not client.awaited, "streams are awaited from nowhere"
+        mine = {key for key, item in self.computations.items() if item.client == client.id}
+        assert client.computations == mine, client
+        for stream, (computation, attempt) in client.awaited.items():
+            assert stream <= client.last_stream, "a stream is awaited that was not announced"
+            assert self.computations.get(computation.id) is computation, computation
+            if attempt is None:
+                assert stream in computation.awaited, (stream, computation)
+            else:
+                assert attempt.stream == stream, attempt
+                assert attempt.state is AttemptState.RECEIVING, attempt
+                assert computation.attempts.get(attempt.key) is attempt, attempt
+        for attempts in client.leftovers.values():
+            assert attempts, "an empty dictionary of leftovers"
+            for key, attempt in attempts.items():
+                assert attempt.key == key, attempt
+                assert attempt.state is AttemptState.ENDED, attempt
+                self._check_attempt(attempt)
+
+    def _check_computation(self, computation: HostedComputation) -> None:
+        client, state = self.client_of(computation), computation.state
+        counts = dict.fromkeys(AttemptState, 0)
+        for key, attempt in computation.attempts.items():
+            assert attempt.key == key, attempt
+            counts[attempt.state] += 1
+            self._check_attempt(attempt)
+            if attempt.state is AttemptState.RECEIVING:
+                assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
+        active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
+        pending = counts[AttemptState.RECEIVING] + counts[AttemptState.WAITING]
+        assert computation.active == active, (computation.active, active)
+        assert computation.pending == pending, (computation.pending, pending)
+        assert state is not ComputationState.GONE, computation
+        has_runner = state in (ComputationState.READY, ComputationState.CLOSING)
+        assert has_runner or not active, "jobs are at a runner that is not ready"
+        assert has_runner or not computation.held, "slots are held without a runner"
+        assert state is not ComputationState.CLOSING or not pending, "jobs wait for a runner that ends"
+        assert state is not ComputationState.READY or not counts[AttemptState.WAITING], computation
+        assert state is not ComputationState.READY or computation in self.slots.members, computation
+        assert state is ComputationState.RECEIVING or not computation.awaited, computation
+        for stream in computation.awaited:
+            assert client.awaited.get(stream) == (computation, None), (stream, computation)
+        if state is ComputationState.RECEIVING:
+            assert computation.awaited or computation.id in self.outgoing, "nothing keeps it from starting"
+        elif state is not ComputationState.CLOSING:
+            stays = not (computation.finishing or client.lapsed) or active or pending
+            assert stays, "it should have been closed"
+
+    def _check_attempt(self, attempt: Attempt) -> None:
+        state = attempt.state
+        assert state is not AttemptState.GONE, attempt
+        assert (state is AttemptState.ENDED) == (attempt.result is not None), attempt
+        assert (state is AttemptState.WAITING) == (attempt.body is not None), attempt
+        assert (state is AttemptState.RECEIVING) == (attempt.stream > 0), attempt
+        assert state is AttemptState.ENDED or attempt.spooled is None, attempt
+        at_runner = state in (AttemptState.QUEUED, AttemptState.RUNNING)
+        assert at_runner or not attempt.unwanted, attempt

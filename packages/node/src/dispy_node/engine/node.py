@@ -1,0 +1,295 @@
+"""The node as one machine: `NodeEngine` takes events and returns effects.
+
+    link       a connection to a client that both sides have greeted on
+    client     a scheduler; it outlives its links by the lease, its results by `keep_results_s`
+    lapsed     of a client: its lease is over, nothing new is started for it
+    computation, attempt    see `dispy_node.engine.tables`
+    active     of an attempt: at the runner and not ended; pending: not yet at the runner
+    unwanted   of an attempt: the scheduler does not believe in it, its result will be dropped
+    leftovers  unacknowledged results of computations that are gone
+    outgoing   a computation whose runner is still ending while its client has opened it again
+
+The parts: `attempts`, `results`, `computations`, `clients` and `reconciling` handle what concerns each, `slots`
+shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dispy.errors import LocalProtocolError
+from dispy.model import Avail, ClientId, ComputationId
+from dispy.wire.messages import (
+    AckResults,
+    AssignJobs,
+    CancelJobs,
+    CloseComputation,
+    Goodbye,
+    Heartbeat,
+    NodeChanged,
+    OpenComputation,
+    Reconcile,
+    StreamCredit,
+    StreamEnded,
+)
+from dispy_node.engine import events as ev
+from dispy_node.engine.attempts import Attempts
+from dispy_node.engine.clients import Clients
+from dispy_node.engine.computations import Computations
+from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
+from dispy_node.engine.ledger import Counters, Ledger, Violation
+from dispy_node.engine.reconciling import Reconciling
+from dispy_node.engine.records import Client, HostedComputation
+from dispy_node.engine.results import Results
+
+LEASE_S = 15.0
+"""How long a client may be away, in seconds: three heartbeats of 5 s, as everywhere in dispy."""
+
+KEEP_RESULTS_S = 3600.0
+"""How long results wait for a client that stays away, in seconds: long enough to restart a client by hand."""
+
+
+class NodeEngine:
+    """Everything that a node decides, without I/O.
+
+    `handle` never raises for what a peer sends: a client that breaks the protocol loses its link.
+
+    Args:
+        cpus: number of slots.
+        lease_s: how long a client may be away before nothing new is started for it.
+        keep_results_s: how long results are kept after that, from the end of its last computation.
+
+    Attributes:
+        counters: what the node has seen, for the operator.
+    """
+
+    def __init__(
+        self, *, cpus: int, lease_s: float = LEASE_S, keep_results_s: float = KEEP_RESULTS_S
+    ) -> None:
+        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s)
+        results = Results(ledger)
+        attempts = self._attempts = Attempts(ledger, results)
+        computations = self._computations = Computations(ledger, attempts, results)
+        self._clients = Clients(ledger, attempts, results, computations)
+        reconciling = Reconciling(ledger, attempts, results, computations)
+        self._avail: Avail | None = None
+        self._drain_ends_at = math.inf
+        self._ended = False
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            ev.LinkOpened: self._link_opened,
+            ev.LinkClosed: self._link_closed,
+            ev.MessageReceived: self._message_received,
+            ev.StreamStored: self._stream_stored,
+            ev.StreamFailed: self._stream_failed,
+            ev.RunnerReady: computations.runner_ready,
+            ev.RunnerFailed: computations.runner_gone,
+            ev.RunnerEnded: computations.runner_gone,
+            ev.AttemptsStarted: attempts.started,
+            ev.AttemptsEnded: attempts.ended,
+            ev.SlotsGivenUp: computations.slots_given_up,
+            ev.CpusChanged: self._cpus_changed,
+            ev.AvailMeasured: self._avail_measured,
+            ev.DrainRequested: self._drain_requested,
+            ev.TimePassed: self._time_passed,
+        }
+        self._message_handlers: dict[type, Callable[[Client, Any], None]] = {
+            AssignJobs: attempts.assign,
+            AckResults: results.acknowledge,
+            CancelJobs: attempts.cancel,
+            OpenComputation: computations.open,
+            CloseComputation: computations.close,
+            Reconcile: reconciling.reconcile,
+            # These are the session's, and mean nothing here.
+            Heartbeat: _ignore,
+            Goodbye: _ignore,
+            StreamEnded: _ignore,
+            StreamCredit: _ignore,
+        }
+
+    # -- what drivers and tests see
+
+    @property
+    def cpus(self) -> int:
+        """Number of slots."""
+        return self._ledger.slots.cpus
+
+    @property
+    def avail(self) -> Avail | None:
+        """What the machine had free when that was measured last."""
+        return self._avail
+
+    @property
+    def draining(self) -> bool:
+        """The node takes no more jobs."""
+        return self._ledger.draining
+
+    @property
+    def clients(self) -> Mapping[ClientId, Client]:
+        """Clients that are here, or that something is kept for; not to be changed."""
+        return MappingProxyType(self._ledger.clients)
+
+    @property
+    def computations(self) -> Mapping[ComputationId, HostedComputation]:
+        """Computations that are here; not to be changed."""
+        return MappingProxyType(self._ledger.computations)
+
+    @property
+    def counters(self) -> Counters:
+        """What the node has seen."""
+        return self._ledger.counters
+
+    def handle(self, event: ev.Event, now: float) -> list[Effect]:
+        """Take in what has happened; tell what is to be done, in order.
+
+        Args:
+            now: seconds on a monotonic clock.
+
+        Raises:
+            LocalProtocolError: the driver has done what no driver may do. Never for what a peer has sent.
+        """
+        ledger = self._ledger
+        ledger.now = now
+        out: list[Effect] = []
+        ledger.out = out
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            raise LocalProtocolError(f"not an event of a node: {event!r}")
+        handler(event)
+        while ledger.touched:
+            self._computations.close_if_done(ledger.touched.popitem()[0])
+        if ledger.away:
+            self._clients.settle()
+        if ledger.slots.due:
+            out += ledger.slots.share(now)
+        if ledger.draining and not self._ended:
+            self._end_if_drained()
+        return out
+
+    def next_deadline(self) -> float | None:
+        """Tell when TimePassed is due, on the clock of `handle`; None if there is nothing to wait for."""
+        deadline = min(self._ledger.slots.deadline, self._clients.next_deadline(), self._drain_ends_at)
+        return deadline if deadline < math.inf else None
+
+    def check_invariants(self) -> None:
+        """Assert all that must hold between events.
+
+        Raises:
+            AssertionError: a bug in the engine.
+        """
+        self._ledger.check_invariants()
+
+    # -- links
+
+    def _link_opened(self, event: ev.LinkOpened) -> None:
+        if event.link in self._ledger.links:
+            raise LocalProtocolError(f"link {event.link} is open already")
+        self._clients.arrive(event.link, event.hello)
+
+    def _link_closed(self, event: ev.LinkClosed) -> None:
+        client = self._ledger.links.get(event.link)
+        if client is not None:
+            self._clients.leave(client, final=event.final)
+
+    def _message_received(self, event: ev.MessageReceived) -> None:
+        ledger = self._ledger
+        client = ledger.links.get(event.link)
+        if client is None:
+            ledger.counters.stale += 1
+            return
+        message = event.message
+        try:
+            handler = self._message_handlers.get(type(message))
+            if handler is None:
+                raise Violation(f"a client does not send {type(message).__name__} here")
+            handler(client, message)
+        except Violation as violation:
+            ledger.counters.violations += 1
+            ledger.out.append(Report(f"client {client.name!r} broke the protocol: {violation}", warning=True))
+            ledger.out.append(CloseLink(event.link, str(violation)))
+            self._clients.leave(client)
+
+    # -- streams
+
+    def _stream_stored(self, event: ev.StreamStored) -> None:
+        client = self._ledger.links.get(event.link)
+        awaited = client.awaited.pop(event.stream, None) if client is not None else None
+        if awaited is None:
+            self._ledger.counters.stale += 1
+            self._ledger.out.append(RemoveSpooled([event.spooled]))
+            return
+        computation, attempt = awaited
+        if attempt is None:
+            self._computations.part_stored(computation, event.stream, event.spooled)
+        else:
+            self._attempts.body_stored(computation, attempt, event.spooled)
+
+    def _stream_failed(self, event: ev.StreamFailed) -> None:
+        client = self._ledger.links.get(event.link)
+        awaited = client.awaited.pop(event.stream, None) if client is not None else None
+        if client is None or awaited is None:
+            self._ledger.counters.stale += 1
+            return
+        computation, attempt = awaited
+        if attempt is None:
+            self._computations.part_failed(client, computation, event.stream, event.reason)
+        else:
+            self._attempts.body_failed(client, computation, attempt, event.reason)
+
+    # -- the node itself
+
+    def _tell_all(self) -> None:
+        avail = self._avail
+        free = None
+        if avail is not None:
+            free = (avail.cpu_percent, avail.memory_bytes, avail.disk_bytes, avail.swap_percent)
+        message = NodeChanged(self.cpus, free, self.draining)
+        for client in self._ledger.links.values():
+            self._ledger.tell(client, message)
+
+    def _cpus_changed(self, event: ev.CpusChanged) -> None:
+        if _checked_cpus(event.cpus) != self.cpus:
+            self._ledger.slots.resize(event.cpus)
+            self._tell_all()
+
+    def _avail_measured(self, event: ev.AvailMeasured) -> None:
+        self._avail = event.avail
+        self._tell_all()
+
+    def _drain_requested(self, event: ev.DrainRequested) -> None:
+        if not self._ledger.draining:
+            self._ledger.draining = True
+            self._tell_all()
+
+    def _end_if_drained(self) -> None:
+        """End when nothing is left to run, and results are acknowledged or have waited for one lease."""
+        ledger = self._ledger
+        hosted = (*ledger.computations.values(), *ledger.outgoing.values())
+        if any(computation.active or computation.pending for computation in hosted):
+            return
+        kept = any(computation.attempts for computation in hosted)
+        if kept or any(client.leftovers for client in ledger.clients.values()):
+            self._drain_ends_at = min(self._drain_ends_at, ledger.now + ledger.lease_s)
+            if ledger.now < self._drain_ends_at:
+                return
+        self._ended = True
+        self._drain_ends_at = math.inf
+        ledger.out.append(EndDaemon())
+
+    def _time_passed(self, event: ev.TimePassed) -> None:
+        ledger = self._ledger
+        self._clients.pass_time()
+        if ledger.now >= ledger.slots.deadline:
+            ledger.slots.due = True
+
+
+def _ignore(client: Client, message: object) -> None:
+    """Do nothing about a message."""
+
+
+def _checked_cpus(cpus: int) -> int:
+    if cpus < 0:
+        raise LocalProtocolError(f"a node cannot have {cpus} slots; give 0 or more")
+    return cpus

@@ -1,0 +1,103 @@
+"""What a scheduler believes to be at the node, against what is: the first exchange on each link."""
+
+from __future__ import annotations
+
+from dispy.model import AttemptKey, ComputationId
+from dispy.wire.messages import Belief, Finding, JobsStarted, JobStart, Reconcile, Reconciled
+from dispy_node.engine.attempts import Attempts
+from dispy_node.engine.computations import Computations
+from dispy_node.engine.effects import CancelAttempts
+from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.records import Attempt, AttemptState, Client, ComputationState, HostedComputation
+from dispy_node.engine.results import Results
+
+
+class Reconciling:
+    """Answers Reconcile.
+
+    Args:
+        ledger: what the parts of the engine share.
+        attempts: the part for attempts.
+        results: the part for results that are kept.
+        computations: the part for computations.
+    """
+
+    def __init__(
+        self, ledger: Ledger, attempts: Attempts, results: Results, computations: Computations
+    ) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+        self._results = results
+        self._computations = computations
+
+    def reconcile(self, client: Client, message: Reconcile) -> None:
+        """Tell what is here, end what is not believed in, then tell again what runs and what has ended."""
+        ledger = self._ledger
+        believed: dict[ComputationId, set[AttemptKey]] = {}
+        for belief in message.beliefs:
+            believed.setdefault(ComputationId(belief.computation), set()).update(belief.attempts)
+        findings = [self._find(client, belief) for belief in message.beliefs]
+        ledger.tell(client, Reconciled(findings))
+        client.reconciled = True
+        self._end_others(client, believed)
+        for key in believed:
+            self._tell_again(client, key)
+
+    def _find(self, client: Client, belief: Belief) -> Finding:
+        key = ComputationId(belief.computation)
+        known = self._known(client, key)
+        missing = [attempt for attempt in belief.attempts if attempt not in known]
+        computation = self._ledger.owned(client, key)
+        return Finding(belief.computation, _describe(computation), missing)
+
+    def _known(self, client: Client, key: ComputationId) -> dict[AttemptKey, Attempt]:
+        """Give all that is here and wanted of one computation, those of its earlier lives too."""
+        known = dict(client.leftovers.get(key, {}))
+        for computation in self._lives(client, key):
+            known.update(computation.attempts)
+        return {name: attempt for name, attempt in known.items() if not attempt.unwanted}
+
+    def _lives(self, client: Client, key: ComputationId) -> list[HostedComputation]:
+        found = (self._ledger.outgoing.get(key), self._ledger.computations.get(key))
+        return [item for item in found if item is not None and item.client == client.id]
+
+    def _end_others(self, client: Client, believed: dict[ComputationId, set[AttemptKey]]) -> None:
+        """End and forget what the scheduler does not believe in."""
+        ledger = self._ledger
+        for key in list(client.leftovers):
+            self._results.drop_leftovers(client, key, believed.get(key, ()))
+        for key in sorted(client.computations):
+            computation = ledger.computations[key]
+            if key not in believed:
+                self._computations.discard(client, computation)
+                continue
+            running = self._attempts.disown(client, computation, believed[key])
+            if running:
+                ledger.out.append(CancelAttempts(key, running))
+            # It may be closing as it was not named on an earlier link; now its end is waited for.
+            computation.told = True
+            ledger.touch(computation)
+        for key, computation in ledger.outgoing.items():
+            if computation.client == client.id:
+                self._attempts.disown(client, computation, believed.get(key, ()))
+
+    def _tell_again(self, client: Client, key: ComputationId) -> None:
+        starts = []
+        ended = []
+        for attempt in self._known(client, key).values():
+            if attempt.state is AttemptState.RUNNING:
+                starts.append(JobStart(*attempt.key, attempt.started_at))
+            elif attempt.state is AttemptState.ENDED:
+                ended.append(attempt)
+        if starts:
+            self._ledger.tell(client, JobsStarted(key, starts))
+        self._results.send(client, key, ended)
+
+
+def _describe(computation: HostedComputation | None) -> str:
+    """Give the word for a computation's state in a finding."""
+    if computation is None:
+        return "unknown"
+    if computation.finishing or computation.state is ComputationState.CLOSING:
+        return "closing"
+    return "ready" if computation.state is ComputationState.READY else "preparing"

@@ -1,0 +1,142 @@
+"""What a node remembers: clients, computations, attempts."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+
+from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.wire.messages import JobResult, OpenComputation
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A body in a file of the spool folder, owned by whoever holds this value."""
+
+    path: str
+    size: int
+
+
+Body = bytes | Spooled
+
+
+class AttemptState(enum.Enum):
+    """Where an attempt is. Its table stands in `dispy_node.engine.tables`."""
+
+    RECEIVING = "receiving"
+    """Its body is still arriving on a stream."""
+    WAITING = "waiting"
+    """Its body is here, the computation's runner is not ready yet."""
+    QUEUED = "queued"
+    """Handed to the runner, not started."""
+    RUNNING = "running"
+    ENDED = "ended"
+    """Its result is kept until the scheduler acknowledges it."""
+    GONE = "gone"
+    """Forgotten; nothing refers to it any more."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One start of a job on this node."""
+
+    key: AttemptKey
+    state: AttemptState
+    stream: int = 0
+    """Stream of its body while RECEIVING."""
+    body: Body | None = None
+    """Set while WAITING; from then on it is the runner's."""
+    started_at: float = 0.0
+    """When it started, by the node's clock."""
+    seen_at: float = 0.0
+    """When it started, by the engine's time."""
+    cancelled: bool = False
+    """The scheduler asked for its end."""
+    withdrawn: bool = False
+    """The node asked for its end, as its client was away too long before it started."""
+    unwanted: bool = False
+    """The scheduler does not believe in it (any more): its result is dropped when it comes."""
+    result: JobResult | None = None
+    """Set when ENDED; ``body`` is empty if `spooled` holds it."""
+    spooled: Spooled | None = None
+
+
+class ComputationState(enum.Enum):
+    """Where a computation is on this node. Its table stands in `dispy_node.engine.tables`."""
+
+    RECEIVING = "receiving"
+    """Code and files are arriving."""
+    PREPARING = "preparing"
+    """The runner starts and loads it."""
+    READY = "ready"
+    CLOSING = "closing"
+    """No more jobs; waits for the runner to end."""
+    GONE = "gone"
+    """Forgotten; unacknowledged results have moved to the client's leftovers."""
+
+
+@dataclass(slots=True, eq=False)
+class HostedComputation:
+    """A computation of a client on this node.
+
+    Attributes:
+        slots: how many jobs the runner is allowed to run at once.
+        held: how many it may be running: `slots`, or more until it has confirmed that they are given up.
+        wanted: how many it could use when slots were shared out last; see `dispy_node.engine.slots`.
+        idle_since: since when it has had fewer active attempts than slots, infinite if it has not.
+        turn: rank when there are fewer slots than computations that want one; the lowest comes first.
+    """
+
+    id: ComputationId
+    client: ClientId
+    offer: OpenComputation
+    state: ComputationState
+    code: Body = b""
+    files: dict[str, Spooled] = field(default_factory=dict)
+    """Relative path -> where its content waits to be placed."""
+    awaited: dict[int, str] = field(default_factory=dict)
+    """Stream -> relative path of the file on it, or "" for the code."""
+    attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
+    active: int = 0
+    """Attempts that are QUEUED or RUNNING."""
+    pending: int = 0
+    """Attempts that are RECEIVING or WAITING."""
+    slots: int = 0
+    held: int = 0
+    wanted: int = 0
+    idle_since: float = math.inf
+    turn: int = 0
+    finishing: bool = False
+    """No more jobs are taken; it closes when those that it has are done."""
+    terminate: bool = False
+    """Its attempts are being ended because it closes."""
+    told: bool = True
+    """The scheduler wants to hear of its end."""
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A scheduler that uses this node; it outlives its links by the lease."""
+
+    id: ClientId
+    name: str
+    link: LinkId | None
+    lease_ends_at: float = 0.0
+    computations: set[ComputationId] = field(default_factory=set)
+    next_stream: int = 1
+    """Number of the next stream to the client, on the present link."""
+    last_stream: int = 0
+    """Highest number of a stream that the client has announced on the present link."""
+    awaited: dict[int, tuple[HostedComputation, Attempt | None]] = field(default_factory=dict)
+    """Stream from the client -> what it brings: the body of an attempt, or (None) a part of the computation."""
+    reconciled: bool = True
+    """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
+    lapsed: bool = False
+    """Its lease has run out: nothing new is started for it."""
+    forget_at: float = math.inf
+    """When its leftovers are dropped."""
+    turn: int = 0
+    """As that of a computation, among clients."""
+    leftovers: dict[ComputationId, dict[AttemptKey, Attempt]] = field(default_factory=dict)
+    """Unacknowledged results of computations that are gone."""

@@ -1,0 +1,106 @@
+"""Results that are kept: sent, sent again, acknowledged, left over when their computation is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from dispy.model import AttemptKey, ComputationId
+from dispy.wire.messages import AckResults, JobResult, JobResults
+from dispy_node.engine.effects import SendMessage, SendStream
+from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation
+from dispy_node.engine.tables import AttemptStep, advance_attempt
+
+RESULTS_BYTES = 1024 * 1024
+"""Inline bodies in one JobResults message, about: a quarter of the largest frame, as others go along with it."""
+
+RESULT_OVERHEAD_BYTES = 64
+"""A result without body and detail, about."""
+
+
+class Results:
+    """Handles attempts that have ended.
+
+    Args:
+        ledger: what the parts of the engine share.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def send(self, client: Client, computation: ComputationId, attempts: Sequence[Attempt]) -> None:
+        """Tell results, in as few messages as their size allows; large bodies follow on streams."""
+        link = client.link
+        if link is None or not client.reconciled or not attempts:
+            return
+        out = self._ledger.out
+        results: list[JobResult] = []
+        streams: list[SendStream] = []
+        size = 0
+        for attempt in attempts:
+            result = attempt.result
+            assert result is not None, attempt
+            spooled = attempt.spooled
+            if spooled is not None:
+                number = client.next_stream
+                client.next_stream += 1
+                result = msgspec.structs.replace(result, body=b"", stream=number, size=spooled.size)
+                streams.append(SendStream(link, number, spooled))
+            cost = len(result.body) + len(result.detail) + RESULT_OVERHEAD_BYTES
+            if results and size + cost > RESULTS_BYTES:
+                out.append(SendMessage(link, JobResults(computation, results)))
+                results, size = [], 0
+            results.append(result)
+            size += cost
+        out.append(SendMessage(link, JobResults(computation, results)))
+        out += streams
+
+    def acknowledge(self, client: Client, message: AckResults) -> None:
+        """Forget results that have arrived."""
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        attempts = computation.attempts if computation is not None else {}
+        files = []
+        done = 0
+        for key in message.attempts:
+            attempt = attempts.get(key)
+            if attempt is not None and attempt.state is AttemptState.ENDED:
+                del attempts[key]
+            else:
+                attempt = self._take_leftover(client, ComputationId(message.computation), key)
+            if attempt is None:
+                continue
+            advance_attempt(attempt, AttemptStep.ACKNOWLEDGED)
+            done += 1
+            if attempt.spooled is not None:
+                files.append(attempt.spooled)
+        ledger.counters.acknowledged += done
+        ledger.counters.stale += len(message.attempts) - done
+        ledger.remove(files)
+
+    def drop_leftovers(
+        self, client: Client, computation: ComputationId, believed: Collection[AttemptKey] = ()
+    ) -> None:
+        """Forget the results of a computation that is gone, but those *believed* in."""
+        attempts = client.leftovers.get(computation, {})
+        for key in [key for key in attempts if key not in believed]:
+            attempt = attempts[key]
+            self._take_leftover(client, computation, key)
+            advance_attempt(attempt, AttemptStep.DROPPED)
+            self._ledger.remove([attempt.spooled] if attempt.spooled is not None else [])
+
+    def move_to_leftovers(self, client: Client, computation: HostedComputation) -> None:
+        """Keep the results of a computation that is gone, or soon, with its client."""
+        ended = [attempt for attempt in computation.attempts.values() if attempt.state is AttemptState.ENDED]
+        for attempt in ended:
+            del computation.attempts[attempt.key]
+            client.leftovers.setdefault(computation.id, {})[attempt.key] = attempt
+
+    def _take_leftover(self, client: Client, computation: ComputationId, key: AttemptKey) -> Attempt | None:
+        attempts = client.leftovers.get(computation)
+        attempt = attempts.pop(key, None) if attempts else None
+        if attempts is not None and not attempts:
+            del client.leftovers[computation]
+        return attempt

@@ -1,0 +1,214 @@
+"""Who may use how many of the node's slots.
+
+*Wanted* is what a computation could use: as many slots as it has active attempts, at most its offer's limit.
+Shares are made by filling water: equal among the clients that want slots, then equal among the computations of a
+client, nobody above what it wants, what is left over to those whose turn it is. A slot that nobody wants stays
+where it is, so one computation alone gets its slots once and never hears of them again.
+
+Slots are *granted* by SetSlots. They are taken back the same way, but a job is never stopped for it: the
+computation still *holds* them until its runner confirms. What is held by all is never more than there is, unless
+the operator lowers the number. A computation whose confirmation is outstanding is not given more before it comes,
+since a confirmation names a number and must not be mistaken for that of a later request.
+
+Shares are made again only when somebody wants more than when they were made, when slots come back, and at two
+deadlines: a computation that has too few jobs for its slots keeps them `HOLD_S` long from others who want them
+(its next jobs are mostly on their way), and computations that got nothing, as there are fewer slots than
+computations, take over every `TURN_S`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import count
+
+from dispy_node.engine.effects import SetSlots
+from dispy_node.engine.records import Client, ComputationState, HostedComputation
+
+HOLD_S = 0.25
+"""How long a computation keeps slots that it has no jobs for when others want them, in seconds: longer than from a
+result to the next assignment over a slow network, short against what a user notices."""
+
+TURN_S = 1.0
+"""How long a computation keeps its slots when others have none at all, in seconds. A turn lasts at least one job,
+as running jobs are not stopped."""
+
+
+def water_fill(wants: Sequence[int], total: int) -> list[int]:
+    """Share *total* equally among *wants*, none above what it wants; the first ones get what does not divide."""
+    given = [0] * len(wants)
+    thirsty = [index for index, want in enumerate(wants) if want > 0]
+    while total > 0 and thirsty:
+        share = max(1, total // len(thirsty))
+        for index in thirsty[:total]:
+            part = min(share, wants[index] - given[index])
+            given[index] += part
+            total -= part
+        thirsty = [index for index in thirsty if given[index] < wants[index]]
+    return given
+
+
+class SlotShares:
+    """Shares the slots of a node among the computations whose runners are ready.
+
+    Args:
+        cpus: number of slots.
+    """
+
+    def __init__(self, cpus: int) -> None:
+        self.cpus = cpus
+        self.members: dict[HostedComputation, Client] = {}
+        """Computation -> its client, for each that has a ready runner, or one that may still run jobs."""
+        self.due = False
+        """`share` must be called."""
+        self.deadline = math.inf
+        """When `share` must be called at the latest."""
+        self._hungry = False
+        """Somebody got less than it wanted when shares were made last."""
+        self._turn_ends_at = math.inf
+        self._turns = count(1)
+
+    def join(self, computation: HostedComputation, client: Client) -> None:
+        """Take in a computation whose runner has become ready."""
+        if not any(other is client for other in self.members.values()):
+            client.turn = next(self._turns)
+        computation.turn = next(self._turns)
+        self.members[computation] = client
+
+    def leave(self, computation: HostedComputation) -> None:
+        """Forget a computation whose runner has ended: all that it held is free."""
+        if self.members.pop(computation, None) is None:
+            return
+        computation.slots = computation.held = computation.wanted = 0
+        computation.idle_since = math.inf
+        self.due = True
+
+    def note_more(self, computation: HostedComputation) -> None:
+        """Take note that the computation has more active attempts."""
+        active = computation.active
+        if active >= computation.slots:
+            computation.idle_since = math.inf
+        if active > computation.wanted and computation.wanted < self._limit(computation):
+            self.due = True
+
+    def note_fewer(self, computation: HostedComputation, now: float) -> None:
+        """Take note that the computation has fewer active attempts."""
+        if computation.active < computation.slots and computation.idle_since == math.inf:
+            computation.idle_since = now
+            if self._hungry:
+                self.deadline = min(self.deadline, now + HOLD_S)
+
+    def note_given_up(self, computation: HostedComputation, slots: int) -> None:
+        """Take note that the runner runs at most *slots* jobs from now on."""
+        held = max(computation.slots, min(computation.held, slots))
+        if held < computation.held:
+            computation.held = held
+            self.due = True
+
+    def resize(self, cpus: int) -> None:
+        """Set the number of slots."""
+        self.cpus = cpus
+        self.due = True
+
+    def share(self, now: float) -> list[SetSlots]:
+        """Make shares anew and tell what changes."""
+        self.due = False
+        ready = [member for member in self.members if member.state is ComputationState.READY]
+        if now >= self._turn_ends_at:
+            self._end_turn(ready)
+        ready.sort(key=lambda member: (self.members[member].turn, member.turn))
+        for member in ready:
+            member.wanted = self._wants(member, now)
+        closing = sum(member.held for member in self.members if member.state is not ComputationState.READY)
+        targets = self._targets(ready, max(0, self.cpus - closing))
+        changes = self._shrink(ready, targets) + self._grow(ready, targets)
+        self._set_deadlines(ready, targets, now)
+        return changes
+
+    def _limit(self, computation: HostedComputation) -> int:
+        limit = computation.offer.cpus
+        return min(limit, self.cpus) if limit > 0 else self.cpus
+
+    def _wants(self, computation: HostedComputation, now: float) -> int:
+        wants = computation.active
+        if now < computation.idle_since + HOLD_S < math.inf:
+            wants = max(wants, computation.slots)
+        return min(wants, self._limit(computation))
+
+    def _targets(self, ready: list[HostedComputation], total: int) -> list[int]:
+        """Tell how many slots each of *ready* should have; it is sorted by client."""
+        groups: dict[Client, list[HostedComputation]] = {}
+        for member in ready:
+            groups.setdefault(self.members[member], []).append(member)
+        by_client = water_fill([sum(member.wanted for member in group) for group in groups.values()], total)
+        targets: list[int] = []
+        for group, part in zip(groups.values(), by_client, strict=True):
+            targets += water_fill([member.wanted for member in group], part)
+        spare = total - sum(targets)
+        for index, member in enumerate(ready):
+            kept = min(spare, max(0, min(member.slots, self._limit(member)) - targets[index]))
+            targets[index] += kept
+            spare -= kept
+        return targets
+
+    def _shrink(self, ready: list[HostedComputation], targets: list[int]) -> list[SetSlots]:
+        changes = []
+        for member, target in zip(ready, targets, strict=True):
+            if target < member.slots:
+                member.slots = target
+                changes.append(SetSlots(member.id, target))
+        return changes
+
+    def _grow(self, ready: list[HostedComputation], targets: list[int]) -> list[SetSlots]:
+        changes = []
+        free = self.cpus - sum(member.held for member in self.members)
+        for member, target in zip(ready, targets, strict=True):
+            more = min(target - member.slots, free)
+            if more > 0 and member.held == member.slots:
+                member.slots = member.held = member.slots + more
+                free -= more
+                changes.append(SetSlots(member.id, member.slots))
+        return changes
+
+    def _end_turn(self, ready: list[HostedComputation]) -> None:
+        """Put those that have slots behind those that have none."""
+        for member in ready:
+            if member.slots:
+                member.turn = next(self._turns)
+                self.members[member].turn = next(self._turns)
+        self._turn_ends_at = math.inf
+
+    def _set_deadlines(self, ready: list[HostedComputation], targets: list[int], now: float) -> None:
+        self._hungry = starved = False
+        self.deadline = math.inf
+        for member, target in zip(ready, targets, strict=True):
+            if member.active >= member.slots:
+                member.idle_since = math.inf
+            elif member.idle_since == math.inf:
+                member.idle_since = now
+            self._hungry |= target < member.wanted
+            starved |= target == 0 < member.wanted
+        if self._hungry:
+            ends = (member.idle_since + HOLD_S for member in ready)
+            self.deadline = min((end for end in ends if end > now), default=math.inf)
+        if not starved or not self.cpus:
+            self._turn_ends_at = math.inf
+        elif self._turn_ends_at == math.inf:
+            self._turn_ends_at = now + TURN_S
+        self.deadline = min(self.deadline, self._turn_ends_at)
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between events."""
+        assert not self.due, "shares are due"
+        free = self.cpus - sum(member.held for member in self.members)
+        shrinking = any(member.held > member.slots for member in self.members)
+        closing = any(member.state is ComputationState.CLOSING for member in self.members)
+        assert free >= 0 or shrinking or closing, "more slots are held than there are"
+        for member in self.members:
+            assert 0 <= member.slots <= member.held, member
+            if member.state is ComputationState.READY:
+                assert member.slots <= self._limit(member), member
+                assert (member.idle_since == math.inf) == (member.active >= member.slots), member
+                # What is free may be meant for one that has yet to confirm an earlier request.
+                unused = free > 0 and not shrinking
+                assert not unused or member.slots >= min(member.active, self._limit(member)), "slots lie idle"

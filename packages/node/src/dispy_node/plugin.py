@@ -1,0 +1,27 @@
+"""What this distribution adds to dispy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dispy.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from dispy.interfaces import Command, Executor
+
+
+@hookimpl
+def dispy_register_executor() -> Sequence[type[Executor]]:
+    """Offer the executors ``function`` and ``program``."""
+    from dispy_node.executors import FunctionExecutor, ProgramExecutor
+
+    return [FunctionExecutor, ProgramExecutor]
+
+
+@hookimpl
+def dispy_register_command() -> type[Command]:
+    """Offer the command ``node``."""
+    from dispy_node.command import NodeCommand
+
+    return NodeCommand

@@ -1,0 +1,174 @@
+"""The small inner halves of standard modules.
+
+``json``, ``pickle``, ``signal``, ``socket`` and ``ctypes`` are thick Python modules around C modules. Together
+they take 15 ms of start-up and 2 MB, and both are paid again: the megabytes at every fork. The runner needs the
+C halves only, which have been the same in every CPython it supports; where one is missing, its public module
+stands in.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+try:
+    from _pickle import Unpickler, dumps, loads
+except ImportError:
+    from pickle import Unpickler, dumps, loads
+
+try:
+    import _signal as signals  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    import signal as signals
+
+try:
+    from _socket import socketpair
+except ImportError:
+    from socket import socketpair
+
+try:
+    from fcntl import ioctl
+    from termios import FIONREAD
+except ImportError as error:
+    raise ImportError("the runner needs a system with fork, such as Linux or macOS") from error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Poll(Protocol):
+        """What the runner uses of `select.epoll`."""
+
+        def register(self, fd: int, eventmask: int, /) -> None: ...
+        def unregister(self, fd: int, /) -> None: ...
+        def modify(self, fd: int, eventmask: int, /) -> None: ...
+        def poll(self, timeout: float, /) -> list[tuple[int, int]]: ...
+        def fileno(self) -> int: ...
+
+
+__all__ = ["Libc", "Unpickler", "channel", "dumps", "loads", "open_poll", "parse_json", "pending", "signals"]
+
+READABLE = 0x001
+"""Bit of a reported event: the same number for epoll and poll, as the next ones."""
+WRITABLE = 0x004
+HUNG_UP = 0x010
+
+SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2)."""
+DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+
+def parse_json(text: str) -> object:
+    """Read JSON as `json.loads` does, without the regular expressions that ``json`` imports.
+
+    Raises:
+        ValueError: *text* is not JSON.
+    """
+    try:
+        from _json import make_scanner
+    except ImportError:
+        import json
+
+        return json.loads(text)
+    try:
+        value, end = make_scanner(_ScannerOptions())(text.strip(), 0)  # type: ignore[arg-type]
+    except StopIteration as error:
+        raise ValueError(f"not JSON: {text[:80]!r}") from error
+    if end != len(text.strip()):
+        raise ValueError(f"not JSON from character {end} on: {text[:80]!r}")
+    return value
+
+
+class _ScannerOptions:
+    """What a `json.JSONDecoder` without arguments hands to the C scanner."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+
+
+def channel() -> tuple[int, int]:
+    """Make a connected pair of stream sockets, as plain descriptors that no executed program inherits."""
+    first, second = socketpair()
+    return first.detach(), second.detach()
+
+
+def pending(descriptor: int) -> int:
+    """Tell how many bytes wait in a pipe or stream socket; works on both ends of a pipe.
+
+    Raises:
+        OSError: not an open descriptor of such a kind.
+    """
+    count = bytearray(4)
+    ioctl(descriptor, FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
+
+
+class _PlainPoll:
+    """`select.poll` with the interface of `select.epoll`, for systems without epoll."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self.register = self._poll.register
+        self.unregister = self._poll.unregister
+        self.modify = self._poll.modify
+
+    def poll(self, timeout_s: float) -> list[tuple[int, int]]:
+        return self._poll.poll(None if timeout_s < 0 else timeout_s * 1000)
+
+    def fileno(self) -> int:
+        return -1
+
+
+def open_poll() -> Poll:
+    """Open what reports readiness of descriptors; timeouts are in seconds, negative for none."""
+    if hasattr(select, "epoll"):
+        return select.epoll()
+    return _PlainPoll()
+
+
+class Libc:
+    """C functions that no standard module offers.
+
+    Called by way of ``_ctypes``: the public ``ctypes`` costs 4 ms and half a megabyte more. Where that cannot be
+    had, nothing happens and the methods say so.
+    """
+
+    def __init__(self) -> None:
+        self._fflush = self._prctl = 0
+        try:
+            from _ctypes import call_function, dlopen, dlsym
+
+            library = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type,unused-ignore]
+            self._call = call_function
+            self._fflush = dlsym(library, "fflush")
+            if sys.platform == "linux":
+                self._prctl = dlsym(library, "prctl")
+        except (ImportError, OSError):
+            # A Python without _ctypes, or a C library that hides its symbols. Then printf output of C code that
+            # is still buffered when a job ends is lost, and detached processes are not found.
+            return
+
+    def flush_all(self) -> bool:
+        """Write out the buffers of C's stdio: C extensions may have used printf."""
+        if not self._fflush:
+            return False
+        return int(self._call(self._fflush, (None,))) == 0
+
+    def become_subreaper(self) -> bool:
+        """Become the parent of orphans below this process; tell whether the system can do that."""
+        return self._control(SUBREAPER, 1)
+
+    def die_with_parent(self) -> bool:
+        """Have the kernel kill this process when its parent ends; tell whether the system can do that."""
+        return self._control(DEATH_SIGNAL, int(signals.SIGKILL))
+
+    def _control(self, option: int, argument: int) -> bool:
+        if not self._prctl:
+            return False
+        return int(self._call(self._prctl, (option, argument, 0, 0, 0))) == 0

@@ -1,0 +1,195 @@
+"""One call of the computation's function, and what it came to."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from time import time
+
+from dispy_node.runner import explain
+from dispy_node.runner.bare import dumps, loads
+from dispy_node.runner.body import BROKEN, DIED, RAISED, RETURNED, TRAILER, make_body, write_body
+from dispy_node.runner.frames import RESULT
+from dispy_node.runner.replies import DETAIL_BYTES, INTERRUPTED, SPOOLED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dispy_node.runner.namespace import Computation
+    from dispy_node.runner.settings import Settings
+
+LAZY = frozenset({"coroutine", "generator", "async_generator"})
+"""Types of what a function returns that has not run yet, or not to its end."""
+PROTOCOL = 5
+
+
+class Caller:
+    """Calls the function for job after job and makes results of what happens.
+
+    Args:
+        computation: what to call.
+        settings: where results go and how large they may be.
+        settle: called as soon as the function has returned or raised; afterwards no KeyboardInterrupt comes.
+    """
+
+    def __init__(self, computation: Computation, settings: Settings, settle: Callable[[], None]) -> None:
+        self._compute = computation.compute
+        self._sources = computation.sources
+        self._settings = settings
+        self._settle = settle
+        self._process = os.getpid()
+
+    def call(self, job: int, attempt: int, kind: int, body: bytes, started_at: float) -> tuple[int, bytes]:
+        """Run a job.
+
+        Returns:
+            flags for the reply, and the result as `frames.pack_result` makes it.
+        """
+        try:
+            args, kwargs = loads(body) if kind != SPOOLED else self._load_spooled(body)
+        except Exception as error:
+            self._settle()
+            return 0, self._broken(job, attempt, started_at, explain.arguments(error, self._settings.place))
+        except BaseException as error:
+            self._settle()
+            return self._failed(job, attempt, started_at, error)
+        try:
+            value = self._compute(*args, **kwargs)
+            self._settle()
+        except BaseException as error:
+            self._settle()
+            self._end_copies()
+            return self._failed(job, attempt, started_at, error)
+        ended_at = time()
+        # A job may fork and come back here twice; only the process that was given the job answers.
+        self._end_copies()
+        if type(value).__name__ in LAZY:
+            return 0, self._broken(job, attempt, started_at, self._refuse(value))
+        try:
+            data = self._pickle(value)
+        except Exception as error:
+            detail = explain.unpicklable(value, error, self._settings.place)
+            return 0, self._broken(job, attempt, started_at, detail)
+        size = len(data)
+        if size + TRAILER.size > self._settings.inline_bytes:
+            return 0, self._finish(job, attempt, RETURNED, 0, (started_at, ended_at), b"", data, b"")
+        # The path of nearly all jobs; what `_finish` does, in one expression.
+        head = RESULT.pack(job, attempt, RETURNED, 0, started_at, ended_at, 0, False, size + TRAILER.size)
+        return 0, head + data + TRAILER.pack(size, 0, 0, 0)
+
+    def _end_copies(self) -> None:
+        if os.getpid() != self._process:
+            os._exit(0)
+
+    def _load_spooled(self, path: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Unpickle from a mapped file, which is gone afterwards: it belongs to this attempt alone."""
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.unlink(path)
+            with mmap.mmap(source, 0, access=mmap.ACCESS_READ) as mapped:
+                args, kwargs = loads(mapped)
+                return args, kwargs
+        finally:
+            os.close(source)
+
+    def _pickle(self, value: object) -> bytes:
+        try:
+            return dumps(value, PROTOCOL)
+        except Exception:
+            # Functions and classes that the job made; if cloudpickle fails too, its error says more.
+            import cloudpickle  # type: ignore[import-untyped,unused-ignore]
+
+            return bytes(cloudpickle.dumps(value, PROTOCOL))
+
+    def _refuse(self, value: object) -> str:
+        close = getattr(value, "close", None)
+        if close is not None:
+            close()  # so that Python does not warn that it was never awaited
+        name = getattr(self._compute, "__name__", "the computation")
+        return explain.lazy_result(type(value).__name__, name)
+
+    def _failed(self, job: int, attempt: int, started_at: float, error: BaseException) -> tuple[int, bytes]:
+        times = (started_at, time())
+        if isinstance(error, SystemExit):
+            code = _exit_code(error)
+            detail = f"the job called sys.exit({'' if error.code is None else repr(error.code)})"
+            return 0, self._finish(job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b"")
+        flags = INTERRUPTED if _is_interrupt(error) else 0
+        text = self._traceback(error).encode("utf-8", "backslashreplace")
+        try:
+            data = self._pickle(error)
+        except Exception:
+            # The client then has the traceback's text only, which is why an empty value is allowed here.
+            data = b""
+        return flags, self._finish(job, attempt, RAISED, 0, times, b"", data, text)
+
+    def _traceback(self, error: BaseException) -> str:
+        here, trace = __file__, error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == here:
+            trace = trace.tb_next
+        try:
+            import linecache
+            import traceback
+
+            for name, text in self._sources.items():
+                linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+            error = error.with_traceback(trace)
+            return "".join(traceback.format_exception(type(error), error, trace))
+        except Exception as second:
+            return f"{explain.brief(error)}\n(its traceback cannot be shown: {explain.brief(second)})\n"
+
+    def _broken(self, job: int, attempt: int, started_at: float, detail: str) -> bytes:
+        times = (started_at, time())
+        return self._finish(job, attempt, BROKEN, 0, times, detail.encode("utf-8", "replace"), b"", b"")
+
+    def _finish(
+        self,
+        job: int,
+        attempt: int,
+        outcome: int,
+        code: int,
+        times: tuple[float, float],
+        detail: bytes,
+        value: bytes,
+        error: bytes,
+    ) -> bytes:
+        """Make a result; what is too large for a frame goes to a file."""
+        size = len(value) + len(error) + TRAILER.size
+        if size <= self._settings.inline_bytes:
+            body, is_path = make_body(value, error), False
+        else:
+            path = os.path.join(self._settings.spool, result_name(job, attempt))
+            try:
+                write_body(path, (value, error, TRAILER.pack(len(value), len(error), 0, 0)))
+            except OSError as failure:
+                text = explain.spool(failure, "the job's result", size, self._settings.place)
+                return self._broken(job, attempt, times[0], text)
+            body, is_path = os.fsencode(path), True
+        detail = detail[:DETAIL_BYTES]
+        head = RESULT.pack(job, attempt, outcome, code, *times, len(detail), is_path, len(body))
+        return head + detail + body
+
+
+def result_name(job: int, attempt: int) -> str:
+    """Name the file for a large result inside the private spool folder."""
+    return f"{job}-{attempt}.result"
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Tell the exit status that Python would give: 0 for none, 1 for a text."""
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether KeyboardInterrupt is what ended the job, perhaps inside other exceptions."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, KeyboardInterrupt):
+            return True
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return False

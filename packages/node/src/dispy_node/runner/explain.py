@@ -1,0 +1,141 @@
+"""What went wrong, in words for the person who can mend it: what, where, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from dispy_node.runner.bare import signals
+
+
+def signal_name(number: int) -> str:
+    """Name a signal, such as ``SIGSEGV``, without ``signal``, which imports ``enum``."""
+    name: str
+    for name, value in vars(signals).items():
+        if name.startswith("SIG") and not name.startswith("SIG_") and value == number:
+            return name
+    return "a real-time signal"
+
+
+def death(code: int) -> str:
+    """Say how a process ended that owed a result.
+
+    Args:
+        code: its exit status, or minus the signal's number.
+    """
+    if code >= 0:
+        return f"the job's process exited with status {code} without a result (os._exit?)"
+    text = f"the job's process was killed by signal {-code} ({signal_name(-code)})"
+    if -code == signals.SIGKILL:
+        text += ": is the node out of memory?"
+    return text
+
+
+def missing(error: ImportError, place: str) -> str:
+    """Say which module is not where it is needed."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        name = error.name
+        return (
+            f"ModuleNotFoundError: module {name!r} is not installed on {place}: "
+            f"install it there or ship it with depends=[...]"
+        )
+    return f"{type(error).__name__}: {error} on {place}: install there what is missing"
+
+
+def bundle(error: BaseException, place: str) -> str:
+    """Say why the code of a computation cannot be loaded."""
+    if isinstance(error, ImportError):
+        return missing(error, place)
+    return f"the computation cannot be loaded on {place}: {brief(error)}"
+
+
+def arguments(error: BaseException, place: str) -> str:
+    """Say why the arguments of a job cannot be loaded."""
+    if isinstance(error, ImportError):
+        return f"the job's arguments cannot be loaded: {missing(error, place)}"
+    text = f"the job's arguments cannot be loaded on {place}: {brief(error)}"
+    if isinstance(error, AttributeError):
+        text += "; ship the class or function that they need with depends=[...]"
+    return text
+
+
+def unpicklable(value: object, error: BaseException, place: str) -> str:
+    """Say why a result cannot be sent."""
+    kind = type(value)
+    return (
+        f"the job's result, of type {kind.__module__}.{kind.__qualname__}, cannot be pickled on {place} "
+        f"({brief(error)}): return plain data instead"
+    )
+
+
+def lazy_result(kind: str, name: str) -> str:
+    """Say why a function that returns a coroutine or generator is no computation."""
+    if kind == "coroutine":
+        return f"{name} is an async def function: make it a plain function that calls asyncio.run(...)"
+    if kind == "async_generator":
+        return f"{name} is an async generator function: make it a plain function that returns a list"
+    return f"{name} is a generator function or returns a generator: return a list instead, as list(...) makes one"
+
+
+def spool(error: OSError, what: str, size: int, place: str) -> str:
+    """Say why something large cannot be kept in a file."""
+    text = f"{what} ({size} bytes) cannot be stored on {place}: {brief(error)}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += "; free disk space there or return less"
+    return text
+
+
+def no_process(error: OSError, place: str) -> str:
+    """Say why a job could not be started."""
+    remedy = {
+        errno.EAGAIN: "raise its limit of processes (ulimit -u), or give it fewer cpus",
+        errno.ENOMEM: "it is out of memory: give it fewer cpus",
+        errno.EMFILE: "raise its limit of open files (ulimit -n)",
+        errno.ENFILE: "the system's limit of open files is reached",
+    }.get(error.errno or 0, "look at the node's log")
+    return f"no process can be started on {place}: {brief(error)}: {remedy}"
+
+
+def no_execution(error: OSError, program: str, place: str) -> str:
+    """Say why a program cannot be executed."""
+    if error.errno == errno.EACCES:
+        if os.path.isdir(program):
+            return f"program {program!r} is a folder on {place}: name a program"
+        return f"program {program!r} may not be executed on {place}: make it executable (chmod +x) before it is sent"
+    if error.errno == errno.ENOEXEC:
+        return (
+            f"program {program!r} has a format that {place} cannot execute: "
+            f"build it for that system, or begin a script with a line such as #!/bin/sh"
+        )
+    if error.errno == errno.ENOENT:
+        interpreter = _interpreter(program)
+        if interpreter:
+            return f"program {program!r} needs {interpreter!r}, which is not on {place}: install it there"
+        return f"program {program!r} is not on {place}: install it there or ship it with depends=[...]"
+    if error.errno == errno.E2BIG:
+        return f"the arguments for program {program!r} are too long for {place}: put them into a file"
+    return f"program {program!r} cannot be executed on {place}: {brief(error)}"
+
+
+def _interpreter(program: str) -> str:
+    """Read what the first line of a script names as its interpreter; empty if there is none."""
+    try:
+        with open(program, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        # The program itself is not there.
+        return ""
+    words = line[2:].split() if line.startswith(b"#!") else []
+    if not words:
+        # The file is there and is no script: what is missing is the loader of a dynamically linked program.
+        return "the program's dynamic loader or a library"
+    return os.fsdecode(words[0])
+
+
+def brief(error: BaseException) -> str:
+    """Give type and text of an exception in one line; a broken ``__str__`` is no reason to fail."""
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"its text cannot be made: {type(second).__name__}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,135 @@
+"""What node daemon and runner say to each other, over the runner's control socket.
+
+A frame is a kind (one byte), a length (four bytes, little endian) and a payload. The daemon treats arguments
+and results as opaque bytes and never unpickles; the runner imports no third-party module for this. Frames are
+plain structs, so that a batch of tiny jobs costs microseconds on both sides.
+
+    daemon to runner    CONFIGURE (JSON), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE
+    runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text)
+
+A runner ends after CLOSE, or when the daemon's end of the socket closes: then it kills every job at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+CONFIGURE = 1
+LOAD = 2
+RUN = 3
+SLOTS = 4
+CANCEL = 5
+CLOSE = 6
+READY = 7
+FAILED = 8
+STARTED = 9
+ENDED = 10
+LOG = 11
+
+HEADER = struct.Struct("<BI")
+"""Kind and payload length of a frame."""
+JOB = struct.Struct("<QIBI")
+"""Job, attempt, 1 if the bytes that follow are the path of a spool file, their length."""
+KEY = struct.Struct("<QI")
+"""Job and attempt."""
+START = struct.Struct("<QId")
+"""Job, attempt, start in seconds since the epoch."""
+RESULT = struct.Struct("<QIBiddIBI")
+"""Job, attempt, outcome, code, start, end, length of detail, 1 if the body is the path of a file, its length."""
+COUNT = struct.Struct("<I")
+
+Start = tuple[int, int, float]
+Result = tuple[int, int, int, int, float, float, str, bool, bytes]
+"""Job, attempt, outcome, code, start, end, detail, body is a path, body."""
+
+
+class FrameReader:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:
+        """Take bytes as they come; return the frames that are complete, as (kind, payload)."""
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        start, size = 0, HEADER.size
+        while len(buffer) - start >= size:
+            kind, length = HEADER.unpack_from(buffer, start)
+            end = start + size + length
+            if len(buffer) < end:
+                break
+            frames.append((kind, bytes(memoryview(buffer)[start + size : end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """Make a frame."""
+    return HEADER.pack(kind, len(payload)) + payload
+
+
+def pack_jobs(jobs: list[tuple[int, int, bool, bytes]]) -> bytes:
+    """Make the payload of RUN: (job, attempt, body is a path, body) each."""
+    parts = []
+    for job, attempt, is_path, body in jobs:
+        parts.append(JOB.pack(job, attempt, is_path, len(body)))
+        parts.append(body)
+    return b"".join(parts)
+
+
+def unpack_jobs(payload: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
+    """Undo `pack_jobs`."""
+    offset, size = 0, JOB.size
+    while offset < len(payload):
+        job, attempt, is_path, length = JOB.unpack_from(payload, offset)
+        offset += size
+        yield job, attempt, bool(is_path), payload[offset : offset + length]
+        offset += length
+
+
+def pack_result(result: Result) -> bytes:
+    """Make one record of the payload of ENDED."""
+    job, attempt, outcome, code, started_at, ended_at, detail, is_path, body = result
+    text = detail.encode("utf-8", "replace")
+    head = RESULT.pack(job, attempt, outcome, code, started_at, ended_at, len(text), is_path, len(body))
+    return head + text + body
+
+
+def unpack_results(payload: bytes) -> Iterator[Result]:
+    """Undo joined `pack_result` records."""
+    offset, size = 0, RESULT.size
+    while offset < len(payload):
+        job, attempt, outcome, code, started_at, ended_at, detail_length, is_path, length = RESULT.unpack_from(
+            payload, offset
+        )
+        offset += size
+        detail = payload[offset : offset + detail_length].decode("utf-8", "replace") if detail_length else ""
+        offset += detail_length
+        body = payload[offset : offset + length]
+        offset += length
+        yield job, attempt, outcome, code, started_at, ended_at, detail, bool(is_path), body
+
+
+def pack_keys(keys: list[tuple[int, int]]) -> bytes:
+    """Make the payload of CANCEL."""
+    return b"".join(KEY.pack(job, attempt) for job, attempt in keys)
+
+
+def unpack_keys(payload: bytes) -> list[tuple[int, int]]:
+    """Undo `pack_keys`."""
+    return list(KEY.iter_unpack(payload))
+
+
+def pack_starts(starts: list[Start]) -> bytes:
+    """Make the payload of STARTED."""
+    return b"".join(START.pack(*start) for start in starts)
+
+
+def unpack_starts(payload: bytes) -> list[Start]:
+    """Undo `pack_starts`."""
+    return list(START.iter_unpack(payload))

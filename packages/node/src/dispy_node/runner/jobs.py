@@ -1,0 +1,36 @@
+"""A job as the runner sees it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dispy_node.runner.offspring import Offspring
+
+
+class Job:
+    """An attempt that the runner has been given.
+
+    Attributes:
+        key: job and attempt, packed as in `frames.KEY`.
+        record: all that its child needs, as in the payload of RUN.
+        child: who has it; None while it is queued.
+        number: its number among the jobs of its worker.
+        started_at: when it was handed to its child, seconds since the epoch.
+        announced: the daemon knows that it runs.
+        cancelled: the daemon wants it ended.
+        signalled: it has been interrupted for that.
+        ended: its result is made; whoever still meets it in a queue passes over it.
+    """
+
+    __slots__ = ("announced", "cancelled", "child", "ended", "key", "number", "record", "signalled", "started_at")
+
+    def __init__(self, key: bytes, record: bytes) -> None:
+        self.key = key
+        self.record = record
+        self.child: Offspring | None = None
+        self.number = 0
+        self.started_at = 0.0
+        self.announced = False
+        self.cancelled = False
+        self.signalled = False
+        self.ended = False

@@ -1,0 +1,399 @@
+"""The runner's loop: frames from the daemon in, frames to it out, and everything that happens in between."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from time import monotonic
+
+from dispy_node.runner import explain
+from dispy_node.runner.bare import READABLE, WRITABLE, Libc, open_poll, signals
+from dispy_node.runner.child import open_streams
+from dispy_node.runner.frames import (
+    CANCEL,
+    CLOSE,
+    CONFIGURE,
+    COUNT,
+    ENDED,
+    FAILED,
+    JOB,
+    KEY,
+    LOAD,
+    LOG,
+    READY,
+    RUN,
+    SLOTS,
+    STARTED,
+    FrameReader,
+    frame,
+    pack_starts,
+    unpack_keys,
+)
+from dispy_node.runner.jobs import Job
+from dispy_node.runner.namespace import BadBundle, load
+from dispy_node.runner.offspring import Nursery, freeze
+from dispy_node.runner.pool import Pool
+from dispy_node.runner.replies import KEY_BYTES
+from dispy_node.runner.settings import Settings, read_settings
+from dispy_node.runner.tree import Strangers
+from dispy_node.runner.workers import WorkerPool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+    from typing import Never
+
+    from dispy_node.runner.frames import Start
+    from dispy_node.runner.namespace import Computation
+
+READ_BYTES = 256 * 1024
+SWEEP_S = 1.0
+"""At least so often ended processes are looked for while jobs run, should code of the computation have taken SIGCHLD
+from us."""
+LAST_WAIT_S = 2.0
+"""So long the runner waits at its end for what it has killed."""
+
+
+class DaemonGone(Exception):
+    """The daemon's end of the control socket is closed."""
+
+
+class Runner:
+    """Everything of a runner whose computation is loaded.
+
+    Args:
+        control: the control socket.
+        reader: cuts what comes from it.
+        settings: what the daemon said.
+        computation: what jobs call; None if they are runs of a program.
+    """
+
+    def __init__(
+        self, control: int, reader: FrameReader, settings: Settings, computation: Computation | None
+    ) -> None:
+        self._control = control
+        self._reader = reader
+        self._settings = settings
+        self._jobs: dict[bytes, Job] = {}
+        self._results: list[bytes] = []
+        self._starts: list[Start] = []
+        self._out: list[bytes] = []
+        self._unsent = b""
+        self._closing = False
+        self._owed: int | None = None
+        self._swept_at = 0.0
+        self._poll = open_poll()
+        self._wake, wake_end = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake_end, False)
+        os.set_blocking(control, False)
+        strangers, libc = Strangers(), Libc()
+        libc.become_subreaper()
+        own = (control, self._poll.fileno(), self._wake, wake_end, strangers.fileno())
+        nursery = Nursery(settings, computation, libc, self._poll, own)
+        kind = WorkerPool if settings.reuse and computation is not None else Pool
+        self._pool: Pool = kind(settings, nursery, self._poll, strangers, self)
+        self._poll.register(control, READABLE)
+        self._poll.register(self._wake, READABLE)
+        _take_signals(wake_end)
+
+    # ---- what the pool tells
+
+    def ended(self, job: Job, record: bytes) -> None:
+        """Take the result of a job."""
+        self._jobs.pop(job.key, None)
+        self._results.append(record)
+
+    def started(self, job: Job, at: float) -> None:
+        """Take note that a job runs."""
+        number, attempt = unpack_keys(job.key)[0]
+        self._starts.append((number, attempt, at))
+
+    def log(self, text: str) -> None:
+        """Take a line for the operator."""
+        self._out.append(frame(LOG, text.encode("utf-8", "replace")))
+
+    # ---- the loop
+
+    def run(self, frames: list[tuple[int, bytes]]) -> None:
+        """Serve until the daemon wants no more, or is gone.
+
+        Args:
+            frames: what has been read already.
+        """
+        try:
+            self._out.append(frame(READY))
+            self._handle_frames(frames)
+            while not self._finished():
+                self._turn()
+            self._pool.draining = True
+            while self._pool.top_up():  # dismiss idle children
+                pass
+        except DaemonGone:
+            # Nobody wants results any more.
+            pass
+        finally:
+            self._pool.draining = True
+            self._end_all()
+
+    def _finished(self) -> bool:
+        return self._closing and not self._pool.busy and not (self._out or self._unsent or self._results)
+
+    def _turn(self) -> None:
+        """Go once round: what has happened, what follows from it, what is due, and only then what can wait."""
+        pool = self._pool
+        pool.dispatch()
+        pool.tick()
+        self._confirm_slots()
+        self._flush()
+        # Forking ahead comes last: it takes longer than all the rest.
+        more = pool.top_up()
+        signalled = False
+        for descriptor, mask in self._poll.poll(0.0 if more else self._timeout()):
+            if descriptor == self._control:
+                if mask & WRITABLE:
+                    self._send(b"")
+                if mask & ~WRITABLE:
+                    self._read()
+            elif descriptor == self._wake:
+                signalled = True
+                self._clear_wake()
+            else:
+                pool.handle(descriptor, mask)
+        if signalled or pool.busy and monotonic() - self._swept_at > SWEEP_S:
+            self._swept_at = monotonic()
+            pool.reap()
+
+    def _timeout(self) -> float:
+        due = self._pool.timeout()
+        if self._pool.busy:
+            return min(due, SWEEP_S)
+        return -1.0 if due == math.inf else due
+
+    def _clear_wake(self) -> None:
+        try:
+            os.read(self._wake, 4096)
+        except BlockingIOError:
+            # Another turn has read it.
+            return
+
+    # ---- from the daemon
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._control, READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError as error:
+            raise DaemonGone from error
+        if not data:
+            raise DaemonGone
+        self._handle_frames(self._reader.feed(data))
+
+    def _handle_frames(self, frames: list[tuple[int, bytes]]) -> None:
+        for kind, payload in frames:
+            if kind == RUN:
+                self._queue(payload)
+            elif kind == SLOTS:
+                self._change_slots(COUNT.unpack(payload)[0])
+            elif kind == CANCEL:
+                for start in range(0, len(payload), KEY_BYTES):
+                    job = self._jobs.get(payload[start : start + KEY_BYTES])
+                    if job is not None:  # else its result is already on the way
+                        self._pool.cancel(job)
+            elif kind == CLOSE:
+                self._close(terminate=payload[:1] == b"\x01")
+            else:
+                self.log(f"the runner does not know frames of kind {kind}")
+
+    def _queue(self, payload: bytes) -> None:
+        jobs, queue = self._jobs, self._pool.queue
+        unpack, size = JOB.unpack_from, JOB.size
+        start, end = 0, len(payload)
+        while start < end:
+            stop = start + size + unpack(payload, start)[3]
+            key = payload[start : start + KEY_BYTES]
+            job = Job(key, payload[start:stop])
+            jobs[key] = job
+            queue.append(job)
+            start = stop
+
+    def _change_slots(self, slots: int) -> None:
+        if slots < self._pool.slots or self._owed is not None:
+            self._owed = slots
+        self._pool.set_slots(slots)
+
+    def _confirm_slots(self) -> None:
+        if self._owed is not None and len(self._pool.busy) <= self._owed:
+            self._out.append(frame(SLOTS, COUNT.pack(self._owed)))
+            self._owed = None
+
+    def _close(self, *, terminate: bool) -> None:
+        self._closing = True
+        self._pool.draining = True
+        for job in list(self._jobs.values()):
+            if terminate or job.child is None:
+                self._pool.cancel(job)
+        if terminate:
+            self._pool.kill_all()
+
+    # ---- to the daemon
+
+    def _flush(self) -> None:
+        if self._starts:
+            # Of those that have ended in the same turn the result tells everything.
+            starts = [start for start in self._starts if KEY.pack(*start[:2]) in self._jobs]
+            if starts:
+                self._out.append(frame(STARTED, pack_starts(starts)))
+            self._starts = []
+        if self._results:
+            self._out.append(frame(ENDED, b"".join(self._results)))
+            self._results = []
+        if self._out:
+            data = b"".join(self._out)
+            self._out = []
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        waiting = bool(self._unsent)
+        data = self._unsent + data
+        try:
+            sent = os.write(self._control, data) if data else 0
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError as error:
+            raise DaemonGone from error
+        self._unsent = data[sent:]
+        if waiting != bool(self._unsent):
+            self._poll.modify(self._control, READABLE | WRITABLE if self._unsent else READABLE)
+
+    # ---- the end
+
+    def _end_all(self) -> None:
+        """Kill whatever is left, and wait for it, but not for ever."""
+        deadline = monotonic() + LAST_WAIT_S
+        self._pool.queue.clear()
+        self._pool.kill_all()
+        self._pool.reap()
+        while not self._pool.empty and monotonic() < deadline:
+            self._poll.poll(0.05)
+            self._clear_wake()
+            self._pool.reap()
+
+
+def _take_signals(wake_end: int) -> None:
+    """Have SIGCHLD wake the loop, and other signals do nothing here: the daemon decides when a runner ends."""
+    runner = os.getpid()
+
+    def nothing(number: int, frame: types.FrameType | None) -> None:
+        # A child that is so young that it still has this handler is meant personally.
+        if os.getpid() != runner and number == signals.SIGINT:
+            raise KeyboardInterrupt
+
+    # Handlers that do nothing, rather than SIG_IGN, which programs started here would inherit.
+    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGCHLD):
+        signals.signal(number, nothing)
+    signals.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+
+
+def _read_until_loaded(
+    control: int, reader: FrameReader
+) -> tuple[Settings, bytes, list[tuple[int, bytes]]] | None:
+    """Read CONFIGURE and LOAD; give settings, code and the frames behind them, or None if the daemon is gone."""
+    settings: Settings | None = None
+    code: bytes | None = None
+    rest: list[tuple[int, bytes]] = []
+    while code is None:
+        data = os.read(control, READ_BYTES)
+        if not data:
+            return None
+        for kind, payload in reader.feed(data):
+            if code is not None:
+                rest.append((kind, payload))
+            elif kind == CONFIGURE:
+                settings = read_settings(payload)
+            elif kind == LOAD and settings is not None:
+                code = _read_code(payload)
+            else:
+                raise ValueError(f"frame of kind {kind} before CONFIGURE and LOAD")
+    assert settings is not None
+    return settings, code, rest
+
+
+def _read_code(payload: bytes) -> bytes:
+    if payload[:1] != b"\x01":
+        return payload[1:]
+    with open(os.fsdecode(payload[1:]), "rb") as file:
+        return file.read()
+
+
+def _prepare(settings: Settings) -> None:
+    """Give this process, and so every job, the folder, the standard input and the import path of jobs."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    open_streams()
+    os.chdir(settings.folder)
+    if not sys.flags.safe_path and sys.path:
+        sys.path[0] = settings.folder  # was the folder in which the daemon has started us
+    else:
+        sys.path.insert(0, settings.folder)
+
+
+def _load(settings: Settings, code: bytes) -> Computation | str:
+    """Load the computation, or tell why that cannot be done."""
+    try:
+        _prepare(settings)
+        computation = load(code)
+    except BadBundle as error:
+        return f"the computation cannot be loaded on {settings.place}: {error}"
+    except BaseException as error:
+        # Whatever code of the user does at import, SystemExit included.
+        return explain.bundle(error, settings.place)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return computation
+
+
+def main(control: int) -> Never:
+    """Run a runner; never returns.
+
+    Args:
+        control: the control socket to the daemon.
+    """
+    status = 0
+    try:
+        reader = FrameReader()
+        given = _read_until_loaded(control, reader)
+        if given is not None:
+            status = _serve(control, reader, *given)
+    except BaseException:
+        # An error of our own. The daemon has our standard error, and says that the runner has ended.
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+        status = 1
+    finally:
+        os._exit(status)  # threads and exit handlers of the computation must not keep a runner alive
+
+
+def _serve(
+    control: int, reader: FrameReader, settings: Settings, code: bytes, frames: list[tuple[int, bytes]]
+) -> int:
+    computation: Computation | None = None
+    if settings.program:
+        _prepare(settings)
+    else:
+        loaded = _load(settings, code)
+        if isinstance(loaded, str):
+            _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
+            return 1
+        computation = loaded
+    freeze()
+    Runner(control, reader, settings, computation).run(frames)
+    return 0
+
+
+def _send_last(control: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(control, data) :]

@@ -1,0 +1,136 @@
+"""The code bundle becomes a callable.
+
+A bundle is opaque to all but the client that made it and the runner. Its first byte tells its kind:
+
+    P   a pickle of functions and classes by value, as cloudpickle makes it
+    S   JSON with source texts, for clients whose Python has another bytecode
+
+Either way everything lands in one namespace: the ``__dict__`` of a fresh module ``__main__``, so that arguments
+that name classes of the client's main module find the ones that were shipped.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import sys
+import types
+
+from dispy_node.runner.bare import Unpickler, parse_json
+from dispy_node.runner.rebuild import MODULE, REBUILDERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PICKLED = b"P"
+SOURCES = b"S"
+
+
+class BadBundle(Exception):
+    """The bundle is not what a client sends."""
+
+
+class Computation:
+    """What was shipped, loaded.
+
+    Attributes:
+        compute: what a job calls.
+        sources: file name as it stands in tracebacks -> source text, for bundles of source.
+    """
+
+    __slots__ = ("compute", "sources")
+
+    def __init__(self, compute: Callable[..., Any], sources: dict[str, str]) -> None:
+        self.compute = compute
+        self.sources = sources
+
+
+def load(bundle: bytes) -> Computation:
+    """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards.
+
+    Raises:
+        BadBundle: it is none.
+        BaseException: whatever the code in it, or a module that it imports, raises.
+    """
+    kind = bundle[:1]
+    sources: dict[str, str] = {}
+    if kind == PICKLED:
+        shipped = _load_pickle(bundle)
+    elif kind == SOURCES:
+        shipped, sources = _load_sources(bundle)
+    else:
+        raise BadBundle(f"unknown kind of code bundle: {kind!r}")
+    if not callable(shipped):
+        raise BadBundle(f"the computation is not callable but of type {type(shipped).__name__}")
+    return Computation(shipped, sources)
+
+
+def fresh_main() -> dict[str, Any]:
+    """Put a new module ``__main__`` in place and give its namespace."""
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = main
+    return main.__dict__
+
+
+class _BundleUnpickler(Unpickler):
+    """Knows where namespaces are, and, unless told otherwise, how to rebuild without cloudpickle."""
+
+    def __init__(self, bundle: bytes, main: dict[str, Any], *, rebuilders: bool) -> None:
+        super().__init__(io.BytesIO(memoryview(bundle)[1:]))
+        self._main = main
+        self._rebuilders = REBUILDERS if rebuilders else {}
+
+    def persistent_load(self, pid: Any) -> dict[str, Any]:
+        try:
+            kind, name = pid
+        except (TypeError, ValueError):
+            kind, name = pid, ""
+        if kind != "namespace" or not isinstance(name, str):
+            raise BadBundle(f"unknown reference in the code bundle: {pid!r}")
+        if name == "__main__":
+            return self._main
+        if name not in sys.modules:
+            sys.modules[name] = types.ModuleType(name)
+        return sys.modules[name].__dict__
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == MODULE and name in self._rebuilders:
+            return self._rebuilders[name]
+        return super().find_class(module, name)
+
+
+def _load_pickle(bundle: bytes) -> object:
+    main = fresh_main()
+    try:
+        content = _BundleUnpickler(bundle, main, rebuilders=True).load()
+    except BadBundle:
+        raise
+    except Exception:
+        # Perhaps ours cannot rebuild it and cloudpickle can: what it raises is what counts. The namespace is made
+        # anew, because the first attempt may have left half of it.
+        main = fresh_main()
+        content = _BundleUnpickler(bundle, main, rebuilders=False).load()
+    if not isinstance(content, dict) or "compute" not in content:
+        raise BadBundle("the code bundle has no computation")
+    main.update(content.get("names") or {})
+    return content["compute"]
+
+
+def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
+    content = parse_json(bundle[1:].decode("utf-8", "surrogatepass"))
+    if not isinstance(content, dict) or "sources" not in content or "compute" not in content:
+        raise BadBundle("the code bundle has no computation")
+    main = fresh_main()
+    sources: dict[str, str] = {}
+    for number, source in enumerate(content["sources"]):
+        text, name = source["text"], f"<{source['name']}>"
+        if name in sources:
+            name = f"<{source['name']} {number}>"
+        sources[name] = text
+        exec(compile(text, name, "exec", dont_inherit=True), main)
+    if content["compute"] not in main:
+        raise BadBundle(f"the code bundle does not define {content['compute']!r}")
+    return main[content["compute"]], sources

@@ -1,0 +1,532 @@
+"""Which child gets which job; results, deaths, cancellation. Here: a fresh process for each job.
+
+A child is *idle* (forked ahead, waits for its job), *busy* (has jobs), or *leaving* (has given its result, is
+about to exit). It leaves the books when the kernel has told how it ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from time import monotonic, time
+
+from dispy_node.runner import explain
+from dispy_node.runner.bare import HUNG_UP, READABLE, WRITABLE, pending, signals
+from dispy_node.runner.body import RAISED
+from dispy_node.runner.frames import JOB, RESULT
+from dispy_node.runner.offspring import Nursery, Offspring, freeze
+from dispy_node.runner.outcome import Ending
+from dispy_node.runner.output import Output
+from dispy_node.runner.replies import (
+    KEY_BYTES,
+    OUTCOME_AT,
+    OUTPUT_WAITS,
+    SPOOLED,
+    GarbledReplies,
+    cut_replies,
+)
+from dispy_node.runner.tree import Strangers, kill_rest, signal_group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from dispy_node.runner.bare import Poll
+    from dispy_node.runner.jobs import Job
+    from dispy_node.runner.settings import Settings
+
+    class Host(Protocol):
+        """Who is told."""
+
+        def ended(self, job: Job, record: bytes) -> None:
+            """Take the result of a job."""
+
+        def started(self, job: Job, at: float) -> None:
+            """Take note that a job runs, since *at* (seconds since the epoch)."""
+
+        def log(self, text: str) -> None:
+            """Take a line for the operator."""
+
+
+READ_BYTES = 256 * 1024
+PIPE_BYTES = 64 * 1024
+"""A pipe holds no more."""
+READS_AT_END = 64
+"""So many times a pipe is read when a job has ended: a process that escaped from it may be writing for ever."""
+IDLE_CHILDREN = 4
+"""Forked ahead at most: a fork takes less time than the shortest job, so there need not be one for each slot."""
+LOOK_S = 0.002
+"""How often jobs are looked at that are not announced yet."""
+RETRY_S = 0.2
+"""After a fork that failed."""
+PATIENCE_S = 3.0
+"""For so long jobs wait while no fork succeeds and nothing runs, then they are broken."""
+
+CHANNEL, STDOUT, STDERR = range(3)
+KIND_AT = 12
+"""Where the record of a job says how its body comes."""
+TAIL_AT = RESULT.size - 9
+"""Where a result has the length of its detail, is-path and the length of its body."""
+
+
+class Pool:
+    """Runs jobs, each in a process that is forked for it.
+
+    Args:
+        settings: what the daemon said.
+        nursery: forks children.
+        poll: where their descriptors are registered.
+        strangers: finds what ended jobs leave behind.
+        host: who is told.
+
+    Attributes:
+        queue: jobs that no child has; some may be cancelled already.
+        slots: how many children may be busy.
+        busy: process id -> child that has jobs.
+        draining: True when no more jobs will come, so that none is forked for.
+    """
+
+    def __init__(self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host) -> None:
+        self.queue: deque[Job] = deque()
+        self.slots = 0
+        self.busy: dict[int, Offspring] = {}
+        self.draining = False
+        self._idle: deque[Offspring] = deque()
+        self._settings = settings
+        self._nursery = nursery
+        self._poll = poll
+        self._strangers = strangers
+        self._host = host
+        self._ending = Ending(settings)
+        self._children: dict[int, Offspring] = {}
+        self._descriptors: dict[int, tuple[Offspring, int]] = {}
+        self._escalations: list[tuple[float, Job, int]] = []
+        self._look_at = math.inf
+        self._unseen = False
+        self._retry_at = 0.0
+        self._failing_since = math.inf
+        self._warm = False
+
+    # ---- jobs to children
+
+    def dispatch(self) -> None:
+        """Give queued jobs to children, as far as there are slots."""
+        queue = self.queue
+        while queue and len(self.busy) < self.slots:
+            job = queue[0]
+            if job.ended:
+                queue.popleft()
+                continue
+            child = self._idle.popleft() if self._idle else self._fork()
+            if child is None:
+                return
+            queue.popleft()
+            self._assign(child, job)
+
+    def _assign(self, child: Offspring, job: Job) -> None:
+        child.jobs.append(job)
+        job.child = child
+        job.started_at = time()
+        self.busy[child.pid] = child
+        self._unseen = True
+        self._send(child, job.record)
+
+    def _send(self, child: Offspring, data: bytes) -> None:
+        if child.unsent:
+            child.unsent += data
+            return
+        try:
+            sent = os.write(child.channel, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # It has ended, and nobody has been told yet; `reap` gives its jobs to others.
+            child.deaf = True
+            return
+        if sent < len(data):
+            child.unsent = data[sent:]
+            self._watch(child, READABLE | WRITABLE)
+
+    def _send_rest(self, child: Offspring) -> None:
+        data, child.unsent = child.unsent, b""
+        self._watch(child, READABLE)
+        if data:
+            self._send(child, data)
+
+    # ---- children come and go
+
+    def top_up(self) -> bool:
+        """Fork a child ahead of need, or dismiss one too many; tell whether there is more to do of that."""
+        wanted = 0 if self.draining else self._idle_wanted()
+        if len(self._idle) > wanted:
+            self._dismiss(self._idle.pop())
+        elif len(self._idle) < wanted:
+            child = self._fork()
+            if child is None:
+                return False
+            self._idle.append(child)
+        return len(self._idle) != wanted
+
+    def _idle_wanted(self) -> int:
+        return min(self.slots, IDLE_CHILDREN)
+
+    def _fork(self) -> Offspring | None:
+        if monotonic() < self._retry_at:
+            return None
+        try:
+            child = self._nursery.fork(self._descriptors)
+        except OSError as error:
+            self._postpone(explain.no_process(error, self._settings.place))
+            return None
+        self._children[child.pid] = child
+        self._descriptors[child.channel] = child, CHANNEL
+        self._descriptors[child.stdout] = child, STDOUT
+        self._descriptors[child.stderr] = child, STDERR
+        return child
+
+    def _postpone(self, reason: str) -> None:
+        """Try to fork a little later; when that has been of no use for long, and nothing runs, give up jobs."""
+        now = monotonic()
+        self._retry_at = now + RETRY_S
+        if self._failing_since == math.inf:
+            self._failing_since = now
+            self._host.log(reason)
+        if self.busy or now - self._failing_since < PATIENCE_S:
+            return
+        for _ in range(min(len(self.queue), max(self.slots, 1))):
+            job = self.queue.popleft()
+            if not job.ended:
+                self._end(job, self._ending.broken(job, reason))
+
+    def _dismiss(self, child: Offspring) -> None:
+        """Let a child go: at the end of its channel it exits."""
+        child.leaving = True
+        self._close(child)
+
+    def _close(self, child: Offspring) -> None:
+        for descriptor in (child.channel, child.stdout, child.stderr):
+            if self._descriptors.pop(descriptor, None) is not None:
+                # Explicitly, because closing is not enough: children forked meanwhile still have copies.
+                self._forget(descriptor)
+                os.close(descriptor)
+        child.channel = child.stdout = child.stderr = -1
+        child.out = child.err = None
+        if child.cells is not None:
+            child.cells.close()
+            child.cells = None
+
+    def _watch(self, child: Offspring, mask: int) -> None:
+        try:
+            self._poll.modify(child.channel, mask)
+        except (FileNotFoundError, KeyError):
+            # The channel of a program: not registered until now.
+            self._poll.register(child.channel, mask)
+
+    def _forget(self, descriptor: int) -> None:
+        try:
+            self._poll.unregister(descriptor)
+        except (FileNotFoundError, KeyError):
+            # A channel of a program, or what was forgotten when its other end was closed.
+            return
+
+    def reap(self) -> None:
+        """Take note of ended processes; see that nothing is left below ended jobs."""
+        any_ended = False
+        while True:
+            try:
+                # Also takes what code of the computation has started here when it was loaded: subprocess copes.
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            any_ended = True
+            child = self._children.pop(pid, None)
+            if child is not None:
+                self._gone(child, os.waitstatus_to_exitcode(status))
+        if any_ended:
+            self._strangers.sweep(self._children)
+
+    def _gone(self, child: Offspring, code: int) -> None:
+        """Settle the jobs of a child that has ended."""
+        if child.leaving:
+            if self._settings.reuse:  # elsewhere the group was killed when the job had ended
+                kill_rest(child.pid)
+            return
+        self._hear(child)  # its last words
+        if child.leaving:
+            return
+        child.leaving = True
+        kill_rest(child.pid)
+        if child in self._idle:
+            self._idle.remove(child)
+        self.busy.pop(child.pid, None)
+        jobs = [job for job in child.jobs if not job.ended]
+        child.jobs.clear()
+        if jobs and self._has_started(child, jobs[0]):
+            first = jobs.pop(0)
+            stdout, stderr = self._take_output(child, to_end=True)
+            self._end(first, self._ending.died(first, code, self._started_at(child, first), stdout, stderr))
+        else:
+            self._postpone(f"a process on {self._settings.place} ended before its first job: {explain.death(code)}")
+        self._close(child)
+        self._take_back(jobs)
+
+    def _has_started(self, child: Offspring, job: Job) -> bool:
+        return not child.deaf
+
+    def _started_at(self, child: Offspring, job: Job) -> float:
+        return job.started_at
+
+    def _take_back(self, jobs: list[Job]) -> None:
+        """Put jobs that were never started back to the front of the queue, or end those that nobody wants."""
+        wanted = []
+        for job in jobs:
+            job.child = None
+            job.signalled = False
+            if job.cancelled:
+                self._end(job, self._ending.cancelled(job))
+            else:
+                wanted.append(job)
+        self.queue.extendleft(reversed(wanted))
+
+    # ---- children to runner
+
+    def handle(self, descriptor: int, mask: int) -> None:
+        """Handle what the poll reported about a descriptor of a child."""
+        found = self._descriptors.get(descriptor)
+        if found is None:
+            return
+        child, role = found
+        if role == CHANNEL:
+            if mask & WRITABLE:
+                self._send_rest(child)
+            if mask & ~WRITABLE:
+                self._hear(child)
+            return
+        # Whose output is this? A worker begins no job while one of its pipes holds bytes, and only the runner
+        # takes bytes out. This pipe held some when the poll reported it, so since then the worker has been in
+        # one and the same job, and all bytes are of that job. All replies of earlier jobs were sent before it
+        # began, so after hearing everything that was said until now, that job is the oldest in `jobs`; or its
+        # reply was among that, then `_hear` has read the pipe too. One read only: after it the pipe may be
+        # empty, and the worker anywhere. (A fresh process has one job, and all output is that job's.)
+        self._hear(child)
+        if descriptor in self._descriptors:
+            self._read_output(child, descriptor, role, mask)
+
+    def _read_output(self, child: Offspring, descriptor: int, role: int, mask: int) -> None:
+        if pending(descriptor):
+            self._keep(child, role, os.read(descriptor, PIPE_BYTES))
+        elif mask & HUNG_UP:
+            # Every writer has closed it; it would be reported for ever.
+            self._forget(descriptor)
+
+    def _keep(self, child: Offspring, role: int, data: bytes) -> None:
+        if role == STDOUT:
+            if child.out is None:
+                child.out = Output(self._settings.output_bytes)
+            child.out.add(data)
+        else:
+            if child.err is None:
+                child.err = Output(self._settings.output_bytes)
+            child.err.add(data)
+
+    def _take_output(self, child: Offspring, *, to_end: bool) -> tuple[bytes, bytes]:
+        """Give what the oldest job printed; read the rest of it if there may be any."""
+        if to_end:
+            for role, descriptor in ((STDOUT, child.stdout), (STDERR, child.stderr)):
+                for _ in range(READS_AT_END):
+                    if not pending(descriptor):
+                        break
+                    self._keep(child, role, os.read(descriptor, PIPE_BYTES))
+        stdout = child.out.render() if child.out is not None else b""
+        stderr = child.err.render() if child.err is not None else b""
+        child.out = child.err = None
+        return stdout, stderr
+
+    def _hear(self, child: Offspring) -> None:
+        """Read all that a child has said."""
+        while child.channel >= 0:
+            try:
+                data = os.read(child.channel, READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                # It has ended with records unread.
+                data = b""
+            if not data:
+                self._forget(child.channel)
+                return
+            self._take(child, child.rest + data if child.rest else data)
+            if len(data) < READ_BYTES:
+                return
+
+    def _take(self, child: Offspring, data: bytes) -> None:
+        try:
+            replies, child.rest = cut_replies(data, self._settings.inline_bytes)
+            for flags, record in replies:
+                self._answer(child, flags, record)
+        except GarbledReplies as error:
+            self._host.log(f"a job wrote to a descriptor that is not its own and is killed: {error}")
+            child.rest = b""
+            self._forget(child.channel)
+            self._signal(child, signals.SIGKILL)
+
+    def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
+        """Handle the reply of a fresh process: there is just one."""
+        if child.leaving:
+            return
+        job = self._expected(child, record)
+        child.jobs.clear()
+        self.busy.pop(child.pid, None)
+        child.leaving = True
+        self._signal(child, signals.SIGKILL)  # it is about to exit; what it has started is not
+        self._settle(child, job, flags, record)
+        self._close(child)
+
+    def set_slots(self, slots: int) -> None:
+        """Change how many children may be busy; those that are stay it until their jobs have ended."""
+        self.slots = slots
+
+    def _expected(self, child: Offspring, record: bytes) -> Job:
+        """Give the job that a reply is about.
+
+        Raises:
+            GarbledReplies: it is about none that the child has.
+        """
+        if not child.jobs or record[:KEY_BYTES] != child.jobs[0].key:
+            raise GarbledReplies("a result of a job that the process does not have")
+        return child.jobs[0]
+
+    def _settle(self, child: Offspring, job: Job, flags: int, record: bytes) -> None:
+        """Pass on the result of a job, completed by its output."""
+        self._failing_since = math.inf
+        to_end = bool(flags & OUTPUT_WAITS)
+        try:
+            if flags or child.out is not None or child.err is not None or job.cancelled:
+                stdout, stderr = self._take_output(child, to_end=to_end)
+                record = self._ending.answered(job, flags, record, stdout, stderr)
+            else:
+                _check(record)
+        except GarbledReplies as error:
+            self._host.log(f"a job wrote to a descriptor that is not its own: {error}")
+            record = self._ending.broken(job, f"the job has garbled its result on {self._settings.place}: {error}")
+        if record[OUTCOME_AT] == RAISED and not self._warm:
+            self._warm = True
+            _prepare_for_failures()
+        self._end(job, record)
+
+    def _end(self, job: Job, record: bytes) -> None:
+        job.ended = True
+        job.child = None
+        if job.record[KIND_AT] == SPOOLED:
+            try:
+                os.unlink(job.record[JOB.size :])
+            except FileNotFoundError:
+                # As it should be: the job has read it.
+                pass
+        self._host.ended(job, record)
+
+    # ---- cancellation
+
+    def cancel(self, job: Job) -> None:
+        """End a job; its result follows, at once if it is not running."""
+        if job.ended or job.cancelled:
+            return
+        job.cancelled = True
+        if job.child is None:
+            self._end(job, self._ending.cancelled(job))
+        else:
+            self._interrupt(job.child, job)
+
+    def _interrupt(self, child: Offspring, job: Job) -> None:
+        job.signalled = True
+        self._signal(child, signals.SIGINT)
+        self._escalations.append((monotonic() + self._settings.grace_s[0], job, signals.SIGTERM))
+
+    def _signal(self, child: Offspring, number: int) -> None:
+        if child.pid in self._children:
+            signal_group(child.pid, number)
+        elif number == signals.SIGKILL:
+            kill_rest(child.pid)
+
+    def _escalate(self, now: float) -> None:
+        due = [entry for entry in self._escalations if entry[0] <= now]
+        self._escalations = [entry for entry in self._escalations if entry[0] > now and not entry[1].ended]
+        for _, job, number in due:
+            if job.ended or job.child is None:
+                continue
+            self._signal(job.child, number)
+            if number == signals.SIGTERM:
+                self._escalations.append((now + self._settings.grace_s[1], job, signals.SIGKILL))
+
+    def kill_all(self) -> None:
+        """Kill every process, at once."""
+        for child in list(self._children.values()):
+            signal_group(child.pid, signals.SIGKILL)
+
+    # ---- time
+
+    def tick(self) -> None:
+        """Do what is due by now."""
+        now = monotonic()
+        if self._unseen and self._look_at == math.inf:
+            self._look_at = now + LOOK_S
+        if now >= self._look_at:
+            self._unseen = False
+            more = False
+            for child in list(self.busy.values()):
+                if child.jobs and self._look(child, now):
+                    more = True
+            self._look_at = now + LOOK_S if more else math.inf
+        if self._escalations:
+            self._escalate(now)
+
+    def _look(self, child: Offspring, now: float) -> bool:
+        """Announce a child's oldest job if it was already that at the last look; tell whether to look again."""
+        job = child.jobs[0]
+        if child.seen is not job:
+            child.seen, child.seen_at = job, now
+            return True
+        if not job.announced and not job.ended:
+            job.announced = True
+            self._host.started(job, self._started_at(child, job))
+        return False
+
+    def timeout(self) -> float:
+        """Tell for how many seconds nothing is due; infinity if nothing ever is."""
+        due = min((entry[0] for entry in self._escalations), default=math.inf)
+        now = monotonic()
+        if self._retry_at > now and not self.draining:
+            due = min(due, self._retry_at)
+        due = min(due, self._look_at)
+        return max(0.0, due - now)
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether every process has been waited for."""
+        return not self._children
+
+
+def _prepare_for_failures() -> None:
+    """Import here, for all children to come, what the first job that raised had to import in its own process."""
+    import linecache
+    import traceback
+
+    del linecache, traceback
+    freeze()
+
+
+def _check(record: bytes) -> None:
+    """See that a result is as long as it says, because the daemon will trust it.
+
+    Raises:
+        GarbledReplies: it is not.
+    """
+    if len(record) < RESULT.size:
+        raise GarbledReplies("a result that is cut off")
+    detail = int.from_bytes(record[TAIL_AT : TAIL_AT + 4], "little")
+    body = int.from_bytes(record[TAIL_AT + 5 : TAIL_AT + 9], "little")
+    if RESULT.size + detail + body != len(record):
+        raise GarbledReplies("lengths in a result do not fit")

@@ -1,0 +1,64 @@
+"""A job that is the run of a program."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from dispy_node.runner import explain
+from dispy_node.runner.bare import signals
+from dispy_node.runner.replies import SPOOLED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Never
+
+    from dispy_node.runner.settings import Settings
+
+COUNT = struct.Struct("<I")
+
+
+class NotExecuted(Exception):
+    """The program could not be started; the message is for the user."""
+
+
+def decode_arguments(body: bytes) -> list[str]:
+    """Undo the client's packing: a count, then each argument followed by a zero byte.
+
+    Raises:
+        ValueError: the count does not fit.
+    """
+    if len(body) < COUNT.size:
+        raise ValueError("the arguments of the program are cut off")
+    (count,) = COUNT.unpack_from(body)
+    parts = body[COUNT.size :].split(b"\0")
+    if len(parts) != count + 1 or parts[-1]:
+        raise ValueError("the arguments of the program are cut off")
+    return [part.decode("utf-8", "surrogateescape") for part in parts[:-1]]
+
+
+def execute(settings: Settings, kind: int, body: bytes) -> Never:
+    """Become the program; descriptors, folder and session are already those of the job.
+
+    Raises:
+        NotExecuted: this is still the same process, and says why.
+    """
+    if kind == SPOOLED:
+        path = body
+        with open(path, "rb") as file:
+            os.unlink(path)
+            body = file.read()
+    try:
+        command = settings.program + decode_arguments(body)
+    except ValueError as error:
+        raise NotExecuted(str(error)) from error
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores these, programs expect to die of them
+        number = getattr(signals, name, None)
+        if number is not None:
+            signals.signal(number, signals.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise NotExecuted(explain.no_execution(error, command[0], settings.place)) from error
+    except ValueError as error:
+        raise NotExecuted(f"program {command[0]!r} cannot be given these arguments: {error}") from error

@@ -1,0 +1,90 @@
+"""What runner and child say to each other over the child's channel.
+
+To the child go records as in the payload of RUN: `frames.JOB` and the body, where the byte that says how the body
+comes is INLINE, SPOOLED or, in a record without a job, GO_ON. From it come replies: `HEAD`, then a result as in the
+payload of ENDED, or, if the job was skipped, its `frames.KEY` alone. A job without output costs the runner no
+more than cutting these bytes out and passing them on.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from dispy_node.runner.frames import JOB, KEY, RESULT
+
+INLINE = 0
+SPOOLED = 1
+GO_ON = 2
+"""The runner has read all output of the last job: the worker may start the next."""
+GO_ON_RECORD = JOB.pack(0, 0, GO_ON, 0)
+
+HEAD = struct.Struct("<IB")
+"""Length of what follows, and flags."""
+OUTPUT_WAITS = 1
+"""There is output in the pipes. A worker waits for GO_ON before its next job."""
+SKIPPED = 2
+"""The job was withdrawn before it was started."""
+INTERRUPTED = 4
+"""KeyboardInterrupt ended the job."""
+
+DETAIL_BYTES = 64 * 1024
+"""Details are cut to this length."""
+KEY_BYTES = KEY.size
+OUTCOME_AT = 12
+"""Where the outcome stands in a result: after its key."""
+IS_PATH_AT = RESULT.size - 5
+"""Where a result says that its body is a path."""
+
+
+class GarbledReplies(Exception):
+    """A child sent what no child sends: the job has written to a descriptor that is not its own."""
+
+
+def reply(flags: int, record: bytes) -> bytes:
+    """Make a reply."""
+    return HEAD.pack(len(record), flags) + record
+
+
+def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Cut replies out of *data*: pairs of flags and record, and the incomplete rest.
+
+    Raises:
+        GarbledReplies: a length is more than any reply has.
+    """
+    found = []
+    start, size, available = 0, HEAD.size, len(data)
+    longest = RESULT.size + DETAIL_BYTES + inline_bytes
+    while available - start >= size:
+        length, flags = HEAD.unpack_from(data, start)
+        if not KEY_BYTES <= length <= longest:
+            raise GarbledReplies(f"a reply of {length} bytes")
+        end = start + size + length
+        if end > available:
+            break
+        found.append((flags, data[start + size : end]))
+        start = end
+    return found, data[start:] if start else data
+
+
+def split_result(record: bytes) -> tuple[int, float, float, bytes, bool, bytes]:
+    """Take a result apart: outcome's code, start, end, detail, whether the body is a path, body.
+
+    Raises:
+        GarbledReplies: lengths in it do not fit.
+    """
+    if len(record) < RESULT.size:
+        raise GarbledReplies(f"a result of {len(record)} bytes")
+    _, _, _, code, started_at, ended_at, detail, is_path, length = RESULT.unpack_from(record)
+    at = RESULT.size + detail
+    if at + length != len(record):
+        raise GarbledReplies("lengths in a result do not fit")
+    return code, started_at, ended_at, record[RESULT.size : at], bool(is_path), record[at:]
+
+
+def make_result(
+    key: bytes, outcome: int, code: int, times: tuple[float, float], detail: bytes, is_path: bool, body: bytes
+) -> bytes:
+    """Make a result for the payload of ENDED, as `frames.pack_result` does."""
+    job, attempt = KEY.unpack(key)
+    detail = detail[:DETAIL_BYTES]
+    return RESULT.pack(job, attempt, outcome, code, *times, len(detail), is_path, len(body)) + detail + body

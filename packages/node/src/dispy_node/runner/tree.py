@@ -1,0 +1,129 @@
+"""The end of everything below a job.
+
+A child leads a session and a process group of its own; killing the group ends nearly everything. What has left the
+group (a daemon, a program started in a new session, a pipeline of a shell with job control) loses its
+parents by that and becomes a child of the runner, which is the subreaper of all below it: a *stranger*, which the
+kernel lists among the runner's children. Where there are no subreapers only groups are killed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dispy_node.runner.bare import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dispy_node.runner.offspring import Offspring
+
+LISTING_BYTES = 1 << 20
+"""Enough for 100 000 process ids. The kernel makes the list at each read."""
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Signal the group of a child that has not been waited for; a child too young to have one is signalled alone."""
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        # As long as nobody has waited for it the number cannot belong to anybody else.
+        os.kill(leader, number)
+    except PermissionError:
+        # All that is left of the group are set-uid programs, which we may not signal.
+        return
+
+
+def kill_rest(leader: int) -> None:
+    """Kill what is left of the group of a child that has just been waited for.
+
+    While a group has members, its number is given to no new process; and without members the kernel gives it away
+    only after going round all other numbers.
+    """
+    try:
+        os.killpg(leader, signals.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # Nobody is left, or only set-uid programs.
+        return
+
+
+class Strangers:
+    """Finds and kills strangers whose job has ended.
+
+    A stranger in the session of a child belongs to that child. One that made its own session belongs to one of
+    the children that were alive when it was found, or to one that was not any more; it is killed when none of
+    them is left. So no process of a living job is ever killed, and none outlives all jobs of its time.
+    """
+
+    def __init__(self) -> None:
+        self._listing = -1
+        self._suspects: dict[int, set[int]] = {}
+        self._session = os.getsid(0)
+        if sys.platform == "linux":
+            task = f"/proc/self/task/{os.getpid()}/children"
+            try:
+                self._listing = os.open(task, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                # A kernel without this list, or no /proc: groups only.
+                self._listing = -1
+
+    def fileno(self) -> int:
+        """Give the descriptor that children have to close, or -1."""
+        return self._listing
+
+    def sweep(self, children: Mapping[int, Offspring]) -> int:
+        """Kill strangers that belong to no living child; tell how many.
+
+        Args:
+            children: process id -> child, each that has not been waited for.
+        """
+        if self._listing < 0:
+            return 0
+        listed = [int(text) for text in os.pread(self._listing, LISTING_BYTES, 0).split()]
+        strangers = [pid for pid in listed if pid not in children]
+        if not strangers:
+            self._suspects.clear()
+            return 0
+        living = {pid for pid, child in children.items() if not child.leaving}
+        suspects: dict[int, set[int]] = {}
+        killed = 0
+        for pid in strangers:
+            owners = self._owners(pid, living)
+            if owners is None:
+                continue
+            owners &= living
+            if owners:
+                suspects[pid] = owners
+            else:
+                killed += _kill_stranger(pid)
+        self._suspects = suspects
+        return killed
+
+    def _owners(self, pid: int, living: set[int]) -> set[int] | None:
+        """Tell which children a stranger may belong to; None if it is not below any."""
+        if pid in self._suspects:
+            return self._suspects[pid]
+        try:
+            session = os.getsid(pid)
+        except ProcessLookupError:
+            return None
+        if session == self._session:
+            # Children have sessions of their own, and there is no way back: this one was started by code that
+            # ran in the runner itself, when the computation was loaded.
+            return None
+        if session in living:
+            return {session}
+        return set(living) if session == pid else set()
+
+
+def _kill_stranger(pid: int) -> bool:
+    try:
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signals.SIGKILL)
+        else:
+            os.kill(pid, signals.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # It has ended in the meantime, or is a set-uid program.
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""The settings of a node daemon: from the command line, from a TOML file, with the original's names and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import platform
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispy.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """All that can be set; see ``dispy node --help``."""
+
+    cpus: int = 0
+    host: tuple[str, ...] = ()
+    ext_host: tuple[str, ...] = ()
+    dispy_port: int = 51347
+    name: str = ""
+    dest_path_prefix: str = ""
+    open: bool = False
+    debug: bool = False
+    log_format: str = "human"
+
+    @property
+    def port(self) -> int:
+        """Port to listen on: one above the base port, as in the original; 0 for any free one."""
+        return self.dispy_port + 1 if self.dispy_port else 0
+
+    def node_name(self) -> str:
+        """Name that the node tells: the one given, or the host's."""
+        return self.name or platform.node() or "localhost"
+
+    def folder(self) -> Path:
+        """Folder of the node's state; one per port, so that several nodes fit on one machine."""
+        if self.dest_path_prefix:
+            return Path(self.dest_path_prefix).absolute() / "dispy" / "node"
+        state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        if not os.path.isabs(state):  # no home folder: an account of a service
+            state = tempfile.gettempdir()
+        return Path(state) / "dispy" / f"node-{self.dispy_port}"
+
+    def listen_hosts(self) -> list[str]:
+        """Addresses to listen on.
+
+        Raises:
+            UsageError: an address that others can reach was asked for without ``--open``.
+        """
+        if not self.host:
+            return ["0.0.0.0", "::"] if self.open else ["127.0.0.1"]
+        if not self.open:
+            for host in self.host:
+                if not _is_loopback(host):
+                    raise UsageError(
+                        f"to listen on {host!r} means that whoever reaches it can run programs here as this user, "
+                        "because connections are not authenticated: add --open if the network is trusted, "
+                        "or use an ssh tunnel to a node on 127.0.0.1"
+                    )
+        return list(self.host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_settings(path: Path) -> dict[str, object]:
+    """Read a TOML file of settings; names as on the command line, with dashes or underscores.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML, or holds an unknown name or a value of the wrong type.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{str(path)!r} is not valid TOML: {error}") from error
+    defaults = {field.name: field.default for field in dataclasses.fields(NodeSettings)}
+    settings: dict[str, object] = {}
+    for key, value in raw.items():
+        name = key.replace("-", "_")
+        if name not in defaults:
+            raise UsageError(f"{str(path)!r} sets {key!r}, which does not exist; known: {', '.join(sorted(defaults))}")
+        if isinstance(defaults[name], tuple):
+            value = tuple([value] if isinstance(value, str) else value)
+        elif type(value) is not type(defaults[name]):
+            kind = type(defaults[name]).__name__
+            raise UsageError(f"{str(path)!r} sets {key!r} to {value!r}, which is not of type {kind}")
+        settings[name] = value
+    return settings
+
+
+def write_settings(path: Path, settings: NodeSettings) -> None:
+    """Write *settings* as TOML.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    lines = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        lines.append(f"{field.name.replace('_', '-')} = {_as_toml(value)}\n")
+    try:
+        path.write_text("".join(lines))
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(char):04x}" if ord(char) < 32 or char in '"\\\x7f' else char for char in value
+        )
+        return f'"{escaped}"'
+    return str(value)
