@@ -1,0 +1,126 @@
+"""``dispy nodes``: which nodes answer, and what they have free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dispy_cli import exits
+from dispy_cli.tables import format_bytes, format_table, printable
+
+if TYPE_CHECKING:
+    from dispy.runtime.dialer import Target
+    from dispy.runtime.probe import Probed
+
+HEADINGS = ("NODE", "ADDRESS", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
+
+
+@click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-n",
+    "--nodes",
+    multiple=True,
+    metavar="NODE",
+    help="Name, address or host:port of a node to ask (repeatable).  [default: this machine]",
+)
+@click.option(
+    "-p",
+    "--dispy_port",
+    "--dispy-port",
+    type=click.IntRange(1, 65534),
+    help="Nodes listen on the port above this.  [default: 51347]",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON array, with those that did not answer too."
+)
+def nodes(nodes: tuple[str, ...], dispy_port: int | None, as_json: bool) -> int:
+    """List nodes and what they have free, and why others do not answer.
+
+    Exit status: 0 at least one answered, 2 wrong usage, 3 none did.
+    """
+    from dispy.plugins import PluginManager
+    from dispy.runtime.probe import probe_nodes
+
+    targets = list_targets(nodes, dispy_port)
+    found = probe_nodes(targets, PluginManager.load().transport)
+    if as_json:
+        click.echo(json.dumps([to_json(probed) for probed in found], indent=2))
+    else:
+        show(found)
+    return exits.SUCCESS if any(probed.hello for probed in found) else exits.NO_NODES
+
+
+def list_targets(names: Sequence[str], dispy_port: int | None) -> list[Target]:
+    """Return the addresses that the user means, each once.
+
+    Raises:
+        UsageError: a name is none, or is a pattern, which cannot be asked.
+    """
+    from dispy import config
+    from dispy.errors import UsageError
+    from dispy.nodes import parse_nodes
+
+    if dispy_port is not None:
+        config.set_port(dispy_port)
+    port = config.node_port()
+    if not names:
+        return [("tcp", "127.0.0.1", port)]
+    targets: list[Target] = []
+    for pattern in parse_nodes(list(names), port):
+        if pattern.target is None:
+            raise UsageError(f"node {pattern.text!r} is a pattern: name the nodes to ask")
+        targets.append(pattern.target)
+    return list(dict.fromkeys(targets))
+
+
+def show(found: Sequence[Probed]) -> None:
+    """Print a table of those that answered, and below it, on standard error, why the others did not."""
+    rows = [_row(probed) for probed in found if probed.hello]
+    if rows:
+        click.echo(format_table(HEADINGS, rows))
+    for probed in found:
+        if not probed.hello:
+            click.echo(f"dispy: no node at {_where(probed)}: {printable(probed.reason)}", err=True)
+
+
+def _row(probed: Probed) -> tuple[str, ...]:
+    hello = probed.hello
+    assert hello is not None
+    free = ("?", "?", "?")
+    if hello.avail is not None:
+        cpu_percent, memory_bytes, disk_bytes, _swap = hello.avail
+        free = (f"{cpu_percent:.0f} %", format_bytes(memory_bytes), format_bytes(disk_bytes))
+    return (hello.name, _where(probed), str(hello.cpus), hello.python, hello.version, *free)
+
+
+def _where(probed: Probed) -> str:
+    scheme, host, port = probed.target
+    if not port:
+        return host if scheme == host else f"{scheme}:{host}"
+    host = probed.host or host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def to_json(probed: Probed) -> dict[str, Any]:
+    """Return what ``--json`` tells of a node; keys without a value are null."""
+    scheme, host, port = probed.target
+    hello = probed.hello
+    avail = hello.avail if hello else None
+    return {
+        "asked": {"scheme": scheme, "host": host, "port": port or None},
+        "node": hello.name if hello else None,
+        "id": hello.ident if hello else None,
+        "address": probed.host or None,
+        "slots": hello.cpus if hello else None,
+        "python": hello.python if hello else None,
+        "dispy": hello.version if hello else None,
+        "platform": hello.platform if hello else None,
+        "cpu_free_percent": avail[0] if avail else None,
+        "memory_free_bytes": avail[1] if avail else None,
+        "disk_free_bytes": avail[2] if avail else None,
+        "swap_free_percent": avail[3] if avail else None,
+        "error": probed.reason or None,
+    }

@@ -1,0 +1,19 @@
+"""What this distribution adds to dispy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dispy.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from dispy.interfaces import Command
+
+
+@hookimpl
+def dispy_register_command() -> Sequence[type[Command]]:
+    """Offer the commands ``run``, ``nodes``, ``plugins`` and ``completion``."""
+    from dispy_cli.commands import CompletionCommand, NodesCommand, PluginsCommand, RunCommand
+
+    return [RunCommand, NodesCommand, PluginsCommand, CompletionCommand]

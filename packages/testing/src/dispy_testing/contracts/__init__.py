@@ -1,0 +1,20 @@
+"""Contract suites: what every plugin of a kind must do.
+
+Each ``check_*`` is a plain function, or an async function to be run by trio; it needs no test framework, and
+raises `ContractViolation` (an AssertionError) that names the rule which is broken.
+"""
+
+from dispy_testing.contracts.commands import check_command
+from dispy_testing.contracts.executors import check_executor
+from dispy_testing.contracts.fault_policies import check_fault_policy
+from dispy_testing.contracts.rules import ContractViolation, check_identity
+from dispy_testing.contracts.transports import check_transport
+
+__all__ = [
+    "ContractViolation",
+    "check_command",
+    "check_executor",
+    "check_fault_policy",
+    "check_identity",
+    "check_transport",
+]

@@ -1,0 +1,1 @@
+"""Plain TCP connections for dispy: the transport stands in `dispy_transport_tcp.transport`."""
