@@ -1,0 +1,1 @@
+"""Unix sockets as connections for dispy."""

@@ -1,0 +1,32 @@
+"""What all tests share: how hard Hypothesis tries.
+
+``DISPY_HYPOTHESIS=deep`` (the nox session ``property_deep``) tries many more examples than the default, ``fast``.
+In CI the fast profile draws the same examples each time, so that a red run is about the change and not about luck;
+elsewhere it draws new ones.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fast",
+    max_examples=25,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    database=None if os.environ.get("CI") else settings().database,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine says nothing about the code
+    print_blob=True,
+)
+settings.register_profile(
+    "deep",
+    max_examples=5000,
+    stateful_step_count=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("DISPY_HYPOTHESIS", "fast"))

@@ -1,0 +1,148 @@
+"""``dispy nodes``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from dispy import config
+from dispy.errors import InvalidNodes, UsageError
+from dispy.model import Role
+from dispy.runtime import probe
+from dispy.runtime.greeting import make_hello
+from dispy.runtime.probe import Probed
+from dispy_cli.nodes import list_targets
+
+AVAIL = (87.5, 3 << 30, 5 << 30, 100.0)
+
+
+def answer(name: str = "workhorse", host: str = "10.0.0.1", **fields: Any) -> Probed:
+    hello = make_hello(Role.NODE, "0" * 32, name=name, cpus=4, **({"avail": AVAIL} | fields))
+    return Probed(("tcp", host, 51348), hello, host, "")
+
+
+NO_ANSWER = Probed(("tcp", "far.example", 51348), None, "", "nothing listens on \x1bfar.example")
+
+
+@pytest.fixture(autouse=True)
+def _same_ports() -> Iterator[None]:
+    before = config.DispyPort
+    yield
+    config.DispyPort = before
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give what is probed under "targets"; what is put under "found" is what comes out."""
+    world: dict[str, Any] = {"found": []}
+
+    def probe_nodes(targets: Sequence[Any], transport: object) -> list[Probed]:
+        world["targets"] = list(targets)
+        return list(world["found"])
+
+    monkeypatch.setattr(probe, "probe_nodes", probe_nodes)
+    return world
+
+
+def test_this_machine_is_asked_by_default(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [answer(host="127.0.0.1")]
+    assert run_dispy("nodes") == 0
+    assert asked["targets"] == [("tcp", "127.0.0.1", 51348)]
+    headings, row = capsys.readouterr().out.splitlines()
+    assert headings.split("  ")[0] == "NODE"
+    for cell in ("workhorse", "127.0.0.1:51348", " 4 ", "88 %", "3.0 GiB", "5.0 GiB"):
+        assert cell in row
+
+
+def test_nodes_and_ports_can_be_named(run_dispy: Callable[..., int], asked: dict[str, Any]) -> None:
+    asked["found"] = [answer()]
+    assert (
+        run_dispy("nodes", "-p", "9000", "-n", "one.example", "-n", "10.0.0.2:77", "-n", "one.example") == 0
+    )
+    assert asked["targets"] == [("tcp", "one.example", 9001), ("tcp", "10.0.0.2", 77)]
+
+
+def test_those_that_do_not_answer_are_told_apart(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [NO_ANSWER, answer(name="ev\x1bil", avail=None)]
+    assert run_dispy("nodes", "-n", "far.example") == 0
+    told = capsys.readouterr()
+    assert "far.example" not in told.out
+    assert "ev?il" in told.out
+    assert told.err == "dispy: no node at far.example:51348: nothing listens on ?far.example\n"
+
+
+def test_no_node_at_all_is_status_3(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [NO_ANSWER]
+    assert run_dispy("nodes") == 3
+    assert capsys.readouterr().out == ""
+    assert run_dispy("nodes", "--json") == 3
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["error"] == NO_ANSWER.reason
+    assert told["asked"] == {"scheme": "tcp", "host": "far.example", "port": 51348}
+    assert {value for key, value in told.items() if key not in ("error", "asked")} == {None}
+
+
+def test_json_has_it_all(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [answer()]
+    assert run_dispy("nodes", "--json") == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["error"] is None
+    assert (told["node"], told["address"], told["slots"], told["id"]) == (
+        "workhorse",
+        "10.0.0.1",
+        4,
+        "0" * 32,
+    )
+    assert (told["cpu_free_percent"], told["memory_free_bytes"]) == (87.5, 3 << 30)
+    assert (told["disk_free_bytes"], told["swap_free_percent"]) == (5 << 30, 100.0)
+    assert told["python"]
+    assert told["dispy"]
+    assert told["platform"]
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "shown"),
+    [
+        (("tcp", "::1", 51348), "::1", "[::1]:51348"),
+        (("unix", "/run/node", 0), "/run/node", "unix:/run/node"),
+        (("local", "local", 0), "", "local"),
+    ],
+)
+def test_addresses_are_shown_as_users_write_them(
+    run_dispy: Callable[..., int],
+    asked: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    target: tuple[str, str, int],
+    host: str,
+    shown: str,
+) -> None:
+    asked["found"] = [Probed(target, answer().hello, host, "")]
+    assert run_dispy("nodes") == 0
+    assert f" {shown} " in capsys.readouterr().out
+
+
+def test_pattern_cannot_be_asked() -> None:
+    with pytest.raises(UsageError, match=r"'10\.0\.\*' is a pattern"):
+        list_targets(["10.0.*"], None)
+
+
+def test_what_is_no_node_is_a_usage_error(run_dispy: Callable[..., int], asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidNodes):
+        list_targets(["not a host"], None)
+    assert run_dispy("nodes", "-n", "not a host") == 2
+    assert "targets" not in asked
+
+
+def test_local_node_is_a_target_of_its_own() -> None:
+    assert list_targets(["local"], None) == [("local", "local", 0)]

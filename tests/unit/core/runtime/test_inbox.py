@@ -1,0 +1,59 @@
+"""Large results are put together from chunks."""
+
+from __future__ import annotations
+
+import pytest
+
+from dispy.errors import RemoteProtocolError
+from dispy.runtime.inbox import ResultInbox
+from dispy.wire.messages import JobResult, JobResults
+
+
+def result(job: int, *, body: bytes = b"", stream: int = 0, size: int = 0) -> JobResult:
+    return JobResult(job, 1, 0, 0, "", 1.0, 2.0, body, stream, size)
+
+
+def test_inline_results_pass() -> None:
+    message = JobResults("c", [result(1, body=b"x")])
+    assert ResultInbox().hold_back(message) is message
+
+
+def test_streamed_result_is_held_back_until_it_is_whole() -> None:
+    inbox = ResultInbox()
+    message = JobResults("c", [result(1, body=b"x"), result(2, stream=5, size=6)])
+    passed = inbox.hold_back(message)
+    assert passed is not None
+    assert [one.job for one in passed.results] == [1]
+    inbox.add_chunk(5, b"abc")
+    inbox.add_chunk(5, b"def")
+    whole = inbox.finish(5, "")
+    assert whole is not None
+    assert (whole.computation, whole.results[0].job, bytes(whole.results[0].body)) == ("c", 2, b"abcdef")
+    assert whole.results[0].stream == 0
+
+
+def test_only_streamed_results_leave_nothing_to_handle_now() -> None:
+    assert ResultInbox().hold_back(JobResults("c", [result(2, stream=5, size=6)])) is None
+
+
+def test_broken_stream_is_dropped_because_the_node_keeps_the_result() -> None:
+    inbox = ResultInbox()
+    inbox.hold_back(JobResults("c", [result(2, stream=5, size=6)]))
+    inbox.add_chunk(5, b"abc")
+    assert inbox.finish(5, "disk error") is None
+
+
+@pytest.mark.parametrize("data", [b"abc", b"abcdefg"])
+def test_wrong_length_is_the_peers_fault(data: bytes) -> None:
+    inbox = ResultInbox()
+    inbox.hold_back(JobResults("c", [result(2, stream=5, size=6)]))
+    with pytest.raises(RemoteProtocolError, match="stream 5"):
+        inbox.add_chunk(5, data)
+        inbox.finish(5, "")
+
+
+def test_unannounced_streams_are_the_peers_fault() -> None:
+    with pytest.raises(RemoteProtocolError, match="no message has announced"):
+        ResultInbox().add_chunk(1, b"x")
+    with pytest.raises(RemoteProtocolError, match="no message has announced"):
+        ResultInbox().finish(1, "")

@@ -1,0 +1,179 @@
+"""A link between two memory streams, with virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from dispy.interfaces import Peer
+from dispy.model import LinkId, Role
+from dispy.runtime.greeting import make_hello
+from dispy.runtime.link import Link
+from dispy.runtime.sources import BytesSource
+from dispy.wire.messages import NodeChanged
+from dispy.wire.session import (
+    ChunkReceived,
+    Greeted,
+    MessagesReceived,
+    PeerLeft,
+    Session,
+    SessionEvent,
+    StreamFinished,
+)
+
+HERE = Peer(host="127.0.0.1", is_local=True)
+
+
+class End:
+    """One end: a link, what it heard, and why it ended."""
+
+    def __init__(self, number: int, role: Role, peer: Role, stream: trio.abc.Stream) -> None:
+        hello = make_hello(role, f"{number:032x}", name=role.value)
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({peer}))
+        self.link = Link(LinkId(number), stream, HERE, session)
+        self.heard: list[SessionEvent] = []
+        self.reason = ""
+        self.ended = trio.Event()
+
+    def take(self, link: Link, events: Sequence[SessionEvent]) -> None:
+        for event in events:
+            self.heard.append(event)
+            if isinstance(event, ChunkReceived):
+                link.consumed(event.stream, len(event.data))
+
+    async def run(self) -> None:
+        self.reason = await self.link.run(self.take)
+        self.ended.set()
+
+    def messages(self) -> list[object]:
+        return [one for event in self.heard if isinstance(event, MessagesReceived) for one in event.messages]
+
+
+def make_ends() -> tuple[End, End]:
+    left, right = memory_stream_pair()
+    return End(1, Role.CLIENT, Role.NODE, left), End(2, Role.NODE, Role.CLIENT, right)
+
+
+def run(test: object, *args: object) -> None:
+    trio.run(test, *args, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)  # type: ignore[arg-type]
+
+
+def test_messages_and_streams_arrive_in_order() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+        data = bytes(range(256)) * 40_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            nursery.start_soon(node.run)
+            await trio.testing.wait_all_tasks_blocked()
+            node.link.send(NodeChanged(1))
+            node.link.send_stream(1, BytesSource(data), len(data))
+            node.link.send(NodeChanged(2))
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert isinstance(client.heard[0], Greeted)
+        assert client.messages() == [NodeChanged(1), NodeChanged(2)]
+        chunks = [bytes(event.data) for event in client.heard if isinstance(event, ChunkReceived)]
+        assert b"".join(chunks) == data
+        assert StreamFinished(1, "") in client.heard
+
+    run(main)
+
+
+def test_close_soon_sends_what_is_queued_then_the_reason() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            nursery.start_soon(node.run)
+            await trio.testing.wait_all_tasks_blocked()
+            node.link.send(NodeChanged(7))
+            node.link.close_soon("enough", final=True)
+            node.link.send(NodeChanged(8))  # dropped, as on a broken link
+        assert client.messages() == [NodeChanged(7)]
+        assert client.heard[-1] == PeerLeft("enough", True)
+        assert client.link.final
+        assert client.reason == node.reason == "enough"
+
+    run(main)
+
+
+def test_cancelled_link_says_that_its_side_has_ended() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.run)
+            async with trio.open_nursery() as inner:
+                inner.start_soon(client.run)
+                await trio.testing.wait_all_tasks_blocked()
+                inner.cancel_scope.cancel()
+            await node.ended.wait()
+        assert node.link.final
+        assert "ended" in node.reason
+
+    run(main)
+
+
+def test_foreign_bytes_end_the_link_with_a_reason_on_both_sides() -> None:
+    async def main() -> None:
+        ours, theirs = memory_stream_pair()
+        node = End(2, Role.NODE, Role.CLIENT, ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.run)
+            await theirs.send_all(b"GET / HTTP/1.1\r\nHost: somebody\r\n\r\n")
+            await node.ended.wait()
+        assert "HTTP" in node.reason
+        assert not node.heard
+
+    run(main)
+
+
+def test_silent_peer_is_lost_after_three_heartbeats() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            async with trio.open_nursery() as inner:
+                inner.start_soon(node.run)
+                await trio.testing.wait_all_tasks_blocked()
+                # The node stops without a word: a host that loses power.
+                node.link._take_leave = trio.lowlevel.checkpoint  # type: ignore[method-assign]
+                node.link._stream.aclose = trio.lowlevel.checkpoint  # type: ignore[method-assign]
+                inner.cancel_scope.cancel()
+            began = trio.current_time()
+            with trio.fail_after(60):
+                await client.ended.wait()
+        assert trio.current_time() - began < 60
+        assert client.reason
+
+    run(main)
+
+
+def test_idle_link_stays_up() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            nursery.start_soon(node.run)
+            await trio.sleep(600)
+            assert not client.ended.is_set()
+            assert not node.ended.is_set()
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_stream_on_a_closing_link_closes_its_source() -> None:
+    async def main() -> None:
+        client, _node = make_ends()
+        source = BytesSource(b"abc")
+        client.link.close_soon("over")
+        client.link.send_stream(1, source, 3)
+        with pytest.raises(ValueError, match="released"):
+            source.read(1)
+        client.link.session.close()
+
+    run(main)

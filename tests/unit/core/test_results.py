@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispy.errors import JobBroken, JobCancelled, JobDied, JobRaised
+from dispy.model import Outcome
+from dispy.packing.results import (
+    TRAILER,
+    RemoteTraceback,
+    ResultBody,
+    decode_end,
+    load_value,
+    rebuild_exception,
+)
+from dispy.wire.messages import JobResult
+
+WHERE = "node1 (10.0.0.1)"
+
+
+def ended(
+    outcome: int, body: ResultBody | bytes = b"", *, code: int = 0, detail: str = "", started: float = 5.0
+) -> JobResult:
+    data = body if isinstance(body, bytes) else body.pack()
+    return JobResult(
+        job=3,
+        attempt=2,
+        outcome=outcome,
+        code=code,
+        detail=detail,
+        started_at=started,
+        ended_at=6.0,
+        body=data,
+    )
+
+
+sections = st.builds(ResultBody, st.binary(), st.binary(), st.binary(), st.binary())
+
+
+@given(sections)
+def test_layout_round_trip(body: ResultBody) -> None:
+    packed = body.pack()
+    assert ResultBody.parse(packed) == body
+    if packed:
+        lengths = [len(part) for part in (body.value, body.error, body.stdout, body.stderr)]
+        assert packed == body.value + body.error + body.stdout + body.stderr + TRAILER.pack(*lengths)
+    else:
+        assert body == ResultBody()
+
+
+@given(
+    st.binary()
+    | sections.map(ResultBody.pack).flatmap(lambda data: st.integers(0, len(data)).map(lambda n: data[n:]))
+)
+def test_any_bytes_are_a_body_or_a_value_error(data: bytes) -> None:
+    try:
+        body = ResultBody.parse(data)
+    except ValueError:
+        return
+    assert body.pack() == data or not any(map(len, (body.value, body.error, body.stdout, body.stderr)))
+
+
+def test_a_result_with_output() -> None:
+    end = decode_end(ended(Outcome.RETURNED, ResultBody(pickle.dumps([1]), b"", b"out", b"err")), WHERE)
+    assert (end.value, end.stdout, end.stderr, end.exception, end.error) == ([1], b"out", b"err", None, None)
+
+
+def test_the_exit_status_of_a_program() -> None:
+    end = decode_end(ended(Outcome.EXITED, code=-9), WHERE)
+    assert (end.value, end.stdout, end.stderr, end.error) == (-9, b"", b"", None)
+
+
+def test_an_exception_has_its_remote_traceback_and_tells_where_it_comes_from() -> None:
+    text = "Traceback (most recent call last):\n  ...\nKeyError: 'k'\n"
+    end = decode_end(
+        ended(Outcome.RAISED, ResultBody(pickle.dumps(KeyError("k")), text.encode(), b"x")), WHERE
+    )
+    assert end.exception == text
+    assert end.stdout == b"x"
+    assert isinstance(end.error, KeyError)
+    assert end.error.args == ("k",)
+    assert isinstance(end.error.__cause__, RemoteTraceback)
+    assert end.error.__notes__ == ["job 3, attempt 2, at node node1 (10.0.0.1)"]
+    printed = "".join(traceback.format_exception(end.error))
+    assert printed.index("most recent call last):\n  ...") < printed.index("job 3, attempt 2")
+
+
+class NeedsTwo(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("only one argument is pickled")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"damaged", pickle.dumps(5), pickle.dumps(NeedsTwo(1, 2))],
+    ids=["none", "damaged", "no exception", "cannot be made"],
+)
+def test_an_exception_that_cannot_be_rebuilt(value: bytes) -> None:
+    error = rebuild_exception(value, "the traceback")
+    assert type(error) is JobRaised
+    assert str(error) == "the traceback"
+
+
+class Frozen(Exception):  # noqa: N818
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("frozen")
+
+    def add_note(self, note: str) -> None:
+        raise TypeError("no notes")
+
+
+def test_an_exception_class_that_forbids_notes() -> None:
+    end = decode_end(ended(Outcome.RAISED, ResultBody(pickle.dumps(Frozen("x")), b"the traceback")), WHERE)
+    assert type(end.error) is JobRaised
+    assert "job 3" in end.error.__notes__[0]
+    assert end.exception == "the traceback"
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "said"),
+    [
+        (ended(Outcome.DIED, detail="out of memory", code=-9), JobDied, "out of memory"),
+        (ended(Outcome.DIED, code=-11), JobDied, "the job's process was ended by signal 11"),
+        (ended(Outcome.DIED, code=3), JobDied, "exit status 3 and no result"),
+        (ended(Outcome.BROKEN, detail="no module 'x'"), JobBroken, "no module 'x'"),
+        (ended(Outcome.BROKEN), JobBroken, "could not be run"),
+        (ended(Outcome.CANCELLED), JobCancelled, "was cancelled"),
+        (ended(77), JobBroken, "outcome 77.*upgrade"),
+        (ended(Outcome.RETURNED, b"short"), JobBroken, "arrived damaged: a result of 5 bytes is cut off"),
+        (ended(Outcome.RETURNED, b"x" * 40), JobBroken, "arrived damaged"),
+    ],
+)
+def test_jobs_without_a_result(result: JobResult, kind: type[Exception], said: str) -> None:
+    end = decode_end(result, WHERE)
+    with pytest.raises(kind, match=said):
+        raise end.error or AssertionError
+    assert type(end.error) is kind
+    assert end.exception == str(end.error)
+    assert end.value is None
+    assert getattr(end.error, "exit_code", result.code) == result.code
+
+
+def test_output_so_far_is_kept_but_a_job_that_never_ran_has_none() -> None:
+    body = ResultBody(stdout=b"half")
+    assert decode_end(ended(Outcome.CANCELLED, body), WHERE).stdout == b"half"
+    assert decode_end(ended(Outcome.CANCELLED, started=0.0), WHERE).stdout is None
+
+
+def test_a_result_whose_module_is_missing() -> None:
+    module = ModuleType("only_at_the_node")
+    exec("class C: pass", module.__dict__)
+    sys.modules["only_at_the_node"] = module
+    try:
+        data = pickle.dumps(module.C())
+    finally:
+        del sys.modules["only_at_the_node"]
+    with pytest.raises(
+        JobBroken, match="module 'only_at_the_node', which is not installed at the client; install it"
+    ):
+        load_value(data)
+
+
+def test_a_result_whose_class_is_missing() -> None:
+    data = pickle.dumps(pickle.Unpickler).replace(b"Unpickler", b"Unfindler")
+    with pytest.raises(
+        JobBroken, match=r"'_pickle.Unfindler' is not known at the client .*define it there too"
+    ):
+        load_value(data)
+
+
+def test_a_result_whose_own_code_fails() -> None:
+    data = cloudpickle.dumps(NeedsTwo(1, 2))
+    with pytest.raises(JobBroken, match=r"cannot be loaded here \(TypeError: .*return plain data"):
+        load_value(data)
+    end = decode_end(ended(Outcome.RETURNED, ResultBody(data, stdout=b"said")), WHERE)
+    assert isinstance(end.error, JobBroken)
+    assert end.stdout == b"said"
+    assert end.exception == str(end.error)

@@ -1,0 +1,87 @@
+"""Settings of a node."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispy.errors import UsageError
+from dispy_node.settings import NodeSettings, read_settings, write_settings
+
+
+def test_defaults_listen_on_loopback_at_the_port_above() -> None:
+    settings = NodeSettings()
+    assert settings.listen_hosts() == ["127.0.0.1"]
+    assert settings.port == 51348
+
+
+def test_port_zero_means_any() -> None:
+    assert NodeSettings(dispy_port=0).port == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "node1.example"])
+def test_other_addresses_need_open(host: str) -> None:
+    with pytest.raises(UsageError, match="--open"):
+        NodeSettings(host=(host,)).listen_hosts()
+    assert NodeSettings(host=(host,), open=True).listen_hosts() == [host]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_loopback_needs_no_open(host: str) -> None:
+    assert NodeSettings(host=(host,)).listen_hosts() == [host]
+
+
+def test_open_listens_everywhere() -> None:
+    assert NodeSettings(open=True).listen_hosts() == ["0.0.0.0", "::"]
+
+
+def test_folder_is_one_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert NodeSettings().folder() == tmp_path / "dispy" / "node-51347"
+    assert NodeSettings(dispy_port=6).folder() != NodeSettings(dispy_port=7).folder()
+    assert NodeSettings(dest_path_prefix="/somewhere").folder() == Path("/somewhere/dispy/node")
+
+
+settings_values = st.builds(
+    NodeSettings,
+    cpus=st.integers(-100, 100),
+    host=st.lists(st.text(max_size=20)).map(tuple),
+    dispy_port=st.integers(0, 65534),
+    name=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    open=st.booleans(),
+)
+
+
+@given(settings_values.filter(lambda one: all(not any("\ud800" <= c <= "\udfff" for c in h) for h in one.host)))
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, settings: NodeSettings) -> None:
+    path = tmp_path_factory.mktemp("settings") / "node.toml"
+    write_settings(path, settings)
+    assert dataclasses.replace(NodeSettings(), **read_settings(path)) == settings  # type: ignore[arg-type]
+
+
+def test_dashes_and_single_strings_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('dispy-port = 7000\nhost = "127.0.0.1"\n')
+    assert read_settings(path) == {"dispy_port": 7000, "host": ("127.0.0.1",)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("cpus = ", "not valid TOML"), ("colour = 1", "'colour'"), ('cpus = "two"', "type int"), ("open = 1", "type bool")],
+)
+def test_wrong_files_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_settings(path)
+
+
+def test_missing_file_and_unwritable_place(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        read_settings(tmp_path / "missing.toml")
+    with pytest.raises(UsageError, match="cannot write"):
+        write_settings(tmp_path / "no" / "folder.toml", NodeSettings())
