@@ -57,7 +57,9 @@ print(n / (time.perf_counter() - start))
 """
 
 
-def start_runner(folder: str, isolation: str, program: list[str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start_runner(
+    folder: str, isolation: str, program: list[str]
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a runner as a daemon does."""
     ours, theirs = socket.socketpair()
     code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.executable, [sys.executable, '-m', sys.argv[2]])"
@@ -67,8 +69,16 @@ def start_runner(folder: str, isolation: str, program: list[str]) -> tuple[subpr
         start_new_session=True,
     )
     theirs.close()
-    settings = {"isolation": isolation, "folder": folder, "spool": folder, "node": "bench", "program": program}
-    bundle = b"S" + json.dumps({"sources": [{"text": SOURCE, "name": "compute"}], "compute": "compute"}).encode()
+    settings = {
+        "isolation": isolation,
+        "folder": folder,
+        "spool": folder,
+        "node": "bench",
+        "program": program,
+    }
+    bundle = (
+        b"S" + json.dumps({"sources": [{"text": SOURCE, "name": "compute"}], "compute": "compute"}).encode()
+    )
     ours.sendall(
         frames.frame(frames.CONFIGURE, json.dumps(settings).encode())
         + frames.frame(frames.LOAD, b"\0" + bundle)

@@ -198,7 +198,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--width", type=int, help="columns of the picture; default: as the terminal has room")
     parser.add_argument(
-        "--samples", type=int, default=8, help="samples per pixel, each way; more is more work"
+        "--samples", type=int, default=6, help="samples per pixel, each way; more is more work"
     )
     parser.add_argument("--depth", type=int, default=DEPTH, help="iterations after which a point is inside")
     parser.add_argument("--plain", action="store_true", help="print plain text although this is a terminal")

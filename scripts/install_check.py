@@ -60,14 +60,14 @@ PROGRAM = "#!/bin/sh\necho got $1\n"
 START_TIMEOUT_S = 20
 
 
-def main(dist: str) -> None:
+def main(dist: Path) -> None:
     """Check the wheels in *dist*."""
     with tempfile.TemporaryDirectory(prefix="dispy-install-") as name:
         folder = Path(name)
         constraints = folder / "constraints.txt"
-        constraints.write_text("".join(f"{line}\n" for line in wheel_requirements(Path(dist).resolve())))
+        constraints.write_text("".join(f"{line}\n" for line in wheel_versions(dist)))
         environments = {
-            extra: make_environment(folder / (extra or "bare"), extra, constraints)
+            extra: make_environment(folder / (extra or "bare"), extra, dist, constraints)
             for extra in ("", "tcp", "local", "all")
         }
         home = folder / "home"
@@ -80,22 +80,25 @@ def main(dist: str) -> None:
         check_commands(environments["all"], home)
 
 
-def wheel_requirements(dist: Path) -> list[str]:
-    """Pin each distribution of the checkout to its wheel, so that no index can offer another one."""
+def wheel_versions(dist: Path) -> list[str]:
+    """Pin each distribution of the checkout to the version of its wheel."""
     wheels = sorted(dist.glob("*.whl"))
     if not wheels:
         sys.exit(f"no wheels in {dist}: build them first, with: nox -s build")
-    return [f"{wheel.name.split('-')[0].replace('_', '-')} @ {wheel.as_uri()}" for wheel in wheels]
+    return [
+        "{}=={}".format(*wheel.name.replace("_", "-", 2).split("-py3-")[0].rsplit("-", 1)) for wheel in wheels
+    ]
 
 
-def make_environment(folder: Path, extra: str, constraints: Path) -> Path:
+def make_environment(folder: Path, extra: str, dist: Path, constraints: Path) -> Path:
     """Make an environment with the core and one extra; return its folder of programs."""
     print(f"install_check: installing dispy-core[{extra}]", flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     programs = folder / "bin"
     requirement = f"dispy-core[{extra}]" if extra else "dispy-core"
-    pip = [str(programs / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--constraint", str(constraints), requirement], check=True)
+    pip = [str(programs / "python"), "-m", "pip", "--disable-pip-version-check"]
+    options = ["--quiet", "--find-links", str(dist), "--constraint", str(constraints)]
+    subprocess.run([*pip, "install", *options, requirement], check=True)
     subprocess.run([*pip, "check"], check=True)
     return programs
 
@@ -187,4 +190,4 @@ def check_commands(programs: Path, home: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(Path(sys.argv[1]).resolve())

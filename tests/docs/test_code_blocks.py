@@ -161,12 +161,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_node(command: list[str], folder: Path, port: int) -> Iterator[None]:
+def running_node(command: list[str], home: Path, port: int) -> Iterator[None]:
     """Run a node until the end of the context; it must come up and end well."""
     with subprocess.Popen(
         command,
-        cwd=folder,
-        env=environment(folder),
+        cwd=home,
+        env=environment(home),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -195,13 +195,13 @@ def wait_listening(process: subprocess.Popen[str], port: int) -> None:
         time.sleep(0.05)
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
     """Return an environment in which `python3` and `dispy` are those under test, and no settings are seen."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "DISPY"))}
     programs = str(Path(sys.executable).parent)
     return {
         **kept,
-        "HOME": str(folder.parent),
+        "HOME": str(home),
         "PATH": f"{programs}{os.pathsep}{kept.get('PATH', os.defpath)}",
     }
 
@@ -211,7 +211,7 @@ def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder.parent),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -292,7 +292,7 @@ def test_console_block(block: Block, folder: Path, node_address: Callable[[str],
             port = free_port()
             words = [*shlex.split(command), "--host", "127.0.0.1", "-p", str(port - 1)]
             assert words[:2] == ["dispy", "node"]
-            with running_node([*NODE_COMMAND, *words[2:]], folder, port):
+            with running_node([*NODE_COMMAND, *words[2:]], folder.parent, port):
                 pass
             continue
         printed = run(["sh", "-e", "-c", command], folder)

@@ -27,7 +27,7 @@ def test_script_is_what_click_answers_to(
     with pytest.raises(SystemExit) as caught:
         run_dispy(program=program)
     assert not caught.value.code
-    assert capsys.readouterr().out == script
+    assert capsys.readouterr().out.strip() == script.strip()
 
 
 def test_commands_and_options_are_completed(

@@ -169,7 +169,7 @@ class World:
         return self.say(JobResults(jobs[0].computation, [self.result(job, **fields) for job in jobs]), number)
 
     @staticmethod
-    def result(job: Job, **fields: Any) -> JobResult:
+    def result(job: Job, /, **fields: Any) -> JobResult:
         settings: dict[str, Any] = {
             "job": job.id,
             "attempt": job.attempt,

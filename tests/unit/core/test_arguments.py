@@ -28,9 +28,9 @@ UNPACK = "import pickle, sys; sys.stdout.write(repr(pickle.loads(sys.stdin.buffe
 
 
 def packer(
-    shipped: dict[str, object] | None = None, brought: Callable[[str], bool] | None = None
+    shipped: dict[str, object] | None = None, is_whole: Callable[[str], bool] | None = None
 ) -> ArgumentPacker:
-    return ArgumentPacker(shipped or {}, brought or (lambda name: False))
+    return ArgumentPacker({"__main__": shipped or {}}, is_whole or (lambda name: False))
 
 
 def elsewhere(body: bytes) -> str:
@@ -101,6 +101,20 @@ def test_a_shipped_class_that_only_lives_in_a_namespace_of_its_own_goes_by_name(
     assert inner is int
 
 
+def test_what_only_fails_together_is_an_error_too() -> None:
+    class Twice:
+        made = 0
+
+        def __reduce__(self) -> Any:
+            Twice.made += 1
+            if Twice.made < 3:
+                raise ValueError("not yet")
+            return int, ()
+
+    with pytest.raises(NotPicklable, match="the arguments cannot be sent to a node: not yet"):
+        packer().pack((Twice(),), {})
+
+
 def test_functions_and_lambdas_as_arguments(main: ModuleType) -> None:
     body = packer().pack((main.function, lambda x: x + 1), {})
     (function, successor), _ = pickle.loads(body)
@@ -123,8 +137,8 @@ def test_classes_of_local_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (function,), _ = pickle.loads(before.pack((module.f,), {}))
     assert function is not module.f
     assert repr(function()) == "A"
-    brought = packer(brought=lambda name: name == "argument_classes").pack((module.B(),), {})
-    assert b"cloudpickle" not in brought
+    is_whole = packer(is_whole=lambda name: name == "argument_classes").pack((module.B(),), {})
+    assert b"cloudpickle" not in is_whole
 
 
 class Holder:

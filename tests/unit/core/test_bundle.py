@@ -302,6 +302,7 @@ def test_a_bound_method_takes_the_instance_it_is_given_or_its_own(
 ) -> None:
     main = client.main(METHODS)
     bundle = pack_function(main.Thing(1).compute)
+    assert bundle.for_python(version) is bundle.for_python(version)
     given, own = client.run(bundle, ((main.Thing(2), "x"), {}), ((), {"x": "y"}), version=version)
     assert given == (2, "x", "base")
     assert own == (1, "y", "base")
@@ -358,7 +359,7 @@ def test_lines_of_tracebacks_are_those_of_the_file(client: Client) -> None:
     main = client.main("\n\n\ndef compute():\n    return 1 // 0\n")
     for version in (HERE, OTHER):
         text = client.call(pack_function(main.compute), version=version)
-        assert f'program.py", line 5, in compute' in text
+        assert 'program.py", line 5, in compute' in text
 
 
 # ---- local modules
@@ -417,6 +418,37 @@ def test_a_local_module_that_only_the_job_imports(client: Client) -> None:
 
 
 def test_a_function_of_a_local_module_is_a_computation_too(client: Client) -> None:
+    client.write("tools_pack/__init__.py", "import no_such_module_at_the_node")
+    client.write("no_such_module_at_the_node.py")
+    client.write(
+        "tools_pack/work.py",
+        """
+        import no_such_module_at_the_node
+
+        class Count:
+            def __init__(self, n): self.n = n
+
+        TOTAL = Count(0)
+
+        def compute(count):
+            assert type(count) is Count
+            TOTAL.n += count.n
+            global last
+            last = TOTAL
+            return last
+        """,
+    )
+    work = client.module("tools_pack.work")
+    bundle = pack_function(work.compute)
+    code = bundle.for_python(HERE)
+    assert b"no_such_module_at_the_node" not in code  # type: ignore[operator]
+    first, second = client.run(bundle, ((work.Count(1),), {}), ((work.Count(2),), {}))
+    assert (first.n, second.n) == (1, 3)
+    assert type(first) is work.Count
+    assert client.call(bundle, work.Count(5), version=OTHER).n == 5
+
+
+def test_a_local_module_with_globals_that_cannot_be_pickled_goes_as_a_whole(client: Client) -> None:
     client.write(
         "tools_work.py",
         """
@@ -425,13 +457,13 @@ def test_a_function_of_a_local_module_is_a_computation_too(client: Client) -> No
         COUNT = [0]
 
         def compute(n):
-            COUNT[0] += n
-            return COUNT[0]
+            with LOCK:
+                COUNT[0] += n
+                return COUNT[0]
 
         def make(step):
             def count():
-                with LOCK:
-                    return compute(step)
+                return compute(step)
             return count
         """,
     )
@@ -440,6 +472,24 @@ def test_a_function_of_a_local_module_is_a_computation_too(client: Client) -> No
     for version in (HERE, OTHER):
         assert client.run(pack_function(module.compute), ((1,), {}), ((2,), {}), version=version) == [1, 3]
     assert client.run(pack_function(module.make(5)), ((), {}), ((), {})) == [5, 10]
+
+
+def test_a_function_of_a_local_package_with_relative_imports(client: Client) -> None:
+    client.write("tools_rel/__init__.py", "ROOT = 1")
+    client.write("tools_rel/near.py", "NEAR = 2")
+    client.write(
+        "tools_rel/work.py",
+        """
+        import functools
+
+        @functools.cache
+        def compute():
+            from . import near
+            from .near import NEAR
+            return near.NEAR + NEAR
+        """,
+    )
+    assert client.call(pack_function(client.module("tools_rel.work").compute)) == 4
 
 
 def test_a_module_in_depends_is_importable_and_its_file_is_sent(client: Client) -> None:
@@ -549,6 +599,24 @@ def test_useless_elements_of_depends(client: Client, element: Any) -> None:
         pack_function(main.compute, [main.compute, element])
 
 
+def test_methods_partials_and_nothing_in_depends(client: Client) -> None:
+    main = client.main(
+        """
+        import functools
+        class A:
+            def method(self): pass
+        class B:
+            @classmethod
+            def method(cls): pass
+        def function(): pass
+        def compute(): return sorted({"A", "B", "function"} & set(globals()))
+        """
+    )
+    depends = [main.A().method, main.B.method, functools.partial(main.function)]
+    assert client.call(pack_function(main.compute, depends)) == ["A", "B", "function"]
+    assert client.call(pack_function(main.compute, None)) == []  # type: ignore[arg-type]
+
+
 def test_depends_must_be_a_list(client: Client) -> None:
     main = client.main("def compute(): pass")
     with pytest.raises(UsageError, match="depends must be a list"):
@@ -620,8 +688,10 @@ def test_programs_that_are_none(client: Client, path: str) -> None:
 def test_modules_go_with_programs_but_functions_do_not(client: Client) -> None:
     client.write("tools_prog.py")
     client.write("main.py")
-    bundle = pack_program("main.py", [client.module("tools_prog")])
-    assert [file.path for file in bundle.files] == ["main.py", "tools_prog.py"]
+    client.write("tools_prog_pkg/__init__.py")
+    modules = [client.module("tools_prog"), client.module("tools_prog_pkg"), json]
+    bundle = pack_program("main.py", modules)
+    assert [file.path for file in bundle.files] == ["main.py", "tools_prog.py", "tools_prog_pkg/__init__.py"]
     with pytest.raises(UsageError, match="element 1 of depends .*of no use to a program"):
         pack_program("main.py", [len])
 

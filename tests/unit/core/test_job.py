@@ -189,6 +189,13 @@ def test_an_abandoned_job_may_still_finish() -> None:
     assert (job.status, job.result, job.exception, job.error) == (DispyJob.Finished, "late", None, None)
 
 
+def test_nobody_looked_at_a_job_before_its_late_result() -> None:
+    job = DispyJob(7)
+    job._settle(change(JobStatus.ABANDONED))
+    job._settle(returned("late"))
+    assert (job.result, job.status) == ("late", DispyJob.Finished)
+
+
 def test_a_job_that_is_run_again_is_created_anew() -> None:
     job = DispyJob(7)
     job._start(change(JobStatus.RUNNING, started_at=3.0))

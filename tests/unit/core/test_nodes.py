@@ -71,6 +71,7 @@ def one(element: Any) -> NodePattern:
         ("10.0.0.*", None),
         ("10.0.0.*:99", None),
         ("fe80:*", None),
+        ("fe80::*", None),
         ("*", None),
     ],
 )

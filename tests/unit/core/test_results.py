@@ -109,7 +109,7 @@ def test_an_exception_that_cannot_be_rebuilt(value: bytes) -> None:
     assert str(error) == "the traceback"
 
 
-class Frozen(Exception):  # noqa: N818
+class Frozen(Exception):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("frozen")
 
@@ -117,7 +117,27 @@ class Frozen(Exception):  # noqa: N818
         raise TypeError("no notes")
 
 
-def test_an_exception_class_that_forbids_notes() -> None:
+class Noteless(Exception):
+    def add_note(self, note: str) -> None:
+        raise TypeError("no notes")
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise TypeError("no text")
+
+
+def test_exceptions_with_strange_classes() -> None:
+    noteless = decode_end(
+        ended(Outcome.RAISED, ResultBody(pickle.dumps(Noteless("x")), b"the traceback")), WHERE
+    )
+    assert type(noteless.error) is JobRaised
+    assert noteless.error.__notes__ == ["job 3, attempt 2, at node node1 (10.0.0.1) (no notes)"]
+    unprintable = decode_end(ended(Outcome.RAISED, ResultBody(pickle.dumps(Unprintable()))), WHERE)
+    assert unprintable.exception == "Unprintable"
+
+
+def test_an_exception_class_that_forbids_everything() -> None:
     end = decode_end(ended(Outcome.RAISED, ResultBody(pickle.dumps(Frozen("x")), b"the traceback")), WHERE)
     assert type(end.error) is JobRaised
     assert "job 3" in end.error.__notes__[0]

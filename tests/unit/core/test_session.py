@@ -263,6 +263,15 @@ class TestMessages:
         assert len(received) > 4
         assert [job for (message,) in received for job in message.jobs] == sent.jobs
 
+    def test_no_frame_is_larger_than_ours_may_be_whatever_the_peer_takes(self):
+        session = client()
+        session.receive_data(PREFACE + batch(hello("node", max_frame_bytes=2**40)), 0.0)
+        written(session)
+        session.send(AssignJobs("c", [JobAssignment(number, 1, bytes(60_000)) for number in range(80)]))
+        frames = session.data_to_send()
+        assert len(frames) == 2
+        assert max(map(len, frames)) <= HEADER.size + MAX_FRAME_BYTES
+
     def test_a_message_that_is_too_large_is_our_own_fault(self):
         one, _ = opened()
         one.send(AssignJobs("c", [JobAssignment(1, 1, bytes(MAX_FRAME_BYTES))]))
@@ -529,7 +538,7 @@ class TestEnd:
         one.send_stream(1, early, 1)
         one.receive_data(chunk(1, b"x"), 1.0)
         assert one.receive_data(
-            batch(Goodbye("bye"), ComputationReady("ignored")) + batch(Heartbeat()), 1.0
+            batch(Goodbye("bye"), ComputationReady("ignored")) + batch(ComputationReady("too")), 1.0
         ) == [PeerLeft("bye", final=False)]
         one.send(ComputationReady("c"))
         one.send_stream(2, late, 1)

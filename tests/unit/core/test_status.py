@@ -74,8 +74,15 @@ def test_nothing_pending_is_not_mentioned_and_no_time_is_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0.0 B"), (1023, "1023.0 B"), (1024, "1.0 K"), (1024**2 - 1, "1.0 M"), (5 * 1024**4, "5.0 T"), (1024**5, "1024.0 T")],
-)  # fmt: skip
+    [
+        (0, "0.0 B"),
+        (1023, "1023.0 B"),
+        (1024, "1.0 K"),
+        (1024**2 - 1, "1.0 M"),
+        (5 * 1024**4, "5.0 T"),
+        (1024**5, "1024.0 T"),
+    ],
+)
 def test_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
 

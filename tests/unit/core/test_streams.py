@@ -248,12 +248,6 @@ class TestIncoming:
         with pytest.raises(RemoteProtocolError, match=f"more than {MAX_OPEN_STREAMS} streams open"):
             streams.take_chunk(2001, 1)
 
-    def test_clear_forgets_what_is_open(self):
-        streams = IncomingStreams()
-        streams.take_chunk(1, 1)
-        streams.clear()
-        assert streams.consume(1, 1) == 0
-
 
 @given(st.text(st.characters(exclude_categories=()), max_size=50), st.integers(1, 100))
 def test_any_reason_can_be_sent(text, times):

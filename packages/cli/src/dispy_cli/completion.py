@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from dispy_cli.main import completion_variable
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -23,9 +25,4 @@ def completion(context: click.Context, shell: str) -> None:
     program = root.info_name or "dispy"
     kind = get_completion_class(shell)
     assert kind is not None  # click has all of SHELLS
-    click.echo(kind(root.command, {}, program, _variable(program)).source())
-
-
-def _variable(program: str) -> str:
-    """Return the environment variable by which the shell asks *program* for completions; click looks there."""
-    return f"_{program}_COMPLETE".replace("-", "_").replace(".", "_").upper()
+    click.echo(kind(root.command, {}, program, completion_variable(program)).source().rstrip())

@@ -6,20 +6,21 @@ and one-line helps are asked for.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dispy import __version__
 from dispy.errors import DispyError, PluginConflict, PluginError, PluginNotInstalled
-from dispy.plugins import PluginManager
 from dispy_cli import exits
 from dispy_cli.diagnostics import log_to_stderr
+
+if TYPE_CHECKING:
+    from dispy.plugins import PluginManager
 
 DEFAULT_COMMAND = "run"
 
@@ -87,6 +88,8 @@ class Umbrella(click.Group):
         return None, None, args[1:]
 
     def _why_not_there(self, ctx: click.Context, name: str) -> str:
+        import difflib
+
         alike = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
         try:
             self._manager.command(name)
@@ -97,10 +100,10 @@ class Umbrella(click.Group):
         raise AssertionError(f"the command {name!r} is both there and not")
 
 
-def make_umbrella(load_plugins: Callable[[], PluginManager] = PluginManager.load) -> Umbrella:
-    """Make the click command ``dispy``."""
+def make_umbrella(load_plugins: Callable[[], PluginManager] | None = None) -> click.Command:
+    """Make the click command ``dispy``; by default with the plugins that are installed."""
     umbrella = Umbrella(
-        load_plugins,
+        load_plugins or _load_installed,
         name="dispy",
         help=HELP,
         no_args_is_help=True,
@@ -113,18 +116,35 @@ def make_umbrella(load_plugins: Callable[[], PluginManager] = PluginManager.load
     )
 
 
+def _load_installed() -> PluginManager:
+    # Imported here: looking for what is installed takes a third of the time that `dispy --version` may take.
+    from dispy.plugins import PluginManager
+
+    return PluginManager.load()
+
+
+def completion_variable(program: str) -> str:
+    """Return the environment variable by which a shell asks *program* for completions."""
+    return f"_{program}_COMPLETE".replace("-", "_").replace(".", "_").upper()
+
+
 def run_umbrella(umbrella: click.Command, arguments: Sequence[str] | None, program: str) -> int:
     """Run ``dispy`` with these arguments (None: those of the process) and return the exit status.
 
     Whatever goes wrong in an expected way is told on standard error.
     """
     try:
-        status = umbrella.main(arguments, prog_name=program, standalone_mode=False)
+        status = umbrella.main(
+            arguments,
+            prog_name=program,
+            complete_var=completion_variable(program),
+            standalone_mode=False,
+        )
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort as error:
-        cause = error.__cause__
+        cause = error.__cause__ or error.__context__  # older releases of click do not name the cause
         return cause.exit_status if isinstance(cause, exits.Stopped) else exits.INTERRUPTED
     except DispyError as error:
         click.echo(f"dispy: {error}", err=True)

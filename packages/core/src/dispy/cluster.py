@@ -373,7 +373,7 @@ class JobCluster:
             accepts=lambda node: choose_slots(patterns, self, node),
             code_for=self._packed.for_python,
             files=self._packed.files,
-            observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers or True,
+            observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
         )
 
     def _find_node(self, node: DispyNode | str) -> Node | None:

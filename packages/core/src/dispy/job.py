@@ -191,7 +191,7 @@ class DispyJob:
             self._raw = (result, reason)
             for name in LAZY:
                 try:
-                    object.__delattr__(self, name)
+                    delattr(self, name)
                 except AttributeError:
                     continue  # it was never decoded
 

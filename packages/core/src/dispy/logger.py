@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from typing import ClassVar, TextIO
 
 from dispy.errors import UsageError
@@ -87,6 +86,8 @@ class Logger:
     def exception(self, message: object, *args: object) -> None:
         """Write an error with the traceback of the exception that is being handled."""
         if self.level <= self.ERROR:
+            import traceback  # slow to import, and seldom needed
+
             self._write(f"{_formatted(message, args)}\n{traceback.format_exc().rstrip()}", ())
 
     def critical(self, message: object, *args: object) -> None:

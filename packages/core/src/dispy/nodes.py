@@ -26,6 +26,7 @@ LATER_FIELDS = frozenset({"depends", "setup_args"})
 
 HOST_NAME = re.compile(r"[^\W_]([\w.-]*\w)?\.?")
 SCHEME = re.compile(r"([a-z][a-z0-9+-]*):(?=\D)(.+)", re.DOTALL)
+IPV6_PATTERN = re.compile(r"(?=.*\*)[0-9a-f:.*]+", re.IGNORECASE)
 PORT = re.compile(r"(.*?):([0-9]+)", re.DOTALL)
 
 Target = tuple[str, str, int]
@@ -274,7 +275,7 @@ def _split(text: str) -> tuple[str, str, int | None]:
         _Unusable: it can be nothing of the kind.
     """
     found = SCHEME.fullmatch(text)
-    if found and not _is_address(text) and found[2].strip("*"):
+    if found and not _is_address(text) and not IPV6_PATTERN.fullmatch(text):
         scheme, rest = found.groups()
         if scheme != "tcp":
             host, port = (rest, None) if rest[0] in "/.@" else _split_port(rest)

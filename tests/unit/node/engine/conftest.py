@@ -81,7 +81,9 @@ class NodeScript:
         starts = [JobStart(number, 1, 5.0) for number in numbers]
         return self.do(ev.AttemptsStarted(ComputationId(name), starts))
 
-    def end(self, *numbers: int, name: str = "a", spooled: Spooled | None = None, **options: Any) -> list[fx.Effect]:
+    def end(
+        self, *numbers: int, name: str = "a", spooled: Spooled | None = None, **options: Any
+    ) -> list[fx.Effect]:
         results = [ev.AttemptResult(self.result(number, **options), spooled) for number in numbers]
         return self.do(ev.AttemptsEnded(ComputationId(name), results))
 

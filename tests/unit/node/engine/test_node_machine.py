@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -83,6 +85,8 @@ class NodeMachine(RuleBasedStateMachine):
         self.last_job = 0
         self.last_computation = 0
         self.ever_run: set[tuple[str, Key]] = set()
+        """(client, attempt) that a runner was given."""
+        self.ever_started: set[tuple[str, Key]] = set()
         self.ceiling = cpus
         self.over: list[Scheduler] = []
         self.daemon_ends = 0
@@ -188,7 +192,9 @@ class NodeMachine(RuleBasedStateMachine):
                 if name in scheduler.open:
                     scheduler.open[name] = True
             case ms.ComputationFailed(name) | ms.ComputationClosed(name):
-                earlier = [key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job]
+                earlier = [
+                    key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job
+                ]
                 assert not earlier, "closed before its attempts have ended"
                 scheduler.open.pop(name, None)
             case ms.JobResults(name, results):
@@ -198,12 +204,15 @@ class NodeMachine(RuleBasedStateMachine):
             case ms.JobsRejected(name, attempts):
                 for key in attempts:
                     assert key not in scheduler.ends, "rejected after an end"
+                    assert (scheduler.ident, key) not in self.ever_started, "rejected though it has started"
                     self.take_end(scheduler, key, "rejected")
             case ms.Reconciled(findings):
                 for finding in findings:
                     self.take_finding(scheduler, finding)
             case ms.JobsStarted(_, starts):
-                assert all((scheduler.ident, (start.job, start.attempt)) in self.ever_run for start in starts)
+                assert all(
+                    (scheduler.ident, (start.job, start.attempt)) in self.ever_started for start in starts
+                )
             case ms.NodeChanged():
                 pass
             case _:
@@ -220,7 +229,7 @@ class NodeMachine(RuleBasedStateMachine):
                 continue
             assert scheduler.lost_messages or away >= 0
             scheduler.ends[key] = "missing"
-            ran = (scheduler.ident, key) in self.ever_run
+            ran = (scheduler.ident, key) in self.ever_started
             excused = scheduler.lost_messages or away >= LEASE_S
             assert not ran or excused, "an attempt was lost"
         if finding.state == "unknown":
@@ -257,7 +266,7 @@ class NodeMachine(RuleBasedStateMachine):
             self.feed(ev.LinkClosed(link, "connection reset"))
         else:
             self.schedulers[scheduler.ident] = Scheduler(scheduler.ident)
-            self.ever_run = {item for item in self.ever_run if item[0] != scheduler.ident}
+            self.last_job += 1000  # what comes late for the old one is none of the new one's
             self.feed(ev.LinkClosed(link, "goodbye", final=True))
 
     @rule(number=st.integers(0, 2), streams=st.integers(0, 2), cpus=st.sampled_from([0, 0, 1, 2]))
@@ -289,12 +298,15 @@ class NodeMachine(RuleBasedStateMachine):
         scheduler = self.connected(number)
         if scheduler is None or not self.last_computation:
             return
-        mine = [name for name in self.engine.computations if self.engine.computations[ComputationId(name)].client
-                == scheduler.ident]
+        mine = [name for name, hosted in self.engine.computations.items() if hosted.client == scheduler.ident]
         if mine:
             self.open_named(scheduler, mine[pick % len(mine)], streams, 0)
 
-    @rule(number=st.integers(0, 2), pick=st.integers(0, 9), kinds=st.lists(st.booleans(), min_size=1, max_size=6))
+    @rule(
+        number=st.integers(0, 2),
+        pick=st.integers(0, 9),
+        kinds=st.lists(st.booleans(), min_size=1, max_size=6),
+    )
     def assigns(self, number: int, pick: int, kinds: list[bool]) -> None:
         scheduler = self.connected(number)
         if scheduler is None or not scheduler.open:
@@ -304,7 +316,9 @@ class NodeMachine(RuleBasedStateMachine):
         for large in kinds:
             self.last_job += 1
             stream = self.announce(scheduler) if large else 0
-            jobs.append(ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, 9 if large else 0))
+            jobs.append(
+                ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, 9 if large else 0)
+            )
             scheduler.believed[self.last_job, 1] = name
         self.send(scheduler, ms.AssignJobs(name, jobs))
 
@@ -312,13 +326,20 @@ class NodeMachine(RuleBasedStateMachine):
     def assigns_once_more(self, number: int, pick: int) -> None:
         """A duplicate of an assignment whose end is not acknowledged changes nothing."""
         scheduler = self.connected(number)
-        if scheduler is not None and scheduler.believed and not scheduler.lost_messages and not scheduler.inbox:
+        if (
+            scheduler is not None
+            and scheduler.believed
+            and not scheduler.lost_messages
+            and not scheduler.inbox
+        ):
             key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
             name = scheduler.believed[key]
             if name in self.engine.computations:
                 self.send(scheduler, ms.AssignJobs(name, [ms.JobAssignment(*key, b"args")]))
 
-    @rule(number=st.integers(0, 2), pick=st.integers(0, 9), failure=st.sampled_from(["", "", "", "disk full"]))
+    @rule(
+        number=st.integers(0, 2), pick=st.integers(0, 9), failure=st.sampled_from(["", "", "", "disk full"])
+    )
     def stream_ends(self, number: int, pick: int, failure: str) -> None:
         scheduler = self.connected(number)
         if scheduler is None or scheduler.link is None or not scheduler.sending:
@@ -411,6 +432,8 @@ class NodeMachine(RuleBasedStateMachine):
         while runner.queued and len(runner.running) < runner.slots:
             key = runner.queued.popleft()
             runner.running.append(key)
+            assert (runner.owner, key) not in self.ever_started, "an attempt starts twice"
+            self.ever_started.add((runner.owner, key))
             starts.append(ms.JobStart(*key, self.now))
         total = sum(len(other.running) for other in self.runners.values())
         assert total <= self.ceiling, "more jobs run than there are slots"
@@ -581,6 +604,51 @@ TestNodeMachine = NodeMachine.TestCase
 TestNodeMachine.settings = settings(stateful_step_count=60)
 
 
+def play(seed: int, steps: int) -> NodeMachine:
+    """Run the machine with rules drawn by *seed*: longer runs than Hypothesis has time for, and more of the usual."""
+    chance = random.Random(seed)
+    machine = NodeMachine()
+    machine.begin(chance.randint(1, 4))
+    pick, roll, choice = chance.randrange, chance.random, chance.choice
+    rules: list[tuple[float, Callable[[], None]]] = [
+        (0.7, lambda: machine.connects(choice(CLIENTS))),
+        (0.3, lambda: machine.link_breaks(pick(3), pick(10))),
+        (2, lambda: machine.opens(pick(3), pick(3), choice([0, 0, 1, 2]))),
+        (0.3, lambda: machine.opens_again(pick(3), pick(10), pick(2))),
+        (4, lambda: machine.assigns(pick(3), pick(10), [roll() < 0.3 for _ in range(chance.randint(1, 6))])),
+        (1, lambda: machine.assigns_once_more(pick(3), pick(99))),
+        (6, lambda: machine.stream_ends(pick(3), pick(10), choice(["", "", "", "", "disk full"]))),
+        (6, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
+        (5, lambda: machine.acknowledges(pick(3), chance.randint(1, 9))),
+        (2, lambda: machine.cancels(pick(3), pick(100))),
+        (0.7, lambda: machine.closes(pick(3), pick(10), roll() < 0.5)),
+        (0.5, lambda: machine.forgets(pick(3), pick(99), roll() < 0.4)),
+        (5, lambda: machine.runner_loads(pick(10), roll() < 0.15)),
+        (10, lambda: machine.runner_starts_jobs(pick(10))),
+        (12, lambda: machine.job_ends(pick(10), pick(10), roll() < 0.3)),
+        (2, lambda: machine.runner_drops_cancelled_jobs(pick(10))),
+        (5, lambda: machine.runner_confirms(pick(10))),
+        (2, lambda: machine.runner_closes(pick(10), roll() < 0.5)),
+        (0.3, lambda: machine.runner_dies(pick(10))),
+        (0.3, lambda: machine.cpus_change(pick(6))),
+        (0.2, machine.avail_is_measured),
+        (2, lambda: machine.time_passes(choice([0.1, 0.3, 0.3, 1.5, 11.0]))),
+        (0.02, lambda: machine.drains(0)),
+    ]
+    weights, acts = [weight for weight, _ in rules], [act for _, act in rules]
+    for _ in range(steps):
+        chance.choices(acts, weights)[0]()
+        machine.engine_is_consistent()
+        machine.spool_holds_no_orphans()
+    machine.teardown()
+    return machine
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_long_runs_drawn_by_a_seed(seed: int) -> None:
+    play(seed, steps=300)
+
+
 class Noise:
     """Events with small numbers, so that they often hit something, and as often do not fit."""
 
@@ -616,7 +684,19 @@ class Noise:
         name, number = self.name(link), self.random.randrange(6)
         jobs = [ms.JobAssignment(*key, b"args") for key in keys]
         kind = self.random.choice(
-            ["open", "large", "assign", "assign", "stream", "cancel", "ack", "close", "reconcile", "session", "odd"]
+            [
+                "open",
+                "large",
+                "assign",
+                "assign",
+                "stream",
+                "cancel",
+                "ack",
+                "close",
+                "reconcile",
+                "session",
+                "odd",
+            ]
         )
         match kind:
             case "open":
@@ -637,7 +717,12 @@ class Noise:
             case "reconcile" if number == 0:
                 return ms.Reconcile([ms.Belief(self.name(link), keys) for _ in range(number)])
             case "odd" if self.rarely():
-                odd = [ms.ComputationReady(name), ms.JobResults(name, []), make_hello("c0"), ms.NodeChanged(1)]
+                odd = [
+                    ms.ComputationReady(name),
+                    ms.JobResults(name, []),
+                    make_hello("c0"),
+                    ms.NodeChanged(1),
+                ]
                 return self.random.choice(odd)
             case _:
                 return self.random.choice(

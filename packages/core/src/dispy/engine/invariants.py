@@ -99,7 +99,7 @@ def _check_placement(
 
 
 def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Counter[int]) -> None:
-    assert ledger.jobs[job.id] is job
+    assert ledger.jobs.get(job.id) is job
     assert job.computation == computation.id
     places[job.id] += 1
 

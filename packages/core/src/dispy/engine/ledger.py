@@ -161,7 +161,7 @@ class Ledger:
         if computation.closing:
             for job in jobs:
                 self.settle(computation, job, JobStep.GIVEN_UP, JobStatus.CANCELLED, reason=CLOSED_REASON)
-        elif not may_become_ready(placement):
+        elif not may_become_ready(placement) and any(job.pinned is not None for job in jobs):
             self.drop_pinned(computation, placement, placement.reason)
         self.awake[computation.id] = computation
 

@@ -50,6 +50,8 @@ class Opening:
                 advance_placement(placement, PlacementStep.REOPENED)
             self.set_slots(computation, placement, slots)
             self.open(computation, placement)
+        elif placement is not None:
+            self._ledger.drop_pinned(computation, placement, placement.reason or "it is not used any more")
 
     def ask(self, computation: Computation, node: Node) -> int:
         """Tell how many slots of *node* the application wants to use, 0 if it cannot say."""
@@ -115,9 +117,8 @@ class Opening:
     def closed(self, computation: Computation, placement: Placement) -> None:
         """Take in that a placement is CLOSED at a connected node; the application may still want it."""
         self.tell_gone(computation, placement)
+        placement.reason = "it has closed the computation"
         self.consider(computation, placement.node)
-        if placement.state is PlacementState.CLOSED:
-            self._ledger.drop_pinned(computation, placement, "it has closed the computation")
 
     def tell_gone(self, computation: Computation, placement: Placement) -> None:
         """Tell the application that a node it could use is not usable any more."""

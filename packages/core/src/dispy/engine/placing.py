@@ -6,9 +6,10 @@ filled (load < 1) before anything is sent ahead.
 
 Theory of operation. Each computation keeps a heap of its placements by load, and that heap lives on from event
 to event. Entries are numbered, and ``Placement.entry`` is the number of the one that is valid, 0 if none is; all
-others are stale and fall out when they come to the top. Of equal loads the oldest entry is first. An event marks the placements whose room may
-have changed (`Ledger.touch`); each of them gets a new entry, once, when the event is done. So an event costs
-O(log placements) for each placement it touches and each job it assigns, whatever the number of nodes.
+others are stale and fall out when they come to the top. Of equal loads the oldest entry is first. An event marks
+the placements whose room may have changed (`Ledger.touch`); each of them gets a new entry, once, when the event is
+done. So an event costs O(log placements) for each placement it touches and each job it assigns, whatever the number
+of nodes.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
 jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)

@@ -111,8 +111,8 @@ class Reconciling:
         self._lose(node, f"was silent for {self._ledger.lease_s:g} s")
 
     def _detach(self, node: Node) -> None:
-        if node.link is not None:
-            del self._ledger.links[node.link]
+        assert node.link is not None  # it was found by its link
+        del self._ledger.links[node.link]
         node.link = None
         node.reconciling = False
 

@@ -87,7 +87,8 @@ class Computation:
         accepts: asked once for each node: how many slots to use there, 0 to leave it alone. It must not block;
             if it raises, the node is refused and the user is told.
         code_for: the code to send to a node with that Python, or a text that says why there is none.
-        observed: the application wants to hear of every status, not only of the last.
+        observed: the application wants to hear of every step, that a job runs also where the node has left that
+            out, and of what nodes have free.
     """
 
     id: ComputationId

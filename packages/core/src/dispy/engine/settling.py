@@ -17,7 +17,15 @@ from dispy.engine.records import Computation, Job, JobState, Node, Placement
 from dispy.engine.tables import JOB_TABLE, JobStep, advance_job
 from dispy.errors import RemoteProtocolError
 from dispy.model import AttemptKey, ComputationId, JobId, JobStatus, Outcome
-from dispy.wire.messages import AckResults, CancelJobs, JobResult, JobResults, JobsRejected, JobsStarted
+from dispy.wire.messages import (
+    AckResults,
+    CancelJobs,
+    JobResult,
+    JobResults,
+    JobsRejected,
+    JobsStarted,
+    JobStart,
+)
 
 REJECTED_PAUSE_S = 1.0
 """Seconds for which a placement that has rejected jobs gets no others; a node that rejects without saying that
@@ -35,7 +43,6 @@ _STATUS = (
     JobStatus.TERMINATED,  # RAISED
     JobStatus.TERMINATED,  # DIED
     JobStatus.TERMINATED,  # BROKEN
-    JobStatus.TERMINATED,  # CANCELLED; CANCELLED if it never started
 )
 _RUN_OUTCOMES = Outcome.RAISED
 """Outcomes up to this one tell how long a job takes."""
@@ -55,29 +62,18 @@ class Settling:
     def started(self, node: Node, message: JobsStarted) -> None:
         """Take in that attempts run."""
         ledger = self._ledger
-        computation, placement = self._find(node, message.computation)
+        _, placement = self._find(node, message.computation)
         for start in message.starts:
             job = placement.inflight.get(start.job) if placement is not None else None
             if job is None or job.attempt != start.attempt:
-                ledger.counters.late_starts += not self._started_abandoned(
-                    placement, start.job, start.attempt
-                )
+                ledger.counters.late_starts += not _started_abandoned(placement, start)
                 continue
             job.started_at = start.started_at
             if job.state is JobState.ASSIGNED:
                 job.state = _STARTED
-                if computation is not None and computation.observed:
-                    ledger.changes.append(JobChange(job, JobStatus.RUNNING, node))
+                ledger.changes.append(JobChange(job, JobStatus.RUNNING, node))
             else:
                 advance_job(job, JobStep.STARTED)
-
-    def _started_abandoned(self, placement: Placement | None, number: int, attempt: int) -> bool:
-        """Take in that an abandoned attempt runs: the application keeps seeing it as abandoned."""
-        job = placement.abandoned.get(number) if placement is not None else None
-        if job is None or job.attempt != attempt:
-            return False
-        advance_job(job, JobStep.STARTED)
-        return True
 
     def results(self, node: Node, message: JobResults) -> None:
         """Take in how attempts ended, and acknowledge it.
@@ -124,15 +120,13 @@ class Settling:
         changes = self._ledger.changes
         if result.started_at > 0.0:
             job.started_at = result.started_at
-        status = _STATUS[result.outcome]
+        status = _STATUS[result.outcome] if result.outcome != _CANCELLED else _cancelled_status(job)
         state = job.state
         if state is JobState.CANCELLING:
             if result.outcome == _EXITED and result.code != 0:
                 status = JobStatus.TERMINATED  # by the signal that it was sent, or because of it
         elif state is JobState.ASSIGNED and computation.observed and job.started_at > 0.0:
             changes.append(JobChange(job, JobStatus.RUNNING, job.node))
-        if result.outcome == _CANCELLED and not job.started_at > 0.0 and state is not JobState.RUNNING:
-            status = JobStatus.CANCELLED
         job.state = _SETTLED
         job.body = b""
         computation.pending -= 1
@@ -153,7 +147,8 @@ class Settling:
             placement.jobs_done += 1
             if result.started_at > 0.0:
                 job.started_at = result.started_at
-            ledger.settle(computation, job, JobStep.RESULT, _STATUS[result.outcome], result=result)
+            status = _STATUS[result.outcome] if result.outcome != _CANCELLED else _cancelled_status(job)
+            ledger.settle(computation, job, JobStep.RESULT, status, result=result)
             return
         ledger.counters.late_results += 1
         if 0 < result.attempt < job.attempt and _is_success(result):
@@ -240,6 +235,22 @@ class Settling:
         """Look up what a node speaks about; it may be gone by now."""
         computation = self._ledger.computations.get(ComputationId(ident))
         return computation, None if computation is None else computation.placements.get(node.id)
+
+
+def _cancelled_status(job: Job) -> JobStatus:
+    """Tell the status of a job that was ended before its time."""
+    has_started = job.started_at > 0.0 or job.state is JobState.RUNNING
+    return JobStatus.TERMINATED if has_started else JobStatus.CANCELLED
+
+
+def _started_abandoned(placement: Placement | None, start: JobStart) -> bool:
+    """Take in that an abandoned attempt runs, if it is one; the application keeps seeing it as abandoned."""
+    job = placement.abandoned.get(start.job) if placement is not None else None
+    if job is None or job.attempt != start.attempt:
+        return False
+    job.started_at = start.started_at
+    advance_job(job, JobStep.STARTED)
+    return True
 
 
 def _is_success(result: JobResult) -> bool:

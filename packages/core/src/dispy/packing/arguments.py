@@ -31,13 +31,13 @@ class ArgumentPacker:
     then classes and functions that are in the bundle go by name, and others by value.
 
     Args:
-        shipped: functions and classes of ``__main__`` that are in the bundle, by name.
-        brought: tells whether a local module came along with the bundle.
+        shipped: module -> name -> function or class that is in the bundle.
+        is_whole: tells whether a local module came along as a whole.
     """
 
-    def __init__(self, shipped: Mapping[str, object], brought: Callable[[str], bool]) -> None:
+    def __init__(self, shipped: dict[str, dict[str, object]], is_whole: Callable[[str], bool]) -> None:
         self._shipped = shipped
-        self._brought = brought
+        self._is_whole = is_whole
         self._suspects: tuple[int, tuple[bytes, ...]] = (-1, ())
         """Number of loaded modules, and names that a node cannot resolve by itself while it is so."""
 
@@ -67,7 +67,7 @@ class ArgumentPacker:
         modules = sys.modules.copy()
         names = [b"__main__"]
         for name, module in modules.items():
-            if is_local(module) and not self._brought(name):
+            if is_local(module) and not self._is_whole(name):
                 names.append(name.encode("utf-8", "surrogatepass"))
         self._suspects = len(modules), tuple(names)
         return tuple(names)
@@ -76,12 +76,12 @@ class ArgumentPacker:
         from dispy.packing.pickler import dump_arguments, error_of
 
         try:
-            return dump_arguments((args, kwargs), self._shipped, self._brought)
+            return dump_arguments((args, kwargs), self._shipped, self._is_whole)
         except Exception as failed:  # as above
             failure = failed
 
         def attempt(value: object) -> BaseException | None:
-            return error_of(lambda: dump_arguments(value, self._shipped, self._brought))
+            return error_of(lambda: dump_arguments(value, self._shipped, self._is_whole))
 
         named = {f"argument {number}": value for number, value in enumerate(args, 1)}
         named |= {f"argument {name!r}": value for name, value in kwargs.items()}

@@ -19,7 +19,7 @@ from dispy.packing.callee import Callee, examine
 from dispy.packing.diagnosis import find_culprit
 from dispy.packing.files import Files
 from dispy.packing.modules import ModuleSources, is_local, loading_text, names_imported_by
-from dispy.packing.pickler import MAIN, BundlePickler, ByName, Installation, can_pickle_code
+from dispy.packing.pickler import MAIN, BundlePickler, ByName, Filling, Installation, Names, error_of
 from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
@@ -43,7 +43,7 @@ class FunctionBundle:
         self.code = code
         self._callee = callee
         self._contents = contents
-        self._arguments = ArgumentPacker(contents.found, contents.sources.texts.__contains__)
+        self._arguments = ArgumentPacker(contents.found, contents.is_whole)
         self._lock = threading.Lock()
         self._text: bytes | SourceUnavailable | None = None
 
@@ -65,7 +65,7 @@ class FunctionBundle:
     def _make_text(self) -> bytes | SourceUnavailable:
         contents = self._contents
         try:
-            return source_bundle(contents.target, contents.names, contents.sources.texts)
+            return source_bundle(contents.target, contents.names, contents.whole_sources().texts)
         except SourceUnavailable as unavailable:
             return unavailable
 
@@ -170,15 +170,15 @@ class _Contents:
 
     Attributes:
         target: what is called.
-        names: name at the node -> function or class.
-        found: those of ``__main__`` that are pickled by value, so that arguments may refer to them by name.
-        sources: local modules.
+        names: name in the computation's namespace -> function or class.
+        found: what is pickled by value and known by name at the node, so that arguments may refer to it.
+        sources: local modules that go as a whole.
     """
 
     def __init__(self, callee: Callee) -> None:
         self.callee = callee
         self.names: dict[str, object] = {}
-        self.found: dict[str, object] = {}
+        self.found: Names = {}
         self.sources = ModuleSources()
         self.target = callee.called
         if isinstance(callee.called, tuple):
@@ -190,6 +190,10 @@ class _Contents:
         namespace = callee.function.__globals__
         in_main = namespace.get("__name__", MAIN) == MAIN
         self._main = namespace if in_main else vars(sys.modules[MAIN])
+
+    def is_whole(self, module: str) -> bool:
+        """Tell whether a local module goes as a whole."""
+        return module in self.sources.texts
 
     def add(self, element: object, number: int) -> None:
         """Take element *number* of ``depends``, which is neither a file nor a module."""
@@ -215,46 +219,78 @@ class _Contents:
     def pickle(self) -> bytes:
         """Return the bundle for the same version of Python.
 
+        What is found on the way (names to give, modules to take along) is in the bundle in the next round, until
+        nothing new is found. If something of a local module cannot go by value, because of a lock among its
+        globals say, the module goes as a whole.
+
         Raises:
             NotPicklable: something that is referred to cannot be sent; the message names it.
         """
         while True:
-            pickler, code = self._pickle_once()
-            size = len(self.names), len(self.sources.texts)
-            self.found = pickler.found
-            self.names.update(pickler.found)
-            self.sources.add(sorted(pickler.modules))
-            for function in pickler.functions:
-                self.sources.add(names_imported_by(function.__code__))
-            # What was found on the way gets its name at the node too, in the next round.
-            if size == (len(self.names), len(self.sources.texts)):
-                return code
+            size = self._size()
+            file = io.BytesIO()
+            file.write(b"P")
+            pickler = BundlePickler(file, self._main, self.is_whole)
+            try:
+                pickler.dump(self._content(pickler))
+            except (
+                Exception
+            ) as error:  # objects that are referred to run their own code, which may raise anything
+                self.sources.add(sorted(module for module in pickler.found if module != MAIN))
+                if self._size() == size:
+                    raise self._explained(error) from error
+                continue
+            self._take_over(pickler)
+            if self._size() == size:
+                return file.getvalue()
 
-    def _pickle_once(self) -> tuple[BundlePickler, bytes]:
+    def whole_sources(self) -> ModuleSources:
+        """Return the local modules for a source bundle, where all of them go as a whole."""
+        sources = ModuleSources()
+        sources.add(sorted({*self.sources.texts, *self.found} - {MAIN}))
+        return sources
+
+    def _content(self, pickler: BundlePickler) -> dict[str, object]:
         content: dict[str, object] = {}
         if self.sources.texts:
             content["modules"] = Installation(loading_text(), self.sources.texts)
-        content |= {"names": self.names, "compute": self.target}
-        file = io.BytesIO()
-        file.write(b"P")
-        pickler = BundlePickler(file, self._main)
-        try:
-            pickler.dump(content)
-        except (
-            Exception
-        ) as error:  # objects that are referred to run their own code, which may raise anything
-            raise self._explained(error) from error
-        return pickler, file.getvalue()
+        parts = [module for module in self.found if module != MAIN and not self.is_whole(module)]
+        if parts:
+            packages = {
+                parent for module in parts for parent in _parents(module) if not self.is_whole(parent)
+            }
+            content["parts"] = [
+                Filling(
+                    pickler.namespace(module), {**self.found.get(module, {}), "__package__": _package(module)}
+                )
+                for module in sorted({*parts, *packages})
+            ]
+        return content | {"names": self.names, "compute": self.target}
+
+    def _take_over(self, pickler: BundlePickler) -> None:
+        self.found = pickler.found
+        self.names.update(pickler.found.get(MAIN, {}))
+        self.sources.add(sorted(pickler.modules))
+        for function in pickler.functions:
+            package = function.__globals__.get("__package__")
+            self.sources.add(
+                names_imported_by(function.__code__, package if isinstance(package, str) else "")
+            )
+
+    def _size(self) -> tuple[int, int, int]:
+        return len(self.names), len(self.sources.texts), sum(map(len, self.found.values()))
 
     def _explained(self, error: Exception) -> NotPicklable:
+        def attempt(value: object) -> BaseException | None:
+            return error_of(lambda: BundlePickler(io.BytesIO(), self._main, self.is_whole).dump(value))
+
         parts = {f"function {self.callee.name!r}": self.target}
         parts |= {f"{name!r} of depends": value for name, value in self.names.items()}
         for label, value in parts.items():
-            failure = can_pickle_code(value, self._main)
+            failure = attempt(value)
             if failure is not None:
-                culprit = find_culprit(value, lambda part: can_pickle_code(part, self._main), failure)
                 return NotPicklable(
-                    f"{label} cannot be sent to nodes: {culprit}; "
+                    f"{label} cannot be sent to nodes: {find_culprit(value, attempt, failure)}; "
                     "make such things inside the function, or pass plain data instead"
                 )
         return NotPicklable(f"function {self.callee.name!r} cannot be sent to nodes: {error}")
@@ -265,7 +301,19 @@ class _Contents:
             self.names[name] = value
 
 
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _package(module: str) -> str:
+    """Return the package that relative imports in a module start from."""
+    return module if hasattr(sys.modules.get(module), "__path__") else module.rpartition(".")[0]
+
+
 def _elements(depends: Any) -> Iterator[object]:
+    if depends is None:
+        return iter(())
     if isinstance(depends, (str, bytes)) or not hasattr(depends, "__iter__"):
         raise UsageError(f"depends must be a list, not {depends!r}")
     return iter(depends)

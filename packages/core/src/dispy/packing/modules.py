@@ -1,14 +1,15 @@
 """Local modules: those of the user's own that a node cannot be expected to have, and their source texts.
 
 A module is local if it comes from a ``.py`` file that belongs neither to Python nor to an installed distribution.
-It travels as text, with everything local that it imports, and is imported at the node under its own name. So its
-classes and functions are pickled by reference everywhere, state that its import sets up (locks, open files,
-caches) is made anew at the node, and it may run on another version of Python.
+Functions and classes of it go by value, one by one. Where the module itself is needed, because something imports
+it or mentions it, it goes as a whole: as text, with everything local that it imports, to be imported at the node
+under its own name. Then state that its import sets up (locks, open files, caches) is made anew at the node.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import importlib.util
 import inspect
@@ -179,21 +180,27 @@ def _absolute(module: str, level: int, package: str) -> str:
     return f"{base}.{module}" if base and module else base
 
 
-def names_imported_by(code: CodeType) -> Iterator[str]:
-    """Yield the full names of what a function's code imports, as `imported_names` does for a module."""
-    import dis
+def names_imported_by(code: CodeType, package: str = "") -> Iterator[str]:
+    """Yield the full names of what a function's code may import, as `imported_names` does for a module.
 
+    Code does not tell simply whether an import is relative; with *package*, each is taken for both.
+    """
     base = ""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
             base = str(instruction.argval)
-            if base:
-                yield base
-        elif instruction.opname == "IMPORT_FROM" and base:
-            yield f"{base}.{instruction.argval}"
+            found = base
+        elif instruction.opname == "IMPORT_FROM":
+            found = f"{base}.{instruction.argval}" if base else str(instruction.argval)
+        else:
+            continue
+        if base:
+            yield found
+        if package and found:
+            yield f"{package}.{found}"
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from names_imported_by(constant)
+            yield from names_imported_by(constant, package)
 
 
 def loading_text() -> str:

@@ -1,7 +1,8 @@
 """How functions, classes and modules are pickled, for bundles and for arguments.
 
-Whatever belongs to ``__main__`` (scripts, notebooks, ``-c``, the interactive prompt) and cannot be found by name
-at a node goes by value, as cloudpickle does it; everything else goes by reference. This module imports
+What belongs to ``__main__`` (scripts, notebooks, ``-c``, the interactive prompt) or to a local module goes by
+value, as cloudpickle does it, together with the globals that it uses, and gets its name in a namespace at the
+node. Local modules that are wanted as a whole, and what is installed, go by reference. This module imports
 cloudpickle: import it only when something is to be pickled.
 """
 
@@ -25,12 +26,29 @@ PROTOCOL = 5
 
 MAIN = "__main__"
 
+Names = dict[str, dict[str, object]]
+"""Module -> name -> function or class."""
 
-class MainNamespace:
-    """Stands in a bundle for the globals of ``__main__`` functions: at the node, the computation's namespace."""
+
+class Namespace:
+    """Stands in a bundle for the globals of functions: at the node, those of a module that is made for them."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
 
 
-class ModuleNamespace:
+class Filling:
+    """Unpickled, it gives names to what is in a namespace; its value is None."""
+
+    def __init__(self, namespace: Namespace, names: Mapping[str, object]) -> None:
+        self.namespace = namespace
+        self.names = dict(names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict.update, (self.namespace, self.names)
+
+
+class ModuleGlobals:
     """Stands for the globals of functions that live in a module but cannot be found there by name.
 
     So that a closure made by a module shares that module's globals at the node, rather than having copies.
@@ -44,7 +62,7 @@ class ModuleNamespace:
 
 
 class Installation:
-    """Unpickled, it makes local modules importable; its value is None."""
+    """Unpickled, it makes modules importable; its value is None."""
 
     def __init__(self, text: str, sources: Mapping[str, Any]) -> None:
         self.text = text
@@ -70,101 +88,119 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
 
     Args:
         main: globals of the program's ``__main__``.
+        is_whole: tells whether a local module goes as a whole, so that all in it is found there by name.
 
     Attributes:
-        found: functions and classes of ``__main__`` that were pickled by value, by the name they have there.
-        modules: names of the modules that were referred to.
+        found: what was pickled by value and is known by name, by module.
+        modules: names of the modules that were referred to; local ones among them must go as a whole.
         functions: every function that was pickled by value.
     """
 
-    def __init__(self, file: io.BytesIO, main: Mapping[str, object]) -> None:
+    def __init__(self, file: io.BytesIO, main: Mapping[str, object], is_whole: Callable[[str], bool]) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._main = main
-        self._main_namespace = MainNamespace()
-        self.found: dict[str, object] = {}
+        self._is_whole = is_whole
+        self._namespaces: dict[str, Namespace] = {}
+        self.found: Names = {}
         self.modules: set[str] = set()
         self.functions: list[FunctionType] = []
 
     def persistent_id(self, obj: object) -> tuple[str, str] | None:
-        """Name the computation's namespace, rather than pickle its present contents."""
-        return ("namespace", MAIN) if obj is self._main_namespace else None
+        """Name a namespace at the node, rather than pickle its present contents."""
+        return ("namespace", obj.module) if type(obj) is Namespace else None
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce functions and classes as cloudpickle does, and note them."""
-        if isinstance(obj, functools._lru_cache_wrapper) and obj.__module__ == MAIN:
+        """Reduce functions, classes and modules, and note them."""
+        if isinstance(obj, functools._lru_cache_wrapper) and self._stays_here(obj.__module__):
             # Its own reduction is a reference to a name that the node does not have yet.
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
-        reduced = super().reducer_override(obj)
         if isinstance(obj, (type, FunctionType)):
-            if reduced is not NotImplemented:
-                self._note(obj)
-            elif isinstance(module := getattr(obj, "__module__", None), str):
-                self.modules.add(module)
-        elif isinstance(obj, ModuleType):
+            if self._stays_here(obj.__module__):
+                reduced = by_value(self, obj)
+            else:
+                reduced = super().reducer_override(obj)
+            self._note(obj, is_reference=reduced is NotImplemented)
+            return reduced
+        if isinstance(obj, ModuleType):
             self.modules.add(obj.__name__)
-        return reduced
+        return super().reducer_override(obj)
 
-    def _note(self, obj: Any) -> None:
+    def _stays_here(self, module: object) -> bool:
+        """Tell whether what is in a module is not found by name at the node."""
+        if module == MAIN:
+            return True
+        return isinstance(module, str) and is_local(sys.modules.get(module)) and not self._is_whole(module)
+
+    def _note(self, obj: Any, *, is_reference: bool) -> None:
+        module, name = obj.__module__, obj.__name__
+        if is_reference:
+            self.modules.add(module)
+            return
         if isinstance(obj, FunctionType):
             self.functions.append(obj)
-        name = obj.__name__
-        if self._main.get(name) is obj and getattr(obj, "__qualname__", None) == name:
-            self.found[name] = obj
+        names = self._main if module == MAIN else vars(sys.modules.get(module, object))
+        if obj.__qualname__ == name and names.get(name) is obj:
+            self.found.setdefault(module, {})[name] = obj
 
     def _dynamic_function_reduce(self, func: FunctionType) -> tuple[Any, ...]:
         """Reduce a function that goes by value, giving it the right globals at the node."""
         name = func.__globals__.get("__name__", MAIN)
         module = sys.modules.get(name) if isinstance(name, str) else None
         if name == MAIN or func.__globals__ is self._main:
-            self.globals_ref.setdefault(id(func.__globals__), self._main_namespace)
+            self.globals_ref.setdefault(id(func.__globals__), self.namespace(MAIN))
         elif module is not None and vars(module) is func.__globals__:
-            self.modules.add(name)
-            self.globals_ref.setdefault(id(func.__globals__), ModuleNamespace(module))
-            make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
-            # The module brings its globals itself; copies of them would overwrite what its import has made.
-            return make, arguments, (state, {**slots, "__globals__": {}}), *rest
+            if self._stays_here(name):
+                self.globals_ref.setdefault(id(func.__globals__), self.namespace(name))
+            else:
+                return self._reduce_within(module, func)
         reduced: tuple[Any, ...] = super()._dynamic_function_reduce(func)
         return reduced
+
+    def _reduce_within(self, module: ModuleType, func: FunctionType) -> tuple[Any, ...]:
+        self.modules.add(module.__name__)
+        self.globals_ref.setdefault(id(func.__globals__), ModuleGlobals(module))
+        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
+        # The module brings its globals itself; copies of them would overwrite what its import has made.
+        return make, arguments, (state, {**slots, "__globals__": {}}), *rest
+
+    def namespace(self, module: str) -> Namespace:
+        """Return what stands for the namespace of a module at the node."""
+        return self._namespaces.setdefault(module, Namespace(module))
 
 
 class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles arguments so that `pickle.loads` can load them at a node that has the computation.
 
     Args:
-        shipped: functions and classes of ``__main__`` that are in the bundle, by name.
-        brought: tells whether a local module came along with the bundle.
+        shipped: functions and classes that are in the bundle and known by name at the node.
+        is_whole: tells whether a local module came along as a whole.
     """
 
-    def __init__(
-        self, file: io.BytesIO, shipped: Mapping[str, object], brought: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, file: io.BytesIO, shipped: Names, is_whole: Callable[[str], bool]) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._shipped = shipped
-        self._brought = brought
+        self._is_whole = is_whole
 
     def reducer_override(self, obj: Any) -> Any:
         """Refer to what is at the node by name, and take along what is not."""
         if not isinstance(obj, (type, FunctionType)):
             return super().reducer_override(obj)
-        module_name = getattr(obj, "__module__", None)
-        path = getattr(obj, "__qualname__", "")
-        if find(self._shipped, path) is obj:
-            return self._refer(obj, path)
-        module = sys.modules.get(module_name) if isinstance(module_name, str) else None
-        if module is not None and is_local(module) and not self._brought(module.__name__):
-            return self._by_value(obj)
+        module, path = obj.__module__, obj.__qualname__
+        if find(self._shipped.get(module, {}), path) is obj:
+            if find(vars(sys.modules[module]), path) is obj:
+                return NotImplemented  # plain pickle's own reference
+            # Made by `exec` in a namespace that is not sys.modules["__main__"] here, but is at the node.
+            return operator.attrgetter(path), (sys.modules[module],)
+        if is_local(sys.modules.get(module)) and not self._is_whole(module):
+            return by_value(self, obj)
         return super().reducer_override(obj)
 
-    def _refer(self, obj: Any, path: str) -> Any:
-        if obj.__module__ == MAIN and find(vars(sys.modules[MAIN]), path) is obj:
-            return NotImplemented  # plain pickle's own reference
-        # Made by `exec` in a namespace that is not sys.modules["__main__"] here, but is at the node.
-        return operator.attrgetter(path), (sys.modules[MAIN],)
 
-    def _by_value(self, obj: Any) -> Any:
-        if isinstance(obj, FunctionType):
-            return self._dynamic_function_reduce(obj)
-        return reducers._dynamic_class_reduce(obj)
+def by_value(pickler: Any, obj: Any) -> Any:
+    """Reduce a function or class so that it needs no module at the node."""
+    if isinstance(obj, FunctionType):
+        return pickler._dynamic_function_reduce(obj)
+    return reducers._dynamic_class_reduce(obj)
 
 
 def find(names: Mapping[str, object], path: str) -> object:
@@ -176,11 +212,6 @@ def find(names: Mapping[str, object], path: str) -> object:
     return value
 
 
-def can_pickle_code(value: object, main: Mapping[str, object]) -> BaseException | None:
-    """Try to pickle part of a bundle; return what went wrong, or None."""
-    return error_of(lambda: BundlePickler(io.BytesIO(), main).dump(value))
-
-
 def error_of(attempt: Callable[[], object]) -> BaseException | None:
     """Call *attempt* and return the exception it raises; pickling runs code of users, which may raise anything."""
     try:
@@ -190,8 +221,8 @@ def error_of(attempt: Callable[[], object]) -> BaseException | None:
     return None
 
 
-def dump_arguments(value: object, shipped: Mapping[str, object], brought: Callable[[str], bool]) -> bytes:
+def dump_arguments(value: object, shipped: Names, is_whole: Callable[[str], bool]) -> bytes:
     """Pickle arguments (see `ArgumentPickler`); raises whatever the objects' own code raises."""
     file = io.BytesIO()
-    ArgumentPickler(file, shipped, brought).dump(value)
+    ArgumentPickler(file, shipped, is_whole).dump(value)
     return file.getvalue()

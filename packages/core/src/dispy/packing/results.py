@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dispy.errors import JobBroken, JobCancelled, JobDied, JobRaised
+from dispy.errors import JobBroken, JobCancelled, JobDied, JobError, JobRaised
 from dispy.model import Outcome
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _death(code: int) -> str:
 
 
 def _failed(end: JobEnd, error: BaseException, result: JobResult, where: str, text: str = "") -> JobEnd:
-    end.exception = text or str(error)
+    end.exception = text or (str(error) if isinstance(error, JobError) else type(error).__name__)
     end.error = error
     try:
         error.add_note(describe(result, where))

@@ -17,8 +17,8 @@ import pickle
 import symtable
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -37,38 +37,20 @@ class SourceUnavailable(Exception):
     """Something has no source text that would do; the message says what and why."""
 
 
-@dataclass(slots=True)
+Place = tuple[str, int, int]
+"""Where a piece of text belongs: file, line, and its number among those that belong there."""
+
+HEAD: Place = ("", 0, 0)
+"""Before everything else."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Definition:
-    """A function or class as text."""
+    """The statement that makes a function or class."""
 
     name: str
-    file: str
-    line: int
+    place: Place
     text: str
-
-
-@dataclass(slots=True)
-class _Texts:
-    """Pieces of a source bundle, in the order of the fields.
-
-    Attributes:
-        imports: lines that import.
-        values: lines that assign globals which need no definition.
-        definitions: functions and classes, by id; they are sorted by where they stand in their file.
-        instances: lines that assign globals which need definitions.
-    """
-
-    imports: list[str] = field(default_factory=list)
-    values: list[str] = field(default_factory=list)
-    definitions: dict[int, _Definition] = field(default_factory=dict)
-    instances: list[str] = field(default_factory=list)
-
-    def in_order(self) -> Iterator[tuple[str, str]]:
-        """Yield (text, file name); texts that dispy has made have the name ``<dispy>``."""
-        yield "\n".join(self.imports + self.values), "<dispy>"
-        for found in sorted(self.definitions.values(), key=lambda found: (found.file, found.line)):
-            yield found.text, found.file
-        yield "\n".join(self.instances), "<dispy>"
 
 
 def source_bundle(target: object, names: Mapping[str, object], modules: Mapping[str, ModuleText]) -> bytes:
@@ -81,7 +63,7 @@ def source_bundle(target: object, names: Mapping[str, object], modules: Mapping[
     for name, value in names.items():
         walk.need(name, value)
     walk.need(COMPUTE, target)
-    sources = [{"text": text, "name": file} for text, file in walk.texts.in_order() if text]
+    sources = [{"text": text, "name": place[0] or "<dispy>"} for place, text in sorted(walk.pieces)]
     if modules:
         loading = f"exec({loading_text()!r}, {{'SOURCES': {dict(modules)!r}, '__name__': 'dispy_sources'}})"
         sources.insert(0, {"text": loading, "name": "<dispy>"})
@@ -89,29 +71,37 @@ def source_bundle(target: object, names: Mapping[str, object], modules: Mapping[
 
 
 class _Walk:
-    """Visits everything that a computation refers to."""
+    """Visits everything that a computation refers to.
+
+    Attributes:
+        pieces: texts, each with the place by which they are to be sorted: a file has run once in the order of its
+            lines, so it can again.
+    """
 
     def __init__(self) -> None:
-        self.texts = _Texts()
+        self.pieces: list[tuple[Place, str]] = []
         self._names: dict[str, object] = {}
+        self._places: dict[str, Place] = {}
+        """Name -> where the text is that makes it."""
+        self._definitions: dict[int, _Definition] = {}
 
     def need(self, name: str, value: Any) -> None:
         """See to it that *value* has this name at the node."""
         if not self._claim(name, value):
             return
         if isinstance(value, ModuleType):
-            self.texts.imports.append(f"import {value.__name__} as {name}")
+            self._add(name, f"import {value.__name__} as {name}")
         elif isinstance(value, functools.partial):
             self._need_partial(name, value)
         elif isinstance(value, ByName):
             self.need(f"{name}_owner", value.owner)
-            self.texts.instances.append(f"{name} = {name}_owner.{value.name}")
+            self._add(name, f"{name} = {name}_owner.{value.name}", f"{name}_owner")
         elif not _is_definition(value):
             self._assign(name, value)
         elif value.__module__ == MAIN:
             self._define(name, value)
         elif _is_importable(value):
-            self.texts.imports.append(f"from {value.__module__} import {value.__qualname__} as {name}")
+            self._add(name, f"from {value.__module__} import {value.__qualname__} as {name}")
         else:
             self._assign(name, value)
 
@@ -124,44 +114,48 @@ class _Walk:
             raise SourceUnavailable(f"two different things are called {name!r}")
         return False
 
+    def _add(self, name: str, text: str, *needed: str) -> None:
+        """Take a text that makes *name*, to come after what makes the names *needed*."""
+        file, line, _ = max((self._places.get(used, HEAD) for used in needed), default=HEAD)
+        self._places[name] = file, line, len(self.pieces) + 1
+        self.pieces.append((self._places[name], text))
+
     def _need_partial(self, name: str, value: functools.partial[Any]) -> None:
         function, arguments = f"{name}_function", f"{name}_arguments"
         self.need(function, value.func)
         self._assign(arguments, (value.args, value.keywords))
-        self.texts.instances.append(
-            f"{name} = __import__('functools').partial({function}, *{arguments}[0], **{arguments}[1])"
-        )
+        call = f"__import__('functools').partial({function}, *{arguments}[0], **{arguments}[1])"
+        self._add(name, f"{name} = {call}", function, arguments)
 
     def _assign(self, name: str, value: object) -> None:
         if type(value) in PLAIN:
-            self.texts.values.append(f"{name} = {value!r}")
+            self._add(name, f"{name} = {value!r}")
             return
         try:
             data = pickle.dumps(value, PROTOCOL)
         except Exception as error:  # the value's own code may raise anything
             raise SourceUnavailable(f"{name!r} is neither text nor can it be pickled ({error})") from error
-        line = f"{name} = __import__('pickle').loads({data!r})"
-        if MAIN.encode() in data:
-            for used, found in _names_in_pickle(data).items():
-                self.need(used, found)
-            self.texts.instances.append(line)
-        else:
-            self.texts.values.append(line)
+        classes = _names_in_pickle(data) if MAIN.encode() in data else {}
+        for used, found in classes.items():
+            self.need(used, found)
+        self._add(name, f"{name} = __import__('pickle').loads({data!r})", *classes)
 
     def _define(self, name: str, value: Any) -> None:
         plain = inspect.unwrap(value) if hasattr(value, "__wrapped__") else value
-        definition = self.texts.definitions.get(id(plain))
+        definition = self._definitions.get(id(plain))
         if definition is None:
             namespace = _namespace_of(plain)
             definition = _definition_of(plain, namespace, decorated=plain is not value)
-            self.texts.definitions[id(plain)] = definition
+            self._definitions[id(plain)] = definition
             if definition.name != name:
                 self._claim(definition.name, value)
-            for used in _globals_used(definition):
+            self._places[definition.name] = definition.place
+            self.pieces.append((definition.place, definition.text))
+            for used in sorted(_globals_used(definition)):
                 if used != definition.name and used in namespace:
                     self.need(used, namespace[used])
         if definition.name != name:
-            self.texts.instances.append(f"{name} = {definition.name}")
+            self._add(name, f"{name} = {definition.name}", definition.name)
 
 
 def _is_definition(value: Any) -> bool:
@@ -221,7 +215,7 @@ def _definition_of(value: Any, namespace: Mapping[str, object], *, decorated: bo
     # in the file, without which annotations would be evaluated, finds room there.
     postponed = namespace.get("annotations") is __future__.annotations
     head = "from __future__ import annotations\n" if postponed else "\n"
-    return _Definition(name, file, line, head + "\n" * (line - 2) + text if line > 1 else text)
+    return _Definition(name, (file, line, 0), head + "\n" * (line - 2) + text if line > 1 else text)
 
 
 def _defined_name(text: str, value: Any, *, decorated: bool) -> str:
@@ -244,7 +238,7 @@ def _defined_name(text: str, value: Any, *, decorated: bool) -> str:
 
 def _globals_used(definition: _Definition) -> set[str]:
     """Return the global names that a definition mentions, also in decorators, base classes and defaults."""
-    top = symtable.symtable(definition.text, definition.file, "exec")
+    top = symtable.symtable(definition.text, definition.place[0], "exec")
     names = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
     tables = list(top.get_children())
     while tables:

@@ -40,8 +40,9 @@ class Attempted:
     """What is known about a target, for reports to the user."""
 
     wanted_by: set[ComputationId] = field(default_factory=set)
-    tried: int = 0
     connected: bool = False
+    failed: bool = False
+    """The latest attempt to reach it has failed."""
     last: str = "not tried yet"
     scope: trio.CancelScope | None = None
 
@@ -102,9 +103,8 @@ class Dialer:
             while attempted.wanted_by:
                 if self._may_dial(target):
                     began = trio.current_time()
-                    attempted.tried += 1
                     attempted.last = await self._connect(target, attempted)
-                    attempted.connected = False
+                    attempted.connected, attempted.failed = False, True
                     if trio.current_time() - began > LAST_PAUSE_S:
                         pause_s = FIRST_PAUSE_S
                 # Jitter, so that a thousand clients of a node that restarts do not come at one moment.
@@ -118,7 +118,7 @@ class Dialer:
             stream, peer = await self._dial(target)
         except (DispyError, OSError) as error:
             return str(error)
-        attempted.connected = True
+        attempted.connected, attempted.failed = True, False
         return await self._serve(stream, peer, target)
 
     async def _dial(self, target: Target) -> tuple[trio.abc.Stream, Peer]:
@@ -143,7 +143,7 @@ class Dialer:
     async def _serve_embedded(self, attempted: Attempted) -> str:
         node = EmbeddedNode.start()
         self.embedded = node
-        attempted.connected = True
+        attempted.connected, attempted.failed = True, False
         try:
             return await self._serve(node.stream, node.peer, LOCAL_TARGET)
         finally:

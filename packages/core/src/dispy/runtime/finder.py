@@ -97,9 +97,9 @@ class NodeFinder:
     async def _start_node_if_alone(self, began: float) -> None:
         targets = self._driver.dialer.targets
         while self._is_open() and not self._has_answer():
-            asked = [found for found in targets.values() if self._computation.id in found.wanted_by]
-            # Refused everywhere is an answer too: it need not be waited for.
-            if all(found.tried and not found.connected for found in asked) or (
+            # Refused everywhere is an answer too: it need not be waited for. Nodes that another cluster of this
+            # process is about to reach may serve this one as well.
+            if all(found.failed for found in targets.values()) or (
                 trio.current_time() - began >= LOOK_S
             ):
                 self._start_node()

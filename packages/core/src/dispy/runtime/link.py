@@ -116,10 +116,10 @@ class Link:
                 if reason:
                     return reason
         except RemoteProtocolError as error:
-            # The goodbye tells the peer what was wrong with it; it may or may not be listening.
+            # The goodbye tells the peer what was wrong with it. The writer sends it, for a short while, and then
+            # ends this task too; the peer may or may not be listening.
             self.close_soon(str(error))
-            with trio.move_on_after(FLUSH_S):
-                await self._flush()
+            await trio.sleep(FLUSH_S)
             return str(error)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             return f"connection lost: {error.__cause__ or error}"
@@ -160,9 +160,9 @@ class Link:
                 await self._send_pieces(pieces)
                 self._writing = False
 
-    async def _send_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+    async def _send_pieces(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
         stream = self._stream
-        small: list[bytes | memoryview] = []
+        small: list[bytes | bytearray | memoryview] = []
         size = 0
         for piece in pieces:
             self.bytes_sent += len(piece)

@@ -45,6 +45,22 @@ from dispy.wire.greeting import MIN_FRAME_BYTES, check_greeting, describe_peer, 
 from dispy.wire.messages import Goodbye, Heartbeat, Hello, Message, StreamCredit, StreamEnded
 from dispy.wire.streams import IncomingStreams, OutgoingStreams, StreamSource, sendable_reason
 
+__all__ = [
+    "TRANSITIONS",
+    "VIOLATIONS",
+    "ChunkReceived",
+    "Greeted",
+    "Input",
+    "MessagesReceived",
+    "PeerLeft",
+    "PeerSilent",
+    "Session",
+    "SessionEvent",
+    "State",
+    "StreamFinished",
+    "StreamSource",
+]
+
 
 class State(enum.Enum):
     """Where a link is."""
@@ -472,7 +488,6 @@ class Session:
             self._state = after
             if after is not State.OPEN:
                 self._outgoing.close()
-                self._incoming.clear()
                 if before is not State.OPEN or after is not State.LEAVING:
                     self._queue.clear()
         violation = VIOLATIONS.get((before, what))

@@ -240,7 +240,3 @@ class IncomingStreams:
         credit, stream.consumed = stream.consumed, 0
         stream.allowed += credit
         return credit
-
-    def clear(self) -> None:
-        """Forget the streams that are open."""
-        self._streams.clear()

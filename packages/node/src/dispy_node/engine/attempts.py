@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from dispy.model import AttemptKey, Outcome
+from dispy.model import AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
@@ -63,13 +63,14 @@ class Attempts:
         """
         ledger = self._ledger
         computation = ledger.owned(client, message.computation)
+        elsewhere = self._elsewhere(client, message.computation)
         refusal = self._refusal(computation)
         if computation is None or refusal:
-            self._refuse(client, message, refusal)
+            known_keys = elsewhere if computation is None else {*elsewhere, *computation.attempts}
+            self._refuse(client, message, known_keys, refusal)
             return
         attempts = computation.attempts
         known = len(attempts)
-        elsewhere = self._elsewhere(client, computation)
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
         try:
@@ -132,19 +133,30 @@ class Attempts:
             return "the computation is being closed at the node"
         return "the node takes no more jobs, as it is about to end" if self._ledger.draining else ""
 
-    def _refuse(self, client: Client, message: AssignJobs, reason: str) -> None:
+    def _refuse(
+        self, client: Client, message: AssignJobs, known: Collection[AttemptKey], reason: str
+    ) -> None:
+        """Reject jobs, but those that were taken earlier: these have, or will have, an end of their own."""
+        rejected = []
         for job in message.jobs:
+            key = (job.job, job.attempt)
+            if key in known:
+                self._pass_over(client, job)
+                continue
             if job.stream:
                 self._ledger.announce(client, job.stream)
                 self._ledger.drop_stream(client, job.stream)
-        keys = [(job.job, job.attempt) for job in message.jobs]
-        self._ledger.reject(client, message.computation, keys, reason)
+            rejected.append(key)
+        self._ledger.reject(client, message.computation, rejected, reason)
 
-    def _elsewhere(self, client: Client, computation: HostedComputation) -> Collection[AttemptKey]:
-        """Give attempts that belong to an earlier life of the computation."""
-        keys: set[AttemptKey] = set(client.leftovers.get(computation.id, ()))
-        before = self._ledger.outgoing.get(computation.id)
-        return keys.union(before.attempts) if before is not None else keys
+    def _elsewhere(self, client: Client, computation: str) -> Collection[AttemptKey]:
+        """Give attempts that belong to an earlier life of a computation, or to one that is gone."""
+        name = ComputationId(computation)
+        keys: Collection[AttemptKey] = client.leftovers.get(name, ())
+        before = self._ledger.outgoing.get(name)
+        if before is None or before.client != client.id:
+            return keys
+        return {*keys, *before.attempts}
 
     def _pass_over(self, client: Client, job: JobAssignment) -> None:
         """Leave out an assignment of what is already here."""

@@ -59,8 +59,8 @@ class Clients:
     def leave(self, client: Client, *, final: bool = False) -> None:
         """Take note that the link of a client is gone; *final*: the client has ended for good."""
         ledger = self._ledger
-        if client.link is not None:
-            del ledger.links[client.link]
+        assert client.link is not None, client
+        del ledger.links[client.link]
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
@@ -103,8 +103,6 @@ class Clients:
         for client in list(ledger.away.values()):
             if not client.lapsed or client.computations or client.forget_at < math.inf:
                 continue
-            if any(computation.client == client.id for computation in ledger.outgoing.values()):
-                continue
             if client.leftovers:
                 client.forget_at = ledger.now + ledger.keep_results_s
             else:
@@ -116,6 +114,9 @@ class Clients:
         ledger = self._ledger
         client.lapsed = True
         client.lease_ends_at = math.inf
+        if client.computations:
+            away = f"client {client.name!r} has been away for {ledger.lease_s:g} s"
+            ledger.out.append(Report(f"{away}; its running jobs go on, nothing new is started for it"))
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             queued = []
@@ -128,9 +129,6 @@ class Clients:
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))
             ledger.touch(computation)
-        away = f"client {client.name!r} has been away for {ledger.lease_s:g} s"
-        if client.computations:
-            ledger.out.append(Report(f"{away}; its running jobs go on, nothing new is started for it"))
 
     def _end(self, client: Client) -> None:
         """Drop all that a client has here: it will not come back."""
@@ -141,6 +139,3 @@ class Clients:
             self._results.drop_leftovers(client, leftover)
         for key in sorted(client.computations):
             self._computations.discard(client, ledger.computations[key])
-        for computation in ledger.outgoing.values():
-            if computation.client == client.id:
-                self._attempts.disown(client, computation, ())

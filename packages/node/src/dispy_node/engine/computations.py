@@ -56,19 +56,10 @@ class Computations:
                 raise Violation(f"computation {key!r} belongs to another client")
         streams = self._announced(client, message)
         existing = ledger.computations.get(key)
-        if existing is not None and existing.state is not CLOSING:
+        if ledger.draining or (existing is not None and existing.state is not CLOSING):
             for stream in streams:
                 ledger.drop_stream(client, stream)
-            existing.finishing = False
-            existing.told = True
-            if existing.state is READY:
-                ledger.tell(client, ComputationReady(key))
-            return
-        if ledger.draining:
-            for stream in streams:
-                ledger.drop_stream(client, stream)
-            reason = "the node takes no more computations, as it is about to end"
-            ledger.tell(client, ComputationFailed(key, reason))
+            self._answer_for(client, key, existing)
             return
         if existing is not None:
             # Its old runner goes on ending; the new one starts when that is gone, as both use one folder.
@@ -81,6 +72,18 @@ class Computations:
         for stream in streams:
             client.awaited[stream] = (computation, None)
         self._start_if_complete(computation)
+
+    def _answer_for(self, client: Client, key: ComputationId, existing: HostedComputation | None) -> None:
+        """Answer an offer that is not taken, as the computation is here or the node is about to end."""
+        if existing is None:
+            reason = "the node takes no more computations, as it is about to end"
+            self._ledger.tell(client, ComputationFailed(key, reason))
+            return
+        existing.told = True
+        if existing.state is not CLOSING:
+            existing.finishing = False
+        if existing.state is READY:
+            self._ledger.tell(client, ComputationReady(key))
 
     def _announced(self, client: Client, message: OpenComputation) -> dict[int, str]:
         """Give the streams of an offer: number -> path of the file on it, or "" for the code."""
@@ -160,9 +163,7 @@ class Computations:
         ledger.out.append(RemoveFolder(computation.id))
         if ledger.outgoing.get(computation.id) is computation:
             del ledger.outgoing[computation.id]
-            successor = ledger.computations.get(computation.id)
-            if successor is not None:
-                self._start_if_complete(successor)
+            self._start_if_complete(ledger.computations[computation.id])
         else:
             self._unlist(client, computation)
             self._tell_end(client, computation, "" if closing else reason)
@@ -204,18 +205,17 @@ class Computations:
 
     def close_if_done(self, computation: HostedComputation) -> None:
         """Close a computation that is to be closed and has no more attempts to run."""
-        client = self._ledger.clients.get(computation.client)
-        if client is None or computation.active or computation.pending:
-            return
+        client = self._ledger.client_of(computation)
         if not (computation.finishing or client.lapsed):
             return
         if computation.state is RECEIVING:
             self.drop(client, computation)
             self._tell_end(client, computation, "")
         elif computation.state in (PREPARING, READY):
-            abort = computation.state is PREPARING
+            # One that is still being prepared has nothing to clean up: do not wait for it.
+            computation.terminate = computation.state is PREPARING
             advance_computation(computation, ComputationStep.CLOSED)
-            self._ledger.out.append(CloseRunner(computation.id, terminate=abort))
+            self._ledger.out.append(CloseRunner(computation.id, computation.terminate))
 
     def discard(self, client: Client, computation: HostedComputation) -> None:
         """End a computation that nobody wants to hear of again, with all its attempts and results."""
@@ -224,7 +224,10 @@ class Computations:
         self.terminate(client, computation)
 
     def drop(self, client: Client, computation: HostedComputation) -> None:
-        """Remove a computation that is still RECEIVING and has no attempts but ENDED ones."""
+        """Remove a computation that is still RECEIVING and has no attempts but ENDED ones.
+
+        An earlier life of it whose runner is still ending takes its place again.
+        """
         self._results.move_to_leftovers(client, computation)
         for stream in list(computation.awaited):
             self._ledger.drop_stream(client, stream)
@@ -235,6 +238,10 @@ class Computations:
         self._ledger.remove(files)
         advance_computation(computation, ComputationStep.DROPPED)
         self._unlist(client, computation)
+        before = self._ledger.outgoing.pop(computation.id, None)
+        if before is not None:
+            self._ledger.computations[before.id] = before
+            client.computations.add(before.id)
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]
@@ -242,12 +249,16 @@ class Computations:
 
     def _tell_end(self, client: Client, computation: HostedComputation, failure: str) -> None:
         """Tell that a computation is gone: as it failed, or (then *failure* is empty) as it was closed."""
-        if computation.told:
-            asked = computation.finishing or not failure
-            self._ledger.tell(
-                client,
-                ComputationClosed(computation.id) if asked else ComputationFailed(computation.id, failure),
-            )
+        if not computation.told:
+            return
+        if failure and not computation.finishing:
+            self._ledger.tell(client, ComputationFailed(computation.id, failure))
+            return
+        before = self._ledger.computations.get(computation.id)
+        if before is not None:
+            before.told = True  # its runner is still ending: it is closed when that has ended
+        else:
+            self._ledger.tell(client, ComputationClosed(computation.id))
 
 
 def _checked_id(text: str) -> ComputationId:

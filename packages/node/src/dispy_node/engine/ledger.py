@@ -137,6 +137,7 @@ class Ledger:
             self._check_computation(computation)
         for key, computation in self.outgoing.items():
             assert key == computation.id, computation
+            assert self.computations[key].state is ComputationState.RECEIVING, "who took its place?"
             assert computation.state is ComputationState.CLOSING, computation
         for member in self.slots.members:
             assert any(member is computation for computation in hosted), member

@@ -66,6 +66,9 @@ class Reconciling:
         ledger = self._ledger
         for key in list(client.leftovers):
             self._results.drop_leftovers(client, key, believed.get(key, ()))
+        for key, computation in ledger.outgoing.items():
+            if computation.client == client.id:
+                self._attempts.disown(client, computation, believed.get(key, ()))
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             if key not in believed:
@@ -77,9 +80,6 @@ class Reconciling:
             # It may be closing as it was not named on an earlier link; now its end is waited for.
             computation.told = True
             ledger.touch(computation)
-        for key, computation in ledger.outgoing.items():
-            if computation.client == client.id:
-                self._attempts.disown(client, computation, believed.get(key, ()))
 
     def _tell_again(self, client: Client, key: ComputationId) -> None:
         starts = []

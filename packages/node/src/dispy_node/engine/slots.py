@@ -63,6 +63,8 @@ class SlotShares:
         """`share` must be called."""
         self.deadline = math.inf
         """When `share` must be called at the latest."""
+        self._bound = cpus
+        """How many slots may be held: `cpus`, or more while those taken away by the operator are still held."""
         self._hungry = False
         """Somebody got less than it wanted when shares were made last."""
         self._turn_ends_at = math.inf
@@ -107,12 +109,14 @@ class SlotShares:
 
     def resize(self, cpus: int) -> None:
         """Set the number of slots."""
+        self._bound = max(cpus, self._held())
         self.cpus = cpus
         self.due = True
 
     def share(self, now: float) -> list[SetSlots]:
         """Make shares anew and tell what changes."""
         self.due = False
+        self._bound = max(self.cpus, min(self._bound, self._held()))
         ready = [member for member in self.members if member.state is ComputationState.READY]
         if now >= self._turn_ends_at:
             self._end_turn(ready)
@@ -124,6 +128,9 @@ class SlotShares:
         changes = self._shrink(ready, targets) + self._grow(ready, targets)
         self._set_deadlines(ready, targets, now)
         return changes
+
+    def _held(self) -> int:
+        return sum(member.held for member in self.members)
 
     def _limit(self, computation: HostedComputation) -> int:
         limit = computation.offer.cpus
@@ -161,7 +168,7 @@ class SlotShares:
 
     def _grow(self, ready: list[HostedComputation], targets: list[int]) -> list[SetSlots]:
         changes = []
-        free = self.cpus - sum(member.held for member in self.members)
+        free = self.cpus - self._held()
         for member, target in zip(ready, targets, strict=True):
             more = min(target - member.slots, free)
             if more > 0 and member.held == member.slots:
@@ -200,10 +207,9 @@ class SlotShares:
     def check_invariants(self) -> None:
         """Assert what must hold between events."""
         assert not self.due, "shares are due"
-        free = self.cpus - sum(member.held for member in self.members)
+        assert self._held() <= self._bound, "more slots are held than there are"
+        free = self.cpus - self._held()
         shrinking = any(member.held > member.slots for member in self.members)
-        closing = any(member.state is ComputationState.CLOSING for member in self.members)
-        assert free >= 0 or shrinking or closing, "more slots are held than there are"
         for member in self.members:
             assert 0 <= member.slots <= member.held, member
             if member.state is ComputationState.READY:

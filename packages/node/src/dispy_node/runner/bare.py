@@ -56,8 +56,8 @@ HUNG_UP = 0x010
 
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
-DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
+KILL_WITH_PARENT = (1, 9, 0, 0, 0)
+"""PR_SET_PDEATHSIG of prctl(2), SIGKILL."""
 
 
 def parse_json(text: str) -> object:
@@ -154,21 +154,15 @@ class Libc:
             # is still buffered when a job ends is lost, and detached processes are not found.
             return
 
-    def flush_all(self) -> bool:
+    def flush_all(self) -> None:
         """Write out the buffers of C's stdio: C extensions may have used printf."""
-        if not self._fflush:
-            return False
-        return int(self._call(self._fflush, (None,))) == 0
+        if self._fflush:
+            self._call(self._fflush, (None,))
 
     def become_subreaper(self) -> bool:
         """Become the parent of orphans below this process; tell whether the system can do that."""
-        return self._control(SUBREAPER, 1)
+        return bool(self._prctl) and self._call(self._prctl, (SUBREAPER, 1, 0, 0, 0)) == 0
 
     def die_with_parent(self) -> bool:
         """Have the kernel kill this process when its parent ends; tell whether the system can do that."""
-        return self._control(DEATH_SIGNAL, int(signals.SIGKILL))
-
-    def _control(self, option: int, argument: int) -> bool:
-        if not self._prctl:
-            return False
-        return int(self._call(self._prctl, (option, argument, 0, 0, 0))) == 0
+        return bool(self._prctl) and self._call(self._prctl, KILL_WITH_PARENT) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from os import getpid
 from time import time
 
 from dispy_node.runner import explain
@@ -31,6 +32,9 @@ class Caller:
         computation: what to call.
         settings: where results go and how large they may be.
         settle: called as soon as the function has returned or raised; afterwards no KeyboardInterrupt comes.
+
+    Attributes:
+        process: id of the process whose job it is.
     """
 
     def __init__(self, computation: Computation, settings: Settings, settle: Callable[[], None]) -> None:
@@ -38,7 +42,7 @@ class Caller:
         self._sources = computation.sources
         self._settings = settings
         self._settle = settle
-        self._process = os.getpid()
+        self.process = 0
 
     def call(self, job: int, attempt: int, kind: int, body: bytes, started_at: float) -> tuple[int, bytes]:
         """Run a job.
@@ -59,11 +63,13 @@ class Caller:
             self._settle()
         except BaseException as error:
             self._settle()
-            self._end_copies()
+            if getpid() != self.process:
+                os._exit(0)
             return self._failed(job, attempt, started_at, error)
         ended_at = time()
-        # A job may fork and come back here twice; only the process that was given the job answers.
-        self._end_copies()
+        if getpid() != self.process:
+            # A job may fork and come back here twice; only the process that was given the job answers.
+            os._exit(0)
         if type(value).__name__ in LAZY:
             return 0, self._broken(job, attempt, started_at, self._refuse(value))
         try:
@@ -77,10 +83,6 @@ class Caller:
         # The path of nearly all jobs; what `_finish` does, in one expression.
         head = RESULT.pack(job, attempt, RETURNED, 0, started_at, ended_at, 0, False, size + TRAILER.size)
         return 0, head + data + TRAILER.pack(size, 0, 0, 0)
-
-    def _end_copies(self) -> None:
-        if os.getpid() != self._process:
-            os._exit(0)
 
     def _load_spooled(self, path: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Unpickle from a mapped file, which is gone afterwards: it belongs to this attempt alone."""
@@ -114,7 +116,9 @@ class Caller:
         if isinstance(error, SystemExit):
             code = _exit_code(error)
             detail = f"the job called sys.exit({'' if error.code is None else repr(error.code)})"
-            return 0, self._finish(job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b"")
+            return 0, self._finish(
+                job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b""
+            )
         flags = INTERRUPTED if _is_interrupt(error) else 0
         text = self._traceback(error).encode("utf-8", "backslashreplace")
         try:

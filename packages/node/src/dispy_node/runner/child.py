@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
+from os import getpid, read, write
 from time import time
 
 from dispy_node.runner.bare import Libc, pending, signals
@@ -12,7 +12,7 @@ from dispy_node.runner.body import BROKEN
 from dispy_node.runner.call import Caller
 from dispy_node.runner.frames import JOB, KEY
 from dispy_node.runner.program import NotExecuted, execute
-from dispy_node.runner.replies import GO_ON, OUTPUT_WAITS, SKIPPED, make_result, reply
+from dispy_node.runner.replies import GO_ON, HEAD, OUTPUT_WAITS, SKIPPED, make_result, reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from dispy_node.runner.namespace import Computation
     from dispy_node.runner.settings import Settings
 
-READ_BYTES = 128 * 1024
-"""More than the largest inline job, so that nearly every job is one read."""
+SIGINT, SIG_IGN, signal = signals.SIGINT, signals.SIG_IGN, signals.signal
+
+READ_BYTES = 16 * 1024
+"""Enough for most jobs, or a batch of tiny ones. The buffer of a larger read comes from the kernel and goes back to
+it each time, which costs more than reading twice."""
 
 STARTED_AT = 0
 """Byte in a worker's cells: number of the job that it has started last."""
@@ -43,34 +46,60 @@ class ChannelClosed(Exception):
 
 
 class Child:
-    """A child that has just been forked: descriptors and signals are already its own.
+    """What a child is made of; made in the runner, for its next children, before it forks.
+
+    Everything that a child does costs it dearly at first: each page of memory that it writes to, be it only a
+    count of references, is copied. So here is prepared what can be, and `serve_one` calls no function without need.
 
     Args:
-        channel: descriptor of its end of the channel.
         settings: what the daemon said.
         computation: what to call; None if jobs are runs of a program.
         libc: for the buffers of C code.
+        modules: how many modules were imported before the computation was loaded.
     """
 
-    def __init__(self, channel: int, settings: Settings, computation: Computation | None, libc: Libc) -> None:
-        self._channel = channel
+    def __init__(self, settings: Settings, computation: Computation | None, libc: Libc, modules: int) -> None:
+        self._channel = -1
         self._settings = settings
-        self._computation = computation
         self._libc = libc
+        self._modules = modules
         self._buffer = b""
         self._streams = (sys.stdout, sys.stderr)
-        self._process = os.getpid()
+        self._caller: Caller | None = None
+        if computation is not None:
+            self._caller = Caller(computation, settings, self._settle)
 
-    def serve_one(self) -> None:
-        """Wait for a job, run it, answer."""
-        job, attempt, kind, body = self._receive()
-        if self._computation is None:
+    def serve_one(self, channel: int) -> None:
+        """Wait for a job, run it, answer.
+
+        Args:
+            channel: the child's end of the channel.
+
+        Raises:
+            ChannelClosed: there is none.
+        """
+        self._channel = channel
+        data = read(channel, READ_BYTES)
+        if len(data) >= JOB.size:
+            job, attempt, kind, length = JOB.unpack_from(data)
+        if len(data) < JOB.size or len(data) != JOB.size + length:
+            self._buffer = data
+            job, attempt, kind, body = self._receive()
+        else:
+            body = data[JOB.size :]
+        caller = self._caller
+        if caller is None:
             self._run_program(job, attempt, kind, body)
             return
-        caller = Caller(self._computation, self._settings, _ignore_interrupts)
+        caller.process = getpid()
         gc.enable()
         flags, record = caller.call(job, attempt, kind, body, time())
-        self._send(reply(flags | self._flush(), record))
+        self._flush()
+        self._send(HEAD.pack(len(record), flags) + record)
+
+    def _settle(self) -> None:
+        """Have no more KeyboardInterrupt: the function has returned or raised."""
+        signal(SIGINT, SIG_IGN)
 
     def _run_program(self, job: int, attempt: int, kind: int, body: bytes) -> None:
         started_at = time()
@@ -97,56 +126,58 @@ class Child:
                 if len(data) >= end:
                     self._buffer = data[end:]
                     return job, attempt, kind, data[JOB.size : end]
-            more = os.read(self._channel, READ_BYTES)
+            more = read(self._channel, READ_BYTES)
             if not more:
                 raise ChannelClosed
             self._buffer = data + more
 
     def _send(self, data: bytes) -> None:
-        sent = os.write(self._channel, data)
+        sent = write(self._channel, data)
         while sent < len(data):
-            sent += os.write(self._channel, data[sent:])
+            sent += write(self._channel, data[sent:])
 
-    def _flush(self) -> int:
-        """Bring all output into the pipes; tell by a flag whether any is in them."""
+    def _flush(self) -> None:
+        """Bring all output into the pipes."""
         stdout, stderr = self._streams
-        _flush_stream(stdout)
-        _flush_stream(stderr)
+        try:
+            stdout.flush()
+            stderr.flush()
+        except Exception:
+            # The job has closed one of them.
+            _flush_stream(stderr)
         if sys.stdout is not stdout:
             _flush_stream(sys.stdout)
         if sys.stderr is not stderr:
             _flush_stream(sys.stderr)
-        self._libc.flush_all()
-        return OUTPUT_WAITS if _waits(1) or _waits(2) else 0
+        if len(sys.modules) != self._modules:
+            # Only code of modules that are none of ours can have used C's stdio.
+            self._libc.flush_all()
 
 
 class Worker(Child):
-    """A child that runs many jobs.
+    """A child that runs many jobs."""
 
-    Args:
-        cells: memory shared with the runner, see `STARTED_AT` and the following. The runner sets a job's byte to
-            have it skipped, and to tell which job a SIGINT means, because the worker may by then be at the next.
-    """
-
-    def __init__(
-        self, channel: int, settings: Settings, computation: Computation, libc: Libc, cells: mmap.mmap
-    ) -> None:
-        super().__init__(channel, settings, computation, libc)
-        self._caller = Caller(computation, settings, self._settle)
-        self._cells = cells
-        self._clock = memoryview(cells)[CLOCK_AT : CLOCK_AT + 8].cast("d")
-        self._number = -1
-        self._interruptible = False
-
-    def serve(self) -> None:
+    def serve(self, channel: int, cells: mmap.mmap) -> None:
         """Run jobs until the runner closes the channel.
+
+        Args:
+            channel: the child's end of the channel.
+            cells: memory shared with the runner, see `STARTED_AT` and the following. The runner sets a job's byte
+                to have it skipped, and to tell which job a SIGINT means, because the worker may by then be at the
+                next.
 
         Raises:
             ChannelClosed: that has happened.
         """
-        signals.signal(signals.SIGINT, self._interrupt)
+        assert self._caller is not None
+        self._channel = channel
+        self._cells = cells
+        self._number = -1
+        self._interruptible = False
+        self._caller.process = self._process = getpid()
+        call, clock = self._caller.call, memoryview(cells)[CLOCK_AT : CLOCK_AT + 8].cast("d")
+        signal(SIGINT, self._interrupt)
         gc.enable()
-        call, clock, cells = self._caller.call, self._clock, self._cells
         while True:
             job, attempt, kind, body = self._receive()
             if kind == GO_ON:
@@ -167,8 +198,9 @@ class Worker(Child):
             if withdrawn:
                 self._send(reply(SKIPPED, KEY.pack(job, attempt)))
                 continue
-            waits = self._flush()
-            self._send(reply(flags | waits, record))
+            self._flush()
+            waits = OUTPUT_WAITS if _waits(1) or _waits(2) else 0
+            self._send(HEAD.pack(len(record), flags | waits) + record)
             if waits:
                 self._wait_for_reader()
             self._restore_streams()
@@ -197,7 +229,7 @@ class Worker(Child):
 
     def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
         """Handle SIGINT: it is for one job, and that may be over."""
-        if self._interruptible and self._cells[WITHDRAWN_AT + self._number] and os.getpid() == self._process:
+        if self._interruptible and self._cells[WITHDRAWN_AT + self._number] and getpid() == self._process:
             self._interruptible = False
             raise KeyboardInterrupt
 
@@ -207,15 +239,11 @@ def open_streams() -> tuple[TextIO, TextIO]:
 
     UTF-8 whatever the locale of the daemon is, because the client reads them so.
     """
-    stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = stderr  # type: ignore[misc]
     return stdout, stderr
-
-
-def _ignore_interrupts() -> None:
-    signals.signal(signals.SIGINT, signals.SIG_IGN)
 
 
 def _flush_stream(stream: TextIO | None) -> None:

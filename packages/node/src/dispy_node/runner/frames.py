@@ -104,8 +104,8 @@ def unpack_results(payload: bytes) -> Iterator[Result]:
     """Undo joined `pack_result` records."""
     offset, size = 0, RESULT.size
     while offset < len(payload):
-        job, attempt, outcome, code, started_at, ended_at, detail_length, is_path, length = RESULT.unpack_from(
-            payload, offset
+        job, attempt, outcome, code, started_at, ended_at, detail_length, is_path, length = (
+            RESULT.unpack_from(payload, offset)
         )
         offset += size
         detail = payload[offset : offset + detail_length].decode("utf-8", "replace") if detail_length else ""

@@ -22,7 +22,17 @@ class Job:
         ended: its result is made; whoever still meets it in a queue passes over it.
     """
 
-    __slots__ = ("announced", "cancelled", "child", "ended", "key", "number", "record", "signalled", "started_at")
+    __slots__ = (
+        "announced",
+        "cancelled",
+        "child",
+        "ended",
+        "key",
+        "number",
+        "record",
+        "signalled",
+        "started_at",
+    )
 
     def __init__(self, key: bytes, record: bytes) -> None:
         self.key = key

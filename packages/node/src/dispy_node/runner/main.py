@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from time import monotonic
 
 from dispy_node.runner import explain
-from dispy_node.runner.bare import READABLE, WRITABLE, Libc, open_poll, signals
+from dispy_node.runner.bare import READABLE, WRITABLE, Libc, open_poll
 from dispy_node.runner.child import open_streams
 from dispy_node.runner.frames import (
     CANCEL,
@@ -41,16 +40,12 @@ from dispy_node.runner.workers import WorkerPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import types
     from typing import Never
 
     from dispy_node.runner.frames import Start
     from dispy_node.runner.namespace import Computation
 
-READ_BYTES = 256 * 1024
-SWEEP_S = 1.0
-"""At least so often ended processes are looked for while jobs run, should code of the computation have taken SIGCHLD
-from us."""
+READ_BYTES = 64 * 1024
 LAST_WAIT_S = 2.0
 """So long the runner waits at its end for what it has killed."""
 
@@ -67,10 +62,16 @@ class Runner:
         reader: cuts what comes from it.
         settings: what the daemon said.
         computation: what jobs call; None if they are runs of a program.
+        modules: how many modules were imported before it was loaded.
     """
 
     def __init__(
-        self, control: int, reader: FrameReader, settings: Settings, computation: Computation | None
+        self,
+        control: int,
+        reader: FrameReader,
+        settings: Settings,
+        computation: Computation | None,
+        modules: int,
     ) -> None:
         self._control = control
         self._reader = reader
@@ -82,21 +83,17 @@ class Runner:
         self._unsent = b""
         self._closing = False
         self._owed: int | None = None
-        self._swept_at = 0.0
         self._poll = open_poll()
-        self._wake, wake_end = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(wake_end, False)
         os.set_blocking(control, False)
         strangers, libc = Strangers(), Libc()
         libc.become_subreaper()
-        own = (control, self._poll.fileno(), self._wake, wake_end, strangers.fileno())
-        nursery = Nursery(settings, computation, libc, self._poll, own)
+        own = (control, self._poll.fileno(), strangers.fileno())
+        nursery = Nursery(settings, computation, libc, self._poll, own, modules)
+        nursery.rehearse()
+        freeze()
         kind = WorkerPool if settings.reuse and computation is not None else Pool
         self._pool: Pool = kind(settings, nursery, self._poll, strangers, self)
         self._poll.register(control, READABLE)
-        self._poll.register(self._wake, READABLE)
-        _take_signals(wake_end)
 
     # ---- what the pool tells
 
@@ -127,9 +124,6 @@ class Runner:
             self._handle_frames(frames)
             while not self._finished():
                 self._turn()
-            self._pool.draining = True
-            while self._pool.top_up():  # dismiss idle children
-                pass
         except DaemonGone:
             # Nobody wants results any more.
             pass
@@ -148,35 +142,15 @@ class Runner:
         self._confirm_slots()
         self._flush()
         # Forking ahead comes last: it takes longer than all the rest.
-        more = pool.top_up()
-        signalled = False
-        for descriptor, mask in self._poll.poll(0.0 if more else self._timeout()):
+        pool.top_up()
+        for descriptor, mask in self._poll.poll(pool.timeout()):
             if descriptor == self._control:
                 if mask & WRITABLE:
                     self._send(b"")
                 if mask & ~WRITABLE:
                     self._read()
-            elif descriptor == self._wake:
-                signalled = True
-                self._clear_wake()
             else:
                 pool.handle(descriptor, mask)
-        if signalled or pool.busy and monotonic() - self._swept_at > SWEEP_S:
-            self._swept_at = monotonic()
-            pool.reap()
-
-    def _timeout(self) -> float:
-        due = self._pool.timeout()
-        if self._pool.busy:
-            return min(due, SWEEP_S)
-        return -1.0 if due == math.inf else due
-
-    def _clear_wake(self) -> None:
-        try:
-            os.read(self._wake, 4096)
-        except BlockingIOError:
-            # Another turn has read it.
-            return
 
     # ---- from the daemon
 
@@ -277,24 +251,8 @@ class Runner:
         self._pool.kill_all()
         self._pool.reap()
         while not self._pool.empty and monotonic() < deadline:
-            self._poll.poll(0.05)
-            self._clear_wake()
+            self._poll.poll(max(0.0, self._pool.timeout()))
             self._pool.reap()
-
-
-def _take_signals(wake_end: int) -> None:
-    """Have SIGCHLD wake the loop, and other signals do nothing here: the daemon decides when a runner ends."""
-    runner = os.getpid()
-
-    def nothing(number: int, frame: types.FrameType | None) -> None:
-        # A child that is so young that it still has this handler is meant personally.
-        if os.getpid() != runner and number == signals.SIGINT:
-            raise KeyboardInterrupt
-
-    # Handlers that do nothing, rather than SIG_IGN, which programs started here would inherit.
-    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGCHLD):
-        signals.signal(number, nothing)
-    signals.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
 
 
 def _read_until_loaded(
@@ -381,6 +339,7 @@ def _serve(
     control: int, reader: FrameReader, settings: Settings, code: bytes, frames: list[tuple[int, bytes]]
 ) -> int:
     computation: Computation | None = None
+    modules = len(sys.modules)
     if settings.program:
         _prepare(settings)
     else:
@@ -389,8 +348,7 @@ def _serve(
             _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
             return 1
         computation = loaded
-    freeze()
-    Runner(control, reader, settings, computation).run(frames)
+    Runner(control, reader, settings, computation, modules).run(frames)
     return 0
 
 

@@ -7,9 +7,12 @@ import mmap
 import os
 import sys
 from collections import deque
+from os import close, dup2, fork, getppid, setsid
 
-from dispy_node.runner.bare import READABLE, channel, signals
+from dispy_node.runner.bare import READABLE, channel, dumps, signals
 from dispy_node.runner.child import CELLS_BYTES, NOTHING_STARTED, STARTED_AT, ChannelClosed, Child, Worker
+from dispy_node.runner.frames import JOB
+from dispy_node.runner.namespace import Computation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +21,16 @@ if TYPE_CHECKING:
 
     from dispy_node.runner.bare import Libc, Poll
     from dispy_node.runner.jobs import Job
-    from dispy_node.runner.namespace import Computation
     from dispy_node.runner.output import Output
     from dispy_node.runner.settings import Settings
+
+pthread_sigmask, SIG_SETMASK = signals.pthread_sigmask, signals.SIG_SETMASK
+
+NO_ARGUMENTS = dumps(((), {}), 5)
+"""Arguments of a job, as the client packs them."""
+REHEARSALS = 20
+"""Python 3.13 specialises code after 8 runs or so."""
+REHEARSAL = b"".join((JOB.pack(0, 0, 0, len(NO_ARGUMENTS)), NO_ARGUMENTS))
 
 
 class Offspring:
@@ -28,6 +38,7 @@ class Offspring:
 
     Attributes:
         channel, stdout, stderr: the runner's ends of socket and pipes.
+        process: descriptor that tells of its end, for programs; or -1.
         jobs: what it was given and has not answered, the oldest first.
         out, err: what the oldest job printed; None as long as that is nothing.
         rest: beginning of a reply that has not come completely.
@@ -36,6 +47,7 @@ class Offspring:
         number: number of the job that a worker was given last.
         deaf: it did not take the last record; what it was given it has not started.
         leaving: its work is done, it only has to be waited for.
+        ending: it will end any moment.
         seen, seen_at: its oldest job at the last look, and since when (monotonic).
         withdrawn_at: when a worker's jobs were withdrawn (monotonic), 0.0 if they are not.
     """
@@ -44,12 +56,14 @@ class Offspring:
         "cells",
         "channel",
         "deaf",
+        "ending",
         "err",
         "jobs",
         "leaving",
         "number",
         "out",
         "pid",
+        "process",
         "rest",
         "seen",
         "seen_at",
@@ -61,6 +75,7 @@ class Offspring:
 
     def __init__(self, channel: int, stdout: int, stderr: int, cells: mmap.mmap | None) -> None:
         self.pid = 0
+        self.process = -1
         self.channel = channel
         self.stdout = stdout
         self.stderr = stderr
@@ -73,6 +88,7 @@ class Offspring:
         self.number = -1
         self.deaf = False
         self.leaving = False
+        self.ending = False
         self.seen: Job | None = None
         self.seen_at = 0.0
         self.withdrawn_at = 0.0
@@ -87,76 +103,167 @@ class Nursery:
         libc: what the standard library does not offer.
         poll: where the runner's ends are registered.
         own: descriptors of the runner, which its children must not keep.
+        modules: how many modules were imported before the computation was loaded.
+
+    From here on SIGINT and SIGTERM are blocked in the runner: the daemon decides when a runner ends. Children
+    unblock them when they are ready for them, so that none is lost on one that is too young.
     """
 
     def __init__(
-        self, settings: Settings, computation: Computation | None, libc: Libc, poll: Poll, own: Iterable[int]
+        self,
+        settings: Settings,
+        computation: Computation | None,
+        libc: Libc,
+        poll: Poll,
+        own: Iterable[int],
+        modules: int,
     ) -> None:
         self._settings = settings
-        self._computation = computation
+        self._program = computation is None
         self._libc = libc
         self._poll = poll
         self._own = [descriptor for descriptor in own if descriptor >= 0]
         self._runner = os.getpid()
+        self._mask = tuple(pthread_sigmask(signals.SIG_BLOCK, (signals.SIGINT, signals.SIGTERM)))
+        for number, handler in (
+            (signals.SIGINT, signals.default_int_handler),
+            (signals.SIGTERM, signals.SIG_DFL),
+            (signals.SIGCHLD, signals.SIG_DFL),
+        ):
+            signals.signal(number, handler)  # as children are to have them, whatever the daemon handed down
+        self._child = Child(settings, computation, libc, modules)
+        self._worker = Worker(settings, computation, libc, modules)
 
-    def fork(self, siblings: Iterable[int]) -> Offspring:
-        """Fork a child, which waits for its first record.
+    def rehearse(self) -> None:
+        """Run a few jobs right here that do nothing.
+
+        What Python and the dynamic loader write down when code is run for the first times (specialised instructions,
+        caches, addresses of functions) is then in memory that children share, rather than in pages that each child
+        copies and writes anew.
+        """
+        ours, theirs = channel()
+        nothing = Child(self._settings, Computation(_do_nothing, {}), self._libc, len(sys.modules))
+        try:
+            for _ in range(REHEARSALS):
+                os.write(ours, REHEARSAL)
+                nothing.serve_one(theirs)
+                os.read(ours, 4096)
+                getppid()
+                dup2(theirs, theirs)
+                _reseed()
+        finally:
+            os.close(ours)
+            os.close(theirs)
+            signals.signal(signals.SIGINT, signals.default_int_handler)
+
+    def fork(self, count: int, siblings: Iterable[int]) -> list[Offspring]:
+        """Fork children, each of which waits for its first record.
+
+        Everything else is done before the first fork and after the last: after a fork each page that this process
+        writes to is copied, so that between two forks as little as possible should happen.
 
         Args:
+            count: how many.
             siblings: descriptors that belong to other children.
+
+        Returns:
+            at least one child; fewer than *count* if no more could be had.
 
         Raises:
             OSError: no process, descriptor or memory is left; nothing is left open.
         """
+        born: list[Offspring] = []
+        prepared: list[tuple[Offspring, int, int, int]] = []
+        failure: OSError | None = None
+        try:
+            for _ in range(count):
+                prepared.append(self._prepare())
+        except OSError as error:
+            failure = error
+        inherited = [*self._own, *siblings]
+        for child, *ends in prepared:
+            inherited += (child.channel, child.stdout, child.stderr, *ends)
+        plans = []
+        for child, channel_end, stdout_end, stderr_end in prepared:
+            unwanted = [descriptor for descriptor in inherited if descriptor != channel_end]
+            plans.append((child, channel_end, stdout_end, stderr_end, unwanted))
+        try:
+            for child, channel_end, stdout_end, stderr_end, unwanted in plans:
+                child.pid = fork()
+                if child.pid == 0:
+                    self._become(channel_end, stdout_end, stderr_end, unwanted, child.cells)
+                born.append(child)
+        except OSError as error:
+            failure = error
+        for child, *ends in prepared:
+            for descriptor in ends if child.pid else (child.channel, child.stdout, child.stderr, *ends):
+                os.close(descriptor)
+        if not born and failure is not None:
+            raise failure
+        for child in born:
+            self._register(child)
+        return born
+
+    def _prepare(self) -> tuple[Offspring, int, int, int]:
+        """Make what connects a child with the runner; give also the child's ends of it."""
         opened: list[int] = []
         try:
             opened += channel()
             opened += os.pipe()
             opened += os.pipe()
-            ours, theirs, stdout, stdout_end, stderr, stderr_end = opened
-            os.set_blocking(ours, False)
-            cells = mmap.mmap(-1, CELLS_BYTES) if self._settings.reuse and self._computation else None
-            if cells is not None:
+            os.set_blocking(opened[0], False)
+            cells = None
+            if self._settings.reuse and not self._program:
+                cells = mmap.mmap(-1, CELLS_BYTES)
                 cells[STARTED_AT] = NOTHING_STARTED
-            child = Offspring(ours, stdout, stderr, cells)
-            child.pid = os.fork()
         except OSError:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        if child.pid == 0:
-            self._become(theirs, (stdout_end, stderr_end), (ours, stdout, stderr, *siblings), cells)
-        os.close(theirs)
-        os.close(stdout_end)
-        os.close(stderr_end)
-        register = self._poll.register
-        register(stdout, READABLE)
-        register(stderr, READABLE)
-        if self._computation is not None:
-            # A program answers only if it could not be executed: that is read when its process has ended.
-            register(ours, READABLE)
-        return child
+        ours, theirs, stdout, stdout_end, stderr, stderr_end = opened
+        return Offspring(ours, stdout, stderr, cells), theirs, stdout_end, stderr_end
 
-    def _become(self, own: int, ends: tuple[int, int], others: Iterable[int], cells: mmap.mmap | None) -> Never:
-        """Live the life of a child."""
+    def _register(self, child: Offspring) -> None:
+        register = self._poll.register
+        register(child.stdout, READABLE)
+        register(child.stderr, READABLE)
+        if self._program:
+            # It answers only if the program could not be executed, which is read when its process has ended; and
+            # of that only this tells at once.
+            try:
+                child.process = os.pidfd_open(child.pid)
+                register(child.process, READABLE)
+            except (AttributeError, OSError):
+                # Not Linux, or no descriptor is left: `Pool.reap` comes round often enough.
+                child.process = -1
+        else:
+            register(child.channel, READABLE)
+
+    def _become(
+        self, channel: int, stdout: int, stderr: int, unwanted: list[int], cells: mmap.mmap | None
+    ) -> Never:
+        """Live the life of a child.
+
+        Args:
+            channel, stdout, stderr: its ends.
+            unwanted: descriptors that it has inherited and must not keep, the last two included.
+            cells: shared with the runner, if it is a worker.
+        """
         status = 1
         try:
-            os.setsid()
-            self._take_signals()
-            if self._libc.die_with_parent() and os.getppid() != self._runner:
+            setsid()
+            if self._libc.die_with_parent() and getppid() != self._runner:
                 os._exit(1)  # the runner ended before the kernel knew that this one must follow
-            for descriptor in others:
-                os.close(descriptor)
-            for descriptor in self._own:
-                os.close(descriptor)
-            for number, end in enumerate(ends, 1):
-                os.dup2(end, number)
-                os.close(end)
+            dup2(stdout, 1)
+            dup2(stderr, 2)
+            for descriptor in unwanted:
+                close(descriptor)
             _reseed()
-            if cells is not None and self._computation is not None:
-                Worker(own, self._settings, self._computation, self._libc, cells).serve()
+            pthread_sigmask(SIG_SETMASK, self._mask)
+            if cells is None:
+                self._child.serve_one(channel)
             else:
-                Child(own, self._settings, self._computation, self._libc).serve_one()
+                self._worker.serve(channel, cells)
             status = 0
         except ChannelClosed:
             status = 0
@@ -170,11 +277,9 @@ class Nursery:
         finally:
             os._exit(status)
 
-    def _take_signals(self) -> None:
-        signals.set_wakeup_fd(-1)
-        signals.signal(signals.SIGINT, signals.default_int_handler)
-        signals.signal(signals.SIGTERM, signals.SIG_DFL)
-        signals.signal(signals.SIGCHLD, signals.SIG_DFL)
+
+def _do_nothing() -> None:
+    pass
 
 
 def _reseed() -> None:

@@ -88,7 +88,9 @@ class Ending:
         """Make the result of a job that could not be run to its end."""
         now = time()
         times = (job.started_at or now, now)
-        return self._result(job, BROKEN, 0, times, detail.encode("utf-8", "replace"), (b"", b"", stdout, stderr))
+        return self._result(
+            job, BROKEN, 0, times, detail.encode("utf-8", "replace"), (b"", b"", stdout, stderr)
+        )
 
     def cancelled(self, job: Job) -> bytes:
         """Make the result of a job that was cancelled before it was started."""

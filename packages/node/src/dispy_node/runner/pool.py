@@ -49,13 +49,23 @@ if TYPE_CHECKING:
             """Take a line for the operator."""
 
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 PIPE_BYTES = 64 * 1024
 """A pipe holds no more."""
 READS_AT_END = 64
 """So many times a pipe is read when a job has ended: a process that escaped from it may be writing for ever."""
 IDLE_CHILDREN = 4
 """Forked ahead at most: a fork takes less time than the shortest job, so there need not be one for each slot."""
+IDLE_AT_LEAST = 1
+"""Only when no more are left new ones are forked, all at once. After a fork each page that the runner writes to is
+copied; of several forks in a row only the last has this price, which is as high as that of the fork itself."""
+REAP_S = 0.001
+"""First pause before looking again for a process that is about to end; each next one is twice as long."""
+STRAY_REAPS = 10
+"""So many times more is looked for strangers that were killed."""
+SWEEP_S = 0.25
+"""Last of these pauses, and the time after which the end of a process is noticed that nothing told of: because
+somebody below it still holds its channel."""
 LOOK_S = 0.002
 """How often jobs are looked at that are not announced yet."""
 RETRY_S = 0.2
@@ -63,7 +73,7 @@ RETRY_S = 0.2
 PATIENCE_S = 3.0
 """For so long jobs wait while no fork succeeds and nothing runs, then they are broken."""
 
-CHANNEL, STDOUT, STDERR = range(3)
+CHANNEL, STDOUT, STDERR, PROCESS = range(4)
 KIND_AT = 12
 """Where the record of a job says how its body comes."""
 TAIL_AT = RESULT.size - 9
@@ -87,7 +97,9 @@ class Pool:
         draining: True when no more jobs will come, so that none is forked for.
     """
 
-    def __init__(self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host) -> None:
+    def __init__(
+        self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host
+    ) -> None:
         self.queue: deque[Job] = deque()
         self.slots = 0
         self.busy: dict[int, Offspring] = {}
@@ -107,6 +119,10 @@ class Pool:
         self._retry_at = 0.0
         self._failing_since = math.inf
         self._warm = False
+        self._ending_count = 0
+        self._stray_reaps = 0
+        self._reap_pause_s = REAP_S
+        self._reap_at = 0.0
 
     # ---- jobs to children
 
@@ -118,11 +134,12 @@ class Pool:
             if job.ended:
                 queue.popleft()
                 continue
-            child = self._idle.popleft() if self._idle else self._fork()
-            if child is None:
-                return
+            if not self._idle:
+                self._fork(1)
+                if not self._idle:
+                    return
             queue.popleft()
-            self._assign(child, job)
+            self._assign(self._idle.popleft(), job)
 
     def _assign(self, child: Offspring, job: Job) -> None:
         child.jobs.append(job)
@@ -156,34 +173,34 @@ class Pool:
 
     # ---- children come and go
 
-    def top_up(self) -> bool:
-        """Fork a child ahead of need, or dismiss one too many; tell whether there is more to do of that."""
+    def top_up(self) -> None:
+        """Fork children ahead of need, or dismiss those too many."""
         wanted = 0 if self.draining else self._idle_wanted()
-        if len(self._idle) > wanted:
+        while len(self._idle) > wanted:
             self._dismiss(self._idle.pop())
-        elif len(self._idle) < wanted:
-            child = self._fork()
-            if child is None:
-                return False
-            self._idle.append(child)
-        return len(self._idle) != wanted
+        if len(self._idle) < wanted and len(self._idle) <= IDLE_AT_LEAST:
+            self._fork(wanted - len(self._idle))
 
     def _idle_wanted(self) -> int:
-        return min(self.slots, IDLE_CHILDREN)
+        return IDLE_CHILDREN if self.slots else 0
 
-    def _fork(self) -> Offspring | None:
+    def _fork(self, count: int) -> None:
+        """Fork idle children, as many as can be had."""
         if monotonic() < self._retry_at:
-            return None
+            return
         try:
-            child = self._nursery.fork(self._descriptors)
+            born = self._nursery.fork(count, self._descriptors)
         except OSError as error:
             self._postpone(explain.no_process(error, self._settings.place))
-            return None
-        self._children[child.pid] = child
-        self._descriptors[child.channel] = child, CHANNEL
-        self._descriptors[child.stdout] = child, STDOUT
-        self._descriptors[child.stderr] = child, STDERR
-        return child
+            return
+        for child in born:
+            self._children[child.pid] = child
+            self._descriptors[child.channel] = child, CHANNEL
+            self._descriptors[child.stdout] = child, STDOUT
+            self._descriptors[child.stderr] = child, STDERR
+            if child.process >= 0:
+                self._descriptors[child.process] = child, PROCESS
+            self._idle.append(child)
 
     def _postpone(self, reason: str) -> None:
         """Try to fork a little later; when that has been of no use for long, and nothing runs, give up jobs."""
@@ -202,15 +219,16 @@ class Pool:
     def _dismiss(self, child: Offspring) -> None:
         """Let a child go: at the end of its channel it exits."""
         child.leaving = True
+        self._expect_end(child)
         self._close(child)
 
     def _close(self, child: Offspring) -> None:
-        for descriptor in (child.channel, child.stdout, child.stderr):
+        for descriptor in (child.channel, child.stdout, child.stderr, child.process):
             if self._descriptors.pop(descriptor, None) is not None:
                 # Explicitly, because closing is not enough: children forked meanwhile still have copies.
                 self._forget(descriptor)
                 os.close(descriptor)
-        child.channel = child.stdout = child.stderr = -1
+        child.channel = child.stdout = child.stderr = child.process = -1
         child.out = child.err = None
         if child.cells is not None:
             child.cells.close()
@@ -231,7 +249,11 @@ class Pool:
             return
 
     def reap(self) -> None:
-        """Take note of ended processes; see that nothing is left below ended jobs."""
+        """Take note of ended processes; see that nothing is left below ended jobs.
+
+        Called every turn as long as some are about to end, else now and then: there is no SIGCHLD, because each
+        one would interrupt the runner, and children would have to undo what is arranged for it.
+        """
         any_ended = False
         while True:
             try:
@@ -244,9 +266,27 @@ class Pool:
             any_ended = True
             child = self._children.pop(pid, None)
             if child is not None:
+                if child.ending:
+                    self._ending_count -= 1
                 self._gone(child, os.waitstatus_to_exitcode(status))
         if any_ended:
-            self._strangers.sweep(self._children)
+            self._reap_pause_s = REAP_S
+            if self._strangers.sweep(self._children):
+                self._stray_reaps = STRAY_REAPS
+        else:
+            self._reap_pause_s = min(2 * self._reap_pause_s, SWEEP_S)
+            self._stray_reaps = max(0, self._stray_reaps - 1)
+        self._reap_at = monotonic() + (
+            self._reap_pause_s if self._ending_count or self._stray_reaps else SWEEP_S
+        )
+
+    def _expect_end(self, child: Offspring) -> None:
+        """Take note that a child will end any moment, if it has not been waited for yet."""
+        if not child.ending and child.pid in self._children:
+            child.ending = True
+            self._ending_count += 1
+            self._reap_pause_s = REAP_S
+            self._reap_at = 0.0
 
     def _gone(self, child: Offspring, code: int) -> None:
         """Settle the jobs of a child that has ended."""
@@ -269,7 +309,9 @@ class Pool:
             stdout, stderr = self._take_output(child, to_end=True)
             self._end(first, self._ending.died(first, code, self._started_at(child, first), stdout, stderr))
         else:
-            self._postpone(f"a process on {self._settings.place} ended before its first job: {explain.death(code)}")
+            self._postpone(
+                f"a process on {self._settings.place} ended before its first job: {explain.death(code)}"
+            )
         self._close(child)
         self._take_back(jobs)
 
@@ -304,6 +346,10 @@ class Pool:
                 self._send_rest(child)
             if mask & ~WRITABLE:
                 self._hear(child)
+            return
+        if role == PROCESS:
+            self._forget(descriptor)
+            self._expect_end(child)
             return
         # Whose output is this? A worker begins no job while one of its pipes holds bytes, and only the runner
         # takes bytes out. This pipe held some when the poll reported it, so since then the worker has been in
@@ -357,6 +403,7 @@ class Pool:
                 data = b""
             if not data:
                 self._forget(child.channel)
+                self._expect_end(child)
                 return
             self._take(child, child.rest + data if child.rest else data)
             if len(data) < READ_BYTES:
@@ -372,6 +419,7 @@ class Pool:
             child.rest = b""
             self._forget(child.channel)
             self._signal(child, signals.SIGKILL)
+            self._expect_end(child)
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         """Handle the reply of a fresh process: there is just one."""
@@ -382,6 +430,9 @@ class Pool:
         self.busy.pop(child.pid, None)
         child.leaving = True
         self._signal(child, signals.SIGKILL)  # it is about to exit; what it has started is not
+        if pending(child.stdout) or pending(child.stderr):
+            flags |= OUTPUT_WAITS
+        self._expect_end(child)
         self._settle(child, job, flags, record)
         self._close(child)
 
@@ -411,7 +462,9 @@ class Pool:
                 _check(record)
         except GarbledReplies as error:
             self._host.log(f"a job wrote to a descriptor that is not its own: {error}")
-            record = self._ending.broken(job, f"the job has garbled its result on {self._settings.place}: {error}")
+            record = self._ending.broken(
+                job, f"the job has garbled its result on {self._settings.place}: {error}"
+            )
         if record[OUTCOME_AT] == RAISED and not self._warm:
             self._warm = True
             _prepare_for_failures()
@@ -465,12 +518,15 @@ class Pool:
         """Kill every process, at once."""
         for child in list(self._children.values()):
             signal_group(child.pid, signals.SIGKILL)
+            self._expect_end(child)
 
     # ---- time
 
     def tick(self) -> None:
         """Do what is due by now."""
         now = monotonic()
+        if self._ending_count or now >= self._reap_at:
+            self.reap()
         if self._unseen and self._look_at == math.inf:
             self._look_at = now + LOOK_S
         if now >= self._look_at:
@@ -495,13 +551,18 @@ class Pool:
         return False
 
     def timeout(self) -> float:
-        """Tell for how many seconds nothing is due; infinity if nothing ever is."""
-        due = min((entry[0] for entry in self._escalations), default=math.inf)
+        """Tell for how many seconds nothing is due; negative if nothing ever is."""
+        due = self._look_at
         now = monotonic()
-        if self._retry_at > now and not self.draining:
-            due = min(due, self._retry_at)
-        due = min(due, self._look_at)
-        return max(0.0, due - now)
+        if (self._ending_count or self._stray_reaps or self.busy) and self._reap_at < due:
+            due = self._reap_at
+        for entry in self._escalations:
+            due = min(due, entry[0])
+        if now < self._retry_at < due and not self.draining:
+            due = self._retry_at
+        if due == math.inf:
+            return -1.0
+        return due - now if due > now else 0.0
 
     @property
     def empty(self) -> bool:

@@ -79,7 +79,12 @@ def import_module(name: str) -> types.ModuleType:
 
 
 def make_class(
-    metaclass: type, name: str, bases: tuple[type, ...], options: dict[str, Any], tracker: object, extra: object
+    metaclass: type,
+    name: str,
+    bases: tuple[type, ...],
+    options: dict[str, Any],
+    tracker: object,
+    extra: object,
 ) -> type:
     """Make a class whose attributes follow later, by `fill_class`."""
     del tracker, extra  # of use only where the same class comes in several pickles; here is only one

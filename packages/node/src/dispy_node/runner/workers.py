@@ -59,7 +59,9 @@ TIMES = struct.Struct("<dd")
 class WorkerPool(Pool):
     """Runs jobs in as many workers as there are slots."""
 
-    def __init__(self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host) -> None:
+    def __init__(
+        self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host
+    ) -> None:
         super().__init__(settings, nursery, poll, strangers, host)
         self._mean_s = math.inf  # smoothed run time of jobs; nothing is given ahead before it is known
         self._last_record = b""

@@ -1,0 +1,227 @@
+"""Which nodes a computation uses, and how it is sent there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dispy.engine.effects import Report, SendMessage, SendStream, TellNode
+from dispy.engine.events import NodesWidened
+from dispy.engine.records import Node, PlacementState, SourceFile
+from dispy.model import INLINE_BODY_BYTES, JobStatus, NodeStatus, PythonVersion
+from dispy.wire.messages import (
+    ComputationClosed,
+    ComputationFailed,
+    FileOffer,
+    JobsRejected,
+    NodeChanged,
+    OpenComputation,
+)
+
+if TYPE_CHECKING:
+    from tests.unit.core.conftest import World
+
+
+def test_a_computation_is_opened_at_nodes_that_come_later_and_that_are_there(world: World) -> None:
+    world.add(1)
+    assert [type(message).__name__ for message in world.messages(world.connect(1))] == [
+        "Reconcile",
+        "OpenComputation",
+    ]
+    second = world.add(2)
+    assert world.placement(second).state is PlacementState.PREPARING
+
+
+def test_a_node_that_is_not_accepted_is_left_alone(world: World) -> None:
+    computation = world.add(accepts=lambda node: 0)
+    assert len(world.messages(world.connect(1))) == 1
+    assert computation.placements == {}
+
+
+def test_nodes_are_asked_about_again_when_more_may_match(world: World) -> None:
+    wanted = 0
+    computation = world.add(accepts=lambda node: wanted)
+    world.connect(1)
+    wanted = 1
+    effects = world.do(NodesWidened(computation.id))
+    assert [type(message) for message in world.messages(effects)] == [OpenComputation]
+    assert world.placement(computation).slots == 1
+    wanted = 2
+    assert world.do(NodesWidened(computation.id)) == []
+    assert world.placement(computation).slots == 2
+    wanted = 0
+    world.do(NodesWidened(computation.id))
+    assert world.placement(computation).slots == 0
+
+
+@pytest.mark.parametrize(("wanted", "slots", "told"), [(1, 1, 1), (2, 2, 0), (5, 2, 0)])
+def test_slots_are_those_that_the_node_has(world: World, wanted: int, slots: int, told: int) -> None:
+    computation = world.add(accepts=lambda node: wanted)
+    *_, opened = world.messages(world.connect(1, cpus=2))
+    assert isinstance(opened, OpenComputation)
+    assert opened.cpus == told
+    assert world.placement(computation).slots == slots
+
+
+def test_a_negative_number_of_slots_is_none(world: World) -> None:
+    computation = world.add(accepts=lambda node: -3)
+    world.connect(1)
+    assert computation.placements == {}
+
+
+def test_a_choice_that_fails_is_told_once_and_refuses_the_node(world: World) -> None:
+    def accepts(node: Node) -> int:
+        raise KeyError(node.name)
+
+    computation = world.add(accepts=accepts)
+    text = "node node1 (10.0.0.1) is not used by compute1: choosing nodes failed: KeyError: 'node1'"
+    assert world.connect(1)[1:] == [Report(text, computation.id)]
+    assert world.do(NodesWidened(computation.id)) == []
+    assert computation.placements == {}
+
+
+def test_code_depends_on_the_python_of_the_node(world: World) -> None:
+    asked = []
+
+    def code_for(python: PythonVersion) -> bytes | str:
+        asked.append(python)
+        return b"" if python.minor == 12 else "made for Python 3.12, but the node has 3.11"
+
+    computation = world.add()
+    computation.code_for = code_for
+    world.connect(1, python="3.12.1")
+    effects = world.connect(2, python="3.11")
+    reason = "made for Python 3.12, but the node has 3.11"
+    assert effects[1:] == [
+        Report(f"node node2 (10.0.0.2) cannot be used by compute1: {reason}", computation.id),
+    ]
+    assert world.placement(computation, 1).state is PlacementState.PREPARING
+    assert world.placement(computation, 2).state is PlacementState.FAILED
+    assert asked == [PythonVersion(3, 12, 1), PythonVersion(3, 11)]
+
+
+def test_code_that_cannot_be_made_is_told(world: World) -> None:
+    computation = world.add()
+
+    def code_for(python: PythonVersion) -> bytes:
+        raise OSError("gone")
+
+    computation.code_for = code_for
+    assert world.reports(world.connect(1)) == [
+        "node node1 (10.0.0.1) cannot be used by compute1: OSError: gone"
+    ]
+
+
+def test_large_code_and_all_files_have_streams(world: World) -> None:
+    code = b"x" * (INLINE_BODY_BYTES + 1)
+    files = [SourceFile("/src/a", "a", 3, 0o644, 1.5), SourceFile("/src/b/c", "b/c", 0, 0o755, 2.5)]
+    world.add(code=code, files=files)
+    link = 1
+    assert world.connect(1)[1:] == [
+        SendMessage(
+            link,
+            OpenComputation(
+                "c1",
+                "compute1",
+                "function",
+                "process",
+                b"",
+                1,
+                len(code),
+                [FileOffer("a", 3, 0o644, 1.5, 2), FileOffer("b/c", 0, 0o755, 2.5, 3)],
+            ),
+        ),
+        SendStream(link, 1, code, len(code)),
+        SendStream(link, 2, "/src/a", 3),
+        SendStream(link, 3, "/src/b/c", 0),
+    ]
+
+
+def test_streams_are_numbered_for_each_link(world: World) -> None:
+    world.add(code=b"x" * (INLINE_BODY_BYTES + 1))
+    world.connect(1)
+    assert world.node().next_stream == 2
+    world.disconnect(1)
+    world.connect(1, epoch=2)
+    assert world.node().next_stream == 2
+
+
+def test_a_failure_is_told_and_final(world: World) -> None:
+    computation = world.add()
+    world.connect(1)
+    assert world.say(ComputationFailed("c1", "ModuleNotFoundError: numpy")) == [
+        Report(
+            "node node1 (10.0.0.1) cannot be used by compute1: ModuleNotFoundError: numpy", computation.id
+        ),
+    ]
+    assert world.do(NodesWidened(computation.id)) == []
+    world.say(ComputationFailed("c1", "again"))
+    assert world.engine.counters.stray_messages == 1
+    world.submit(computation)
+    assert computation.pending == 1
+
+
+def test_a_failure_after_ready_requeues_what_was_not_started(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1, cpus=3)
+    jobs = world.submit(computation, 4)
+    world.start(jobs[0])
+    world.use(computation, 2, cpus=1)
+    effects = world.say(ComputationFailed("c1", "the runner has died"), 1)
+    assert effects[1] == TellNode(world.node(1), NodeStatus.CLOSED, computation.id)
+    assert world.assigned(effects) == []
+    assert list(world.placement(computation, 1).inflight) == [jobs[0].id]
+    assert [job.id for job in computation.queue] == [2, 3]
+    # The node says itself how those ended that it had started, and that it does not have the others.
+    world.say(JobsRejected("c1", [(2, 1), (3, 1)], "the runner has died"), 1)
+    assert world.engine.counters.late_rejections == 2
+    assert world.told(world.finish(jobs[0], outcome=3)) == [(1, "TERMINATED")]
+    assert computation.pending == 3
+
+
+def test_a_failure_cancels_what_is_bound_to_the_node(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1, 2, cpus=1)
+    jobs = world.submit(computation, 2, pinned=world.ident(1))
+    changes = world.changes(world.say(ComputationFailed("c1", "the runner has died"), 1))
+    assert [(change.job.id, change.status) for change in changes] == [
+        (job.id, JobStatus.CANCELLED) for job in jobs
+    ]
+    reason = "it is bound to node node1 (10.0.0.1), which cannot be used: the runner has died"
+    assert {change.reason for change in changes} == {reason}
+    assert computation.pending == 0
+
+
+def test_a_new_epoch_of_the_node_is_a_new_chance(world: World) -> None:
+    computation = world.add()
+    world.connect(1)
+    world.say(ComputationFailed("c1", "no disk"))
+    world.disconnect(1)
+    effects = world.connect(1, epoch=2)
+    assert [type(message).__name__ for message in world.messages(effects)] == ["Reconcile", "OpenComputation"]
+    assert world.placement(computation).state is PlacementState.PREPARING
+
+
+def test_a_node_that_closes_it_without_being_asked_has_failed(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (text,) = world.reports(world.say(ComputationClosed("c1")))
+    assert text.endswith("cannot be used by compute1: the node has closed it without being asked to")
+    assert world.placement(computation).state is PlacementState.FAILED
+    assert world.say(ComputationClosed("c1")) == []
+    assert world.engine.counters.stray_messages == 1
+
+
+def test_a_placement_without_slots_keeps_its_jobs(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.submit(computation, 1)
+    waiting = world.submit(computation, 1, pinned=world.ident(1))
+    world.say(NodeChanged(0))
+    world.finish(job)
+    world.submit(computation, 1)
+    assert list(world.placement(computation).inflight) == [waiting[0].id]
+    world.finish(waiting[0])
+    assert world.placement(computation).inflight == {}
+    assert world.assigned(world.say(NodeChanged(1))) == [(1, [(3, 1)])]

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dispy.model import LinkId, Outcome
+from dispy.wire.messages import (
+    CloseComputation,
+    ComputationClosed,
+    ComputationFailed,
+    ComputationReady,
+    FileOffer,
+    JobResults,
+    JobsRejected,
+)
+from dispy_node.engine import effects as fx
+from dispy_node.engine import events as ev
+from dispy_node.engine.records import ComputationState, Spooled
+
+if TYPE_CHECKING:
+    from conftest import NodeScript
+
+LINK = LinkId(1)
+
+
+def file_offer(path: str, stream: int) -> FileOffer:
+    return FileOffer(path, 9, 0o644, 0.0, stream)
+
+
+def test_small_computation_is_prepared_at_once(node: NodeScript) -> None:
+    (start,) = node.send(node.offer())
+    assert isinstance(start, fx.StartRunner)
+    assert (start.computation.id, start.computation.code) == ("a", b"P")
+    assert node.do(ev.RunnerReady("a")) == [node.said(ComputationReady("a"))]
+
+
+def test_computation_waits_for_its_streams(node: NodeScript) -> None:
+    files = [file_offer("x", 2), file_offer("d/y", 1)]
+    assert node.send(node.offer(files=files, code_stream=3, code_size=9)) == []
+    assert node.store(1, "in-1") == []
+    assert node.store(3, "in-3") == []
+    (start,) = node.store(2, "in-2")
+    assert start.computation.code == Spooled("in-3", 9)
+    assert start.computation.files == {"d/y": Spooled("in-1", 9), "x": Spooled("in-2", 9)}
+
+
+def test_computation_fails_with_a_file(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 1), file_offer("y", 2)], code_stream=3))
+    node.store(1, "in-1")
+    node.store(3, "in-3")
+    node.assign(1)
+    assert node.do(ev.StreamFailed(LINK, 2, "the disk is full")) == [
+        node.said(JobsRejected("a", [(1, 1)], "y: the disk is full")),
+        fx.RemoveSpooled([Spooled("in-1", 9), Spooled("in-3", 9)]),
+        node.said(ComputationFailed("a", "y: the disk is full")),
+    ]
+    assert not node.engine.computations
+
+
+def test_computation_fails_with_its_code(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 1)], code_stream=2))
+    assert node.do(ev.StreamFailed(LINK, 2, "broken off")) == [
+        fx.DropStream(LINK, 1),
+        node.said(ComputationFailed("a", "the code: broken off")),
+    ]
+
+
+def test_runner_that_cannot_load_is_reported(node: NodeScript) -> None:
+    node.send(node.offer())
+    report, remove, failed = node.do(ev.RunnerFailed("a", "no module named 'numpy'"))
+    assert report == fx.Report("computation 'compute' of 'host-c1': no module named 'numpy'", warning=True)
+    assert remove == fx.RemoveFolder("a")
+    assert failed == node.said(ComputationFailed("a", "no module named 'numpy'"))
+    assert not node.engine.computations
+    assert node.send(node.offer()), "it may be tried again"
+
+
+def test_runner_that_ends_by_itself(node: NodeScript) -> None:
+    node.ready()
+    _report, remove, failed = node.do(ev.RunnerEnded("a"))
+    assert remove == fx.RemoveFolder("a")
+    assert failed == node.said(ComputationFailed("a", "its runner has ended"))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "ü", "x" * 65])
+def test_ids_that_are_no_names_of_folders(node: NodeScript, name: str) -> None:
+    assert fx.CloseLink(LINK, f"{name[:64]!r} is not the id of a computation") in node.send(node.offer(name))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"files": [file_offer("x", 1), file_offer("x", 2)]}, "file name 'x' is empty or offered twice"),
+        ({"files": [file_offer("", 1)]}, "file name '' is empty or offered twice"),
+        ({"files": [file_offer("x", 1), file_offer("y", 1)]}, "stream 1 is announced twice"),
+        ({"files": [file_offer("x", 1)], "code_stream": 1}, "stream 1 is announced twice"),
+        ({"files": [file_offer("x", 0)]}, "stream 0 is announced after stream 0"),
+        ({"code_stream": -4}, "stream -4 is announced after stream 0"),
+    ],
+)
+def test_offers_that_contradict_themselves(node: NodeScript, options: dict, reason: str) -> None:
+    assert fx.CloseLink(LINK, reason) in node.send(node.offer(**options))
+    assert not node.engine.computations
+
+
+def test_opening_what_is_here_already(node: NodeScript) -> None:
+    node.send(node.offer())
+    assert node.send(node.offer()) == [], "the answer comes when the runner is ready"
+    node.do(ev.RunnerReady("a"))
+    again = node.offer(files=[file_offer("x", 1)])
+    assert node.send(again) == [fx.DropStream(LINK, 1), node.said(ComputationReady("a"))]
+
+
+def test_opening_what_is_another_clients(node: NodeScript) -> None:
+    node.ready()
+    node.connect(2, "c2")
+    reason = "computation 'a' belongs to another client"
+    assert fx.CloseLink(LinkId(2), reason) in node.send(node.offer(), link=2)
+    node.send(CloseComputation("a", terminate=True))
+    node.send(node.offer())
+    node.lose()
+    node.connect(3, "c2")
+    assert fx.CloseLink(LinkId(3), reason) in node.send(node.offer(), link=3)
+
+
+def test_close_waits_for_jobs(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1, 2)
+    node.assign_stream(3, stream=1)
+    assert node.send(CloseComputation("a")) == []
+    node.end(1, 2)
+    node.store(1)
+    assert node.end(3)[1:] == [fx.CloseRunner("a", terminate=False)]
+    assert node.do(ev.RunnerEnded("a")) == [fx.RemoveFolder("a"), node.said(ComputationClosed("a"))]
+
+
+def test_close_of_an_idle_computation(node: NodeScript) -> None:
+    node.ready()
+    assert node.send(CloseComputation("a")) == [fx.CloseRunner("a", terminate=False)]
+    assert node.send(CloseComputation("a", terminate=True)) == [fx.CloseRunner("a", terminate=True)]
+    assert node.send(CloseComputation("a", terminate=True)) == []
+    assert node.do(ev.RunnerEnded("a")) == [fx.RemoveFolder("a"), node.said(ComputationClosed("a"))]
+
+
+def test_close_of_an_unknown_computation(node: NodeScript) -> None:
+    assert node.send(CloseComputation("a")) == [node.said(ComputationClosed("a"))]
+
+
+def test_terminate_ends_all(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1, 2)
+    node.start(1)
+    node.assign_stream(3, stream=1)
+    drop, results, close = node.send(CloseComputation("a", terminate=True))
+    assert drop == fx.DropStream(LINK, 1)
+    assert [(result.job, result.outcome) for result in results.message.results] == [(3, Outcome.CANCELLED)]
+    assert close == fx.CloseRunner("a", terminate=True)
+    assert node.end(1, outcome=Outcome.CANCELLED)
+    results, _remove, closed = node.do(ev.RunnerEnded("a"))
+    assert [(result.job, result.outcome) for result in results.message.results] == [(2, Outcome.CANCELLED)]
+    assert closed == node.said(ComputationClosed("a"))
+
+
+def test_close_while_streams_arrive(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 1), file_offer("y", 2)]))
+    node.store(1)
+    assert node.send(CloseComputation("a")) == [
+        fx.DropStream(LINK, 2),
+        fx.RemoveSpooled([Spooled("in", 9)]),
+        node.said(ComputationClosed("a")),
+    ]
+    assert not node.engine.computations
+
+
+def test_terminate_while_streams_arrive(node: NodeScript) -> None:
+    node.send(node.offer(code_stream=1))
+    node.assign(1)
+    results, drop, closed = node.send(CloseComputation("a", terminate=True))
+    assert isinstance(results.message, JobResults)
+    assert (drop, closed) == (fx.DropStream(LINK, 1), node.said(ComputationClosed("a")))
+    assert set(node.engine.clients["c1"].leftovers["a"]) == {(1, 1)}
+
+
+def test_close_while_the_runner_starts(node: NodeScript) -> None:
+    node.send(node.offer())
+    close = fx.CloseRunner("a", terminate=True)
+    assert node.send(CloseComputation("a")) == [close]
+    assert node.do(ev.RunnerReady("a")) == [close], "it may not have heard before it was up"
+    assert node.do(ev.RunnerEnded("a"))[-1] == node.said(ComputationClosed("a"))
+
+
+def test_a_runner_that_fails_while_it_is_closed(node: NodeScript) -> None:
+    node.send(node.offer())
+    node.send(CloseComputation("a"))
+    assert node.do(ev.RunnerFailed("a", "told to end"))[-1] == node.said(ComputationClosed("a"))
+
+
+def test_close_while_jobs_wait_for_the_runner(node: NodeScript) -> None:
+    node.send(node.offer())
+    node.assign(1)
+    assert node.send(CloseComputation("a")) == []
+    assert fx.RunJobs("a", [((1, 1), b"args")]) in node.do(ev.RunnerReady("a"))
+    assert fx.CloseRunner("a", terminate=False) in node.end(1)
+
+
+def test_a_runner_that_dies_when_its_computation_is_to_be_closed(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1)
+    node.start(1)
+    node.send(CloseComputation("a"))
+    assert node.do(ev.RunnerEnded("a", "killed"))[-1] == node.said(ComputationClosed("a"))
+
+
+def test_opening_again_takes_back_a_close_that_waits(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1)
+    node.send(CloseComputation("a"))
+    assert node.send(node.offer()) == [node.said(ComputationReady("a"))]
+    assert node.end(1)[1:] == []
+    assert node.assign(2)
+
+
+class TestOpenedAgainWhileTheRunnerEnds:
+    @pytest.fixture
+    def twice(self, node: NodeScript) -> NodeScript:
+        node.ready()
+        node.assign(1, 2, 3)
+        node.start(1, 2)
+        node.end(3)
+        node.send(CloseComputation("a", terminate=True))
+        assert node.send(node.offer(code_stream=1)) == []
+        return node
+
+    def test_the_new_one_starts_when_the_old_one_is_gone(self, twice: NodeScript) -> None:
+        assert twice.store(1) == []
+        assert twice.assign(9) == []
+        assert twice.end(1, outcome=Outcome.CANCELLED)
+        results, remove, start = twice.do(ev.RunnerEnded("a"))
+        assert [result.job for result in results.message.results] == [2]
+        assert remove == fx.RemoveFolder("a")
+        assert start == fx.StartRunner(twice.engine.computations["a"])
+        assert set(twice.engine.clients["c1"].leftovers["a"]) == {(1, 1), (2, 1), (3, 1)}
+        assert fx.RunJobs("a", [((9, 1), b"args")]) in twice.do(ev.RunnerReady("a"))
+
+    def test_the_old_one_is_gone_before_the_new_one_is_complete(self, twice: NodeScript) -> None:
+        twice.do(ev.RunnerEnded("a"))
+        assert isinstance(twice.store(1)[0], fx.StartRunner)
+
+    def test_attempts_of_the_old_one_are_not_taken_again(self, twice: NodeScript) -> None:
+        assert twice.assign(1, 2, 3) == []
+        assert twice.engine.counters.duplicates == 3
+
+    def test_closing_the_new_one_waits_for_the_old(self, twice: NodeScript) -> None:
+        assert twice.send(CloseComputation("a")) == [fx.DropStream(LINK, 1)]
+        assert twice.engine.computations["a"].state is ComputationState.CLOSING
+        assert twice.do(ev.RunnerEnded("a"))[-1] == twice.said(ComputationClosed("a"))
+
+    def test_failure_of_the_new_one_is_told_at_once(self, twice: NodeScript) -> None:
+        (failed,) = twice.do(ev.StreamFailed(LINK, 1, "broken off"))
+        assert failed == twice.said(ComputationFailed("a", "the code: broken off"))
+        assert twice.do(ev.RunnerEnded("a"))[1:] == [fx.RemoveFolder("a")]
+
+    def test_the_client_ends(self, twice: NodeScript) -> None:
+        twice.lose(final=True)
+        assert twice.do(ev.RunnerEnded("a")) == [fx.RemoveFolder("a")]
+        assert not twice.engine.clients
+
+    def test_the_client_goes_and_comes_back(self, twice: NodeScript) -> None:
+        twice.lose()
+        twice.connect(2)
+        reconciled, starts, results = twice.reconcile(2, a=[1, 3])
+        (finding,) = reconciled.message.findings
+        assert (finding.state, finding.missing) == ("closing", [])
+        assert [start.job for start in starts.message.starts] == [1]
+        assert [result.job for result in results.message.results] == [3]
+        results, _remove, closed = twice.do(ev.RunnerEnded("a"))
+        assert [result.job for result in results.message.results] == [1]
+        assert closed == twice.said(ComputationClosed("a"), link=2)
+
+
+def test_an_old_life_that_is_not_believed_in(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1)
+    node.send(CloseComputation("a", terminate=True))
+    node.send(node.offer())
+    node.reconcile()
+    assert node.do(ev.RunnerEnded("a")) == [fx.RemoveFolder("a")]
+    assert not node.engine.computations
+
+
+def test_the_lease_ends_while_an_old_life_goes_on(make_node: type[NodeScript]) -> None:
+    node = make_node(lease_s=15.0)
+    node.connect()
+    node.connect(2, "c2")
+    node.ready("a")
+    node.assign(1)
+    node.send(CloseComputation("a", terminate=True))
+    node.send(node.offer("a"))
+    node.ready("b", link=2)
+    node.assign(5, name="b", link=2)
+    node.lose(2)
+    node.wait(20.0)
+    assert "c2" in node.engine.clients
+    node.reconcile(1, a=[1])
+    assert node.do(ev.RunnerEnded("a"))
+
+
+def test_slots_are_given_back(node: NodeScript) -> None:
+    node.ready("a")
+    node.ready("b")
+    node.assign(1, 2, name="a")
+    assert fx.SetSlots("a", 1) in node.assign(3, name="b")
+    node.end(1, name="a")
+    assert node.do(ev.SlotsGivenUp("a", 1)) == [fx.SetSlots("b", 1)]
+
+
+def test_events_of_runners_that_are_not_there(node: NodeScript) -> None:
+    node.send(node.offer(code_stream=1))
+    for name in ("a", "nope"):
+        assert node.do(ev.RunnerReady(name)) == []
+        assert node.do(ev.RunnerFailed(name, "failed")) == []
+        assert node.do(ev.RunnerEnded(name)) == []
+    assert node.do(ev.SlotsGivenUp("nope", 1)) == []
+    node.store(1)
+    node.do(ev.RunnerReady("a"))
+    assert node.do(ev.RunnerReady("a")) == []
+    assert node.engine.counters.stale == 8
