@@ -150,7 +150,7 @@ def node(programs: Path, home: Path) -> Iterator[str]:
     )
     try:
         wait_listening(process, port)
-        yield f"tcp:127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         status = process.wait(START_TIMEOUT_S)

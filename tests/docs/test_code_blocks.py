@@ -208,18 +208,24 @@ def environment(home: Path) -> dict[str, str]:
 
 def run(command: list[str], folder: Path) -> str:
     """Run a command, which must end with status 0; return what it printed on stdout."""
-    done = subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=environment(folder.parent),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=BLOCK_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"status {done.returncode} from {command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, told = process.communicate(timeout=BLOCK_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # what a shell has started, too
+            printed, told = process.communicate()
+            pytest.fail(f"no end after {BLOCK_TIMEOUT_S} s: {command}\n{printed}\n{told}")
+    assert process.returncode == 0, f"status {process.returncode} from {command}\n{printed}\n{told}"
+    return printed
 
 
 def run_python(block: Block, folder: Path, text: str) -> str:

@@ -88,7 +88,7 @@ class NodeMachine(RuleBasedStateMachine):
         """(client, attempt) that a runner was given."""
         self.ever_started: set[tuple[str, Key]] = set()
         self.ceiling = cpus
-        self.over: list[Scheduler] = []
+        self.reopened: set[str] = set()
         self.daemon_ends = 0
 
     # -- carrying out effects
@@ -192,10 +192,10 @@ class NodeMachine(RuleBasedStateMachine):
                 if name in scheduler.open:
                     scheduler.open[name] = True
             case ms.ComputationFailed(name) | ms.ComputationClosed(name):
-                earlier = [
-                    key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job
-                ]
-                assert not earlier, "closed before its attempts have ended"
+                # One that was opened again while it closed may fail before its old runner has ended.
+                early = isinstance(message, ms.ComputationFailed) and name in self.reopened
+                mine = [key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job]
+                assert early or not mine, "closed before its attempts have ended"
                 scheduler.open.pop(name, None)
             case ms.JobResults(name, results):
                 for result in results:
@@ -300,6 +300,7 @@ class NodeMachine(RuleBasedStateMachine):
             return
         mine = [name for name, hosted in self.engine.computations.items() if hosted.client == scheduler.ident]
         if mine:
+            self.reopened.add(mine[pick % len(mine)])
             self.open_named(scheduler, mine[pick % len(mine)], streams, 0)
 
     @rule(

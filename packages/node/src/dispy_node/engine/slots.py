@@ -191,8 +191,6 @@ class SlotShares:
         for member, target in zip(ready, targets, strict=True):
             if member.active >= member.slots:
                 member.idle_since = math.inf
-            elif member.idle_since == math.inf:
-                member.idle_since = now
             self._hungry |= target < member.wanted
             starved |= target == 0 < member.wanted
         if self._hungry:

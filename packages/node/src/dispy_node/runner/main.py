@@ -137,8 +137,8 @@ class Runner:
     def _turn(self) -> None:
         """Go once round: what has happened, what follows from it, what is due, and only then what can wait."""
         pool = self._pool
-        pool.dispatch()
         pool.tick()
+        pool.dispatch()
         self._confirm_slots()
         self._flush()
         # Forking ahead comes last: it takes longer than all the rest.

@@ -527,8 +527,6 @@ class Pool:
         now = monotonic()
         if self._ending_count or now >= self._reap_at:
             self.reap()
-        if self._unseen and self._look_at == math.inf:
-            self._look_at = now + LOOK_S
         if now >= self._look_at:
             self._unseen = False
             more = False
@@ -552,8 +550,10 @@ class Pool:
 
     def timeout(self) -> float:
         """Tell for how many seconds nothing is due; negative if nothing ever is."""
-        due = self._look_at
         now = monotonic()
+        if self._unseen and self._look_at == math.inf:
+            self._look_at = now + LOOK_S
+        due = self._look_at
         if (self._ending_count or self._stray_reaps or self.busy) and self._reap_at < due:
             due = self._reap_at
         for entry in self._escalations:

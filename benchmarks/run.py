@@ -1,0 +1,165 @@
+"""What a job costs: dispy next to the floors of the machine, in alternation, medians of several runs.
+
+    python benchmarks/run.py [--reps 5] [--only fresh,worker,...] [--raw FILE]
+
+One node with two slots listens on loopback; output is captured. Every measurement runs in a process of its own
+and prints one JSON line; rates of dispy are given next to the floor that was measured just before. Compare only
+figures of one run: machines drift.
+
+    fresh      no-op jobs/s, a fresh process for each; floor: fork, one pickled call and result through a pipe, reap
+    program    runs of `true` a second; floor: fork and exec of it, two at a time
+    worker     no-op jobs/s with processes that are used again, submitted one by one
+    latency    submit-and-wait, one at a time, milliseconds: median and 99th percentile, both isolations
+    import     `import dispy`, milliseconds on top of a bare interpreter
+    start      process start to first result with the embedded node, seconds
+    queue      100 000 jobs queued: bytes of client memory each, submitted a second
+    bulk       20 jobs with 50 MB of argument each, MB/s, and the growth of the daemon; floor: loopback socket
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+Figures = dict[str, float]
+
+
+class Node:
+    """A node daemon on a free port of loopback."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        command = [sys.executable, "-m", "dispy_node", "-p", "0", "-c", "2", "--dest-path-prefix", self._folder.name]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"listens on tcp:127\.0\.0\.1:(\d+)", line):
+                self.address = f"127.0.0.1:{found[1]}"
+                break
+        else:
+            raise RuntimeError("the node did not start")
+
+    def close(self) -> None:
+        """End the daemon."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self._folder.cleanup()
+
+
+def measure(script: str, *args: str) -> Figures:
+    """Run a function of workloads.py or floors.py in a fresh interpreter; it prints one JSON object."""
+    module, _, name = script.partition(":")
+    done = subprocess.run(
+        [sys.executable, str(HERE / f"{module}.py"), name, *args], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script} failed:\n{done.stderr}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def with_node(script: str) -> Figures:
+    """Measure against a node that is started for it."""
+    node = Node()
+    try:
+        return measure(script, node.address, str(node.process.pid))
+    finally:
+        node.close()
+
+
+def fresh() -> Figures:
+    """Fresh processes against the floor."""
+    floor = measure("floors:fork_jobs")["rate"]
+    ours = with_node("workloads:fresh")["rate"]
+    return {"jobs/s": ours, "floor/s": floor, "of floor": ours / floor}
+
+
+def program() -> Figures:
+    """Programs against the floor."""
+    floor = measure("floors:programs")["rate"]
+    ours = with_node("workloads:programs")["rate"]
+    return {"runs/s": ours, "floor/s": floor, "of floor": ours / floor}
+
+
+def worker() -> Figures:
+    """Processes that are used again, against the standard library's pool of processes."""
+    floor = measure("floors:pool")["rate"]
+    ours = with_node("workloads:worker")["rate"]
+    return {"jobs/s": ours, "ProcessPoolExecutor/s": floor, "of that": ours / floor}
+
+
+def latency() -> Figures:
+    """One job at a time."""
+    return with_node("workloads:latency")
+
+
+def import_() -> Figures:
+    """The import alone."""
+    return measure("workloads:import_time")
+
+
+def start() -> Figures:
+    """From nothing to a result."""
+    return measure("workloads:start")
+
+
+def queue() -> Figures:
+    """Many jobs and no node."""
+    return measure("workloads:queue")
+
+
+def bulk() -> Figures:
+    """Large arguments against a socket."""
+    floor = measure("floors:socket_copy")["rate"]
+    figures = with_node("workloads:bulk")
+    return {**figures, "socket MB/s": floor, "of socket": figures["MB/s"] / floor}
+
+
+BENCHMARKS: dict[str, Callable[[], Figures]] = {
+    "fresh": fresh,
+    "program": program,
+    "worker": worker,
+    "latency": latency,
+    "import": import_,
+    "start": start,
+    "queue": queue,
+    "bulk": bulk,
+}
+
+
+def main() -> None:
+    """Run what was asked for, in alternation, and print medians with the range."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reps", type=int, default=5)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(BENCHMARKS))
+    parser.add_argument("--raw", type=Path, help="append every figure to this file, one JSON line each")
+    options = parser.parse_args()
+    found: dict[str, list[Figures]] = {name: [] for name in options.only}
+    for _ in range(options.reps):
+        for name in options.only:
+            figures = BENCHMARKS[name]()
+            found[name].append(figures)
+            if options.raw:
+                with options.raw.open("a") as file:
+                    file.write(json.dumps({"benchmark": name, **figures}) + "\n")
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, medians of {options.reps} runs [range]\n")
+    for name, runs in found.items():
+        for key in runs[0]:
+            values = [run[key] for run in runs]
+            print(f"{name:9} {key:24} {statistics.median(values):12.4g}  [{min(values):.4g} - {max(values):.4g}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What really happened to each job, which no participant knows, and what must be true of it.
+
+Safety, checked when it happens: a job that may start once starts once; a job has one end (an abandoned one may
+still get one); what is told as its result is what it computed, or has a cause among the faults of the run.
+Liveness, checked when faults have stopped: every job has an end, and one that may be run again a good one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+
+from dispy.engine.effects import JobChange
+from dispy.model import AttemptKey, ComputationId, JobId, JobStatus, NodeId, Outcome
+from dispy.wire.messages import JobResult
+from dispy_testing.simulation.story import Broken
+
+_OWN = (Outcome.RETURNED, Outcome.EXITED, Outcome.RAISED)
+
+
+class Manner(enum.Enum):
+    """How a job ends if nobody interferes."""
+
+    RETURNS = Outcome.RETURNED
+    EXITS = Outcome.EXITED
+    RAISES = Outcome.RAISED
+    DIES = Outcome.DIED
+
+
+class Excuse(enum.Flag):
+    """Why a job may end otherwise than by itself."""
+
+    NONE = 0
+    CANCELLED = enum.auto()
+    """The application asked for its end."""
+    CLOSED = enum.auto()
+    """Its computation was closed before it had ended."""
+    RUNNER_DIED = enum.auto()
+    """A runner that had it died, or could not be started."""
+    NOT_STORED = enum.auto()
+    """Its body could not be stored at a node."""
+    LAPSED = enum.auto()
+    """The node ended it as its client was away too long."""
+
+
+@dataclass(slots=True)
+class JobTruth:
+    """One job: what it is, what was done to it, what was told about it."""
+
+    client: int
+    job: JobId
+    computation: ComputationId
+    body: bytes
+    manner: Manner
+    duration_s: float
+    result_bytes: int
+    stubborn: bool
+    """It ignores the first signal."""
+    repeatable: bool
+    """It is reentrant under a policy that honours that, and not bound to a node."""
+    pinned: NodeId | None
+    starts: Counter[int] = field(default_factory=Counter)
+    """By attempt."""
+    computed: dict[int, JobResult] = field(default_factory=dict)
+    """What each attempt came to, and its body."""
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    end: JobStatus | None = None
+    abandoned: bool = False
+    excuse: Excuse = Excuse.NONE
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"job {self.job} of client {self.client}"
+
+    @property
+    def has_end(self) -> bool:
+        """The application has been told how it ended, or that nobody knows."""
+        return self.end is not None or self.abandoned
+
+
+class Truth:
+    """All jobs of a run.
+
+    Args:
+        reliable: messages are neither doubled nor reordered within a connection.
+    """
+
+    def __init__(self, *, reliable: bool) -> None:
+        self._reliable = reliable
+        self.jobs: dict[tuple[int, JobId], JobTruth] = {}
+        self.by_body: dict[bytes, JobTruth] = {}
+        """Key at the beginning of a body -> its job."""
+        self.starts = 0
+        self.open = 0
+        """Jobs without an end."""
+
+    def add(self, job: JobTruth) -> None:
+        """Take in a job that is about to be submitted."""
+        self.jobs[job.client, job.job] = job
+        self.by_body[job.body[:KEY_BYTES]] = job
+        self.open += 1
+
+    def started(self, key: AttemptKey, body: bytes) -> JobTruth:
+        """Take in that a runner starts an attempt."""
+        job = self.by_body.get(body[:KEY_BYTES])
+        if job is None or job.job != key[0] or job.body != body:
+            raise Broken(f"attempt {key} was started with the body of {job}, or a broken one")
+        self.starts += 1
+        job.starts[key[1]] += 1
+        if self._reliable:
+            if job.starts[key[1]] > 1:
+                raise Broken(f"attempt {key[1]} of {job} was started twice")
+            if not job.repeatable and job.starts.total() > 1:
+                raise Broken(f"{job} may be started once and was started {job.starts.total()} times")
+        return job
+
+    def ended(self, job: JobTruth, result: JobResult, body: bytes) -> None:
+        """Take in how an attempt ended at its runner."""
+        job.computed[result.attempt] = result
+        job.bodies[result.attempt] = body
+
+    def told(self, client: int, change: JobChange) -> None:
+        """Take in what the application is told of a job."""
+        job = self.jobs[client, change.job.id]
+        status = change.status
+        if job.end is not None:
+            raise Broken(f"{job} is told to be {status.name} after it was {job.end.name}")
+        if status is JobStatus.RUNNING:
+            if job.abandoned:
+                raise Broken(f"{job} is told to run after it was abandoned")
+            return
+        if status is JobStatus.ABANDONED:
+            if job.abandoned:
+                raise Broken(f"{job} is abandoned twice")
+            if self._reliable and job.repeatable:
+                raise Broken(f"{job} may run again and is abandoned: {change.reason}")
+            job.abandoned = True
+        else:
+            job.end = status
+        job.reason = change.reason
+        self.open -= job.end is None or not job.abandoned
+        if change.result is not None:
+            self._check_result(job, change.result, status)
+        elif status in (JobStatus.FINISHED, JobStatus.TERMINATED):
+            self._excused(job, Excuse.CLOSED, f"is {status.name} without a result: {change.reason}")
+        elif status is JobStatus.CANCELLED and job.pinned is None:
+            self._excused(job, Excuse.CANCELLED | Excuse.CLOSED, f"is cancelled: {change.reason}")
+
+    def _check_result(self, job: JobTruth, result: JobResult, status: JobStatus) -> None:
+        outcome = Outcome(result.outcome)
+        own = job.computed.get(result.attempt)
+        if own is not None and own.outcome == outcome and own.detail == result.detail:
+            if own.code != result.code or job.bodies[result.attempt] != result.body:
+                raise Broken(f"{job} computed something else than what is told as its result")
+        elif outcome in _OWN:
+            raise Broken(f"{job} attempt {result.attempt} is told to have ended, which it has not: {result!r:.200}")
+        elif outcome is Outcome.CANCELLED:
+            self._excused(job, Excuse.CANCELLED | Excuse.CLOSED, "ended as if it had been cancelled")
+        elif outcome is Outcome.DIED:
+            self._excused(job, Excuse.RUNNER_DIED | Excuse.LAPSED, f"is said to have died: {result.detail}")
+        else:
+            self._excused(job, Excuse.NOT_STORED, f"could not be run: {result.detail}")
+        finished = outcome in (Outcome.RETURNED, Outcome.EXITED) and status is JobStatus.FINISHED
+        if status is JobStatus.FINISHED and not finished:
+            raise Broken(f"{job} is FINISHED with outcome {outcome.name}")
+
+    def _excused(self, job: JobTruth, excuses: Excuse, what: str) -> None:
+        if self._reliable and not job.excuse & excuses:
+            raise Broken(f"{job} {what}, and nothing of the kind has happened to it")
+
+    def check_ends(self) -> None:
+        """Check that each job has an end, when there is no reason to wait any longer.
+
+        Raises:
+            Broken: one has none, or not the one that it must have.
+        """
+        for job in self.jobs.values():
+            if not job.has_end:
+                raise Broken(f"{job} has no end; it was started {job.starts.total()} times")
+            if job.repeatable and not job.excuse:
+                own = {int(job.manner.value)} == {result.outcome for result in job.computed.values()}
+                if job.end not in (JobStatus.FINISHED, JobStatus.TERMINATED) or not own:
+                    raise Broken(f"{job} may run again and yet ended {job.end} after {job.computed}")
+
+    def statuses(self) -> Counter[str]:
+        """Count the ends."""
+        ends = (job.end or (JobStatus.ABANDONED if job.abandoned else None) for job in self.jobs.values())
+        return Counter("none" if end is None else end.name.lower() for end in ends)
+
+
+KEY_BYTES = 24
+"""Bytes at the beginning of a body that name its job."""
+
+_PERIOD = bytes(range(251))
+
+
+def make_body(client: int, job: int, size: int) -> bytes:
+    """Make the arguments of a job: at least `KEY_BYTES`."""
+    key = b"%08d:%014d;" % (client, job)
+    return key + _filling(size - KEY_BYTES)
+
+
+def make_result(body: bytes, size: int) -> bytes:
+    """Make what a job computes of its arguments."""
+    return body[:KEY_BYTES] + b"=>" + _filling(size - KEY_BYTES - 2)
+
+
+def _filling(size: int) -> bytes:
+    """Give bytes in which a piece that is missing or moved shows: no chunk is a multiple of the period."""
+    return (_PERIOD * (size // len(_PERIOD) + 1))[:size] if size > 0 else b""
