@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import pickle
 import shutil
 import socket
@@ -67,6 +68,7 @@ def start_runner(
         [sys.executable, "-c", code, str(theirs.fileno()), "dispy_node.runner"],
         pass_fds=[theirs.fileno()],
         start_new_session=True,
+        env={**os.environ, "LD_BIND_NOW": "1"},
     )
     theirs.close()
     settings = {
@@ -101,7 +103,7 @@ def run_jobs(isolation: str, jobs: int, slots: int, program: list[str]) -> float
         start = time.perf_counter()
         while done < jobs:
             count = min(WINDOW - (given - done), jobs - given)
-            if count >= WINDOW // 4 or count and given == done:
+            if count >= WINDOW // 4 or (count and given == done):
                 batch = [(number, 1, False, body) for number in range(given, given + count)]
                 given += count
                 control.sendall(frames.frame(frames.RUN, frames.pack_jobs(batch)))

@@ -323,11 +323,6 @@ def test_output_block(block: Block, folder: Path, node_address: Callable[[str], 
         assert_prints(block.text, printed)
 
 
-@selected("toml")
-def test_toml_block(block: Block) -> None:
-    tomllib.loads(block.text)
-
-
-@selected("json")
-def test_json_block(block: Block) -> None:
-    json.loads(block.text)
+@selected("toml", "json")
+def test_data_block(block: Block) -> None:
+    {"toml": tomllib.loads, "json": json.loads}[block.language](block.text)

@@ -6,7 +6,7 @@ import pytest
 
 from dispy.errors import RemoteProtocolError
 from dispy.runtime.inbox import ResultInbox
-from dispy.wire.messages import JobResult, JobResults
+from dispy.wire.messages import JobResult, JobResults, JobsStarted, JobStart
 
 
 def result(job: int, *, body: bytes = b"", stream: int = 0, size: int = 0) -> JobResult:
@@ -15,15 +15,16 @@ def result(job: int, *, body: bytes = b"", stream: int = 0, size: int = 0) -> Jo
 
 def test_inline_results_pass() -> None:
     message = JobResults("c", [result(1, body=b"x")])
-    assert ResultInbox().hold_back(message) is message
+    assert ResultInbox().hold_back(message) == [message]
 
 
 def test_streamed_result_is_held_back_until_it_is_whole() -> None:
     inbox = ResultInbox()
     message = JobResults("c", [result(1, body=b"x"), result(2, stream=5, size=6)])
-    passed = inbox.hold_back(message)
-    assert passed is not None
-    assert [one.job for one in passed.results] == [1]
+    started, passed = inbox.hold_back(message)
+    # Job 2 counts as started from now on, whatever overtakes its result.
+    assert started == JobsStarted("c", [JobStart(2, 1, 1.0)])
+    assert passed == JobResults("c", [result(1, body=b"x")])
     inbox.add_chunk(5, b"abc")
     inbox.add_chunk(5, b"def")
     whole = inbox.finish(5, "")
@@ -32,8 +33,9 @@ def test_streamed_result_is_held_back_until_it_is_whole() -> None:
     assert whole.results[0].stream == 0
 
 
-def test_only_streamed_results_leave_nothing_to_handle_now() -> None:
-    assert ResultInbox().hold_back(JobResults("c", [result(2, stream=5, size=6)])) is None
+def test_result_of_a_job_that_never_started_is_held_back_silently() -> None:
+    never = JobResult(2, 1, 4, 0, "", 0.0, 0.0, b"", stream=5, size=6)
+    assert ResultInbox().hold_back(JobResults("c", [never])) == []
 
 
 def test_broken_stream_is_dropped_because_the_node_keeps_the_result() -> None:

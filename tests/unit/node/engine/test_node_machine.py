@@ -194,7 +194,9 @@ class NodeMachine(RuleBasedStateMachine):
             case ms.ComputationFailed(name) | ms.ComputationClosed(name):
                 # One that was opened again while it closed may fail before its old runner has ended.
                 early = isinstance(message, ms.ComputationFailed) and name in self.reopened
-                mine = [key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job]
+                mine = [
+                    key for key, home in scheduler.believed.items() if home == name and key[0] <= last_job
+                ]
                 assert early or not mine, "closed before its attempts have ended"
                 scheduler.open.pop(name, None)
             case ms.JobResults(name, results):
@@ -614,28 +616,31 @@ def play(seed: int, steps: int) -> NodeMachine:
     rules: list[tuple[float, Callable[[], None]]] = [
         (0.7, lambda: machine.connects(choice(CLIENTS))),
         (0.3, lambda: machine.link_breaks(pick(3), pick(10))),
-        (2, lambda: machine.opens(pick(3), pick(3), choice([0, 0, 1, 2]))),
+        (3, lambda: machine.opens(pick(3), pick(3), choice([0, 0, 1, 2]))),
         (0.3, lambda: machine.opens_again(pick(3), pick(10), pick(2))),
-        (4, lambda: machine.assigns(pick(3), pick(10), [roll() < 0.3 for _ in range(chance.randint(1, 6))])),
+        (6, lambda: machine.assigns(pick(3), pick(10), [roll() < 0.3 for _ in range(chance.randint(1, 6))])),
         (1, lambda: machine.assigns_once_more(pick(3), pick(99))),
         (6, lambda: machine.stream_ends(pick(3), pick(10), choice(["", "", "", "", "disk full"]))),
-        (6, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
+        (8, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
         (5, lambda: machine.acknowledges(pick(3), chance.randint(1, 9))),
         (2, lambda: machine.cancels(pick(3), pick(100))),
         (0.7, lambda: machine.closes(pick(3), pick(10), roll() < 0.5)),
-        (0.5, lambda: machine.forgets(pick(3), pick(99), roll() < 0.4)),
+        (0.3, lambda: machine.forgets(pick(3), pick(99), roll() < 0.4)),
         (5, lambda: machine.runner_loads(pick(10), roll() < 0.15)),
         (10, lambda: machine.runner_starts_jobs(pick(10))),
-        (12, lambda: machine.job_ends(pick(10), pick(10), roll() < 0.3)),
+        (6, lambda: machine.job_ends(pick(10), pick(10), roll() < 0.3)),
         (2, lambda: machine.runner_drops_cancelled_jobs(pick(10))),
         (5, lambda: machine.runner_confirms(pick(10))),
         (2, lambda: machine.runner_closes(pick(10), roll() < 0.5)),
-        (0.3, lambda: machine.runner_dies(pick(10))),
+        (0.6, lambda: machine.runner_dies(pick(10))),
         (0.3, lambda: machine.cpus_change(pick(6))),
         (0.2, machine.avail_is_measured),
         (2, lambda: machine.time_passes(choice([0.1, 0.3, 0.3, 1.5, 11.0]))),
         (0.02, lambda: machine.drains(0)),
     ]
+    for number, ident in enumerate(CLIENTS):
+        machine.connects(ident)
+        machine.opens(number, 0, 0)
     weights, acts = [weight for weight, _ in rules], [act for _, act in rules]
     for _ in range(steps):
         chance.choices(acts, weights)[0]()

@@ -178,10 +178,9 @@ class SchedulerDriver:
                 case MessagesReceived(messages):
                     inbox = self._inboxes[link.number]
                     for message in messages:
-                        if type(message) is JobResults:
-                            message = inbox.hold_back(message)
-                        if message is not None:
-                            self.handle(ev.MessageReceived(link.number, message))
+                        now = inbox.hold_back(message) if type(message) is JobResults else [message]
+                        for one in now:
+                            self.handle(ev.MessageReceived(link.number, one))
                 case ChunkReceived(stream, data):
                     self._inboxes[link.number].add_chunk(stream, data)
                     link.consumed(stream, len(data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dispy.errors import RemoteProtocolError
-from dispy.wire.messages import JobResult, JobResults
+from dispy.wire.messages import JobResult, JobResults, JobsStarted, JobStart, Message
 
 
 class ResultInbox:
@@ -18,15 +18,25 @@ class ResultInbox:
     def __init__(self) -> None:
         self._awaited: dict[int, tuple[str, JobResult, bytearray]] = {}
 
-    def hold_back(self, message: JobResults) -> JobResults | None:
-        """Return what can be handled at once; keep results whose body is still to come."""
+    def hold_back(self, message: JobResults) -> list[Message]:
+        """Return what can be handled at once; keep results whose body is still to come.
+
+        Of a job whose result is held back it is told that it has started: whatever overtakes the result, the
+        scheduler must not take the job for one that can safely be started elsewhere.
+        """
         streamed = [result for result in message.results if result.stream]
         if not streamed:
-            return message
+            return [message]
         for result in streamed:
             self._awaited[result.stream] = (message.computation, result, bytearray())
+        now: list[Message] = []
+        starts = [JobStart(one.job, one.attempt, one.started_at) for one in streamed if one.started_at > 0.0]
+        if starts:
+            now.append(JobsStarted(message.computation, starts))
         rest = [result for result in message.results if not result.stream]
-        return JobResults(message.computation, rest) if rest else None
+        if rest:
+            now.append(JobResults(message.computation, rest))
+        return now
 
     def add_chunk(self, stream: int, data: bytes | bytearray | memoryview) -> None:
         """Take a piece.

@@ -139,6 +139,7 @@ class Computations:
             return
         client = ledger.client_of(computation)
         advance_computation(computation, ComputationStep.LOADED)
+        self._remove_parts(computation)
         ledger.slots.join(computation, client)
         ledger.tell(client, ComputationReady(computation.id))
         self._attempts.hand_over(computation, list(computation.attempts.values()))
@@ -158,6 +159,7 @@ class Computations:
             text = f"computation {computation.offer.name!r} of {client.name!r}: {reason}"
             ledger.out.append(Report(text, warning=True))
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
+        self._remove_parts(computation)
         ledger.slots.leave(computation)
         self._attempts.settle(client, computation, reason)
         ledger.out.append(RemoveFolder(computation.id))
@@ -232,16 +234,22 @@ class Computations:
         for stream in list(computation.awaited):
             self._ledger.drop_stream(client, stream)
         computation.awaited.clear()
-        files = list(computation.files.values())
-        if isinstance(computation.code, Spooled):
-            files.append(computation.code)
-        self._ledger.remove(files)
+        self._remove_parts(computation)
         advance_computation(computation, ComputationStep.DROPPED)
         self._unlist(client, computation)
         before = self._ledger.outgoing.pop(computation.id, None)
         if before is not None:
             self._ledger.computations[before.id] = before
             client.computations.add(before.id)
+
+    def _remove_parts(self, computation: HostedComputation) -> None:
+        """Remove spool files of code and files that nobody needs any more: they are loaded and placed, or not wanted."""
+        files = [] if computation.state is READY else list(computation.files.values())
+        if isinstance(computation.code, Spooled):
+            files.append(computation.code)
+        computation.code = b""
+        computation.files.clear()
+        self._ledger.remove(files)
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]

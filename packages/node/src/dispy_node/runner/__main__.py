@@ -1,4 +1,4 @@
-"""``python -m dispy_node.runner``: the environment variable DISPY_RUNNER_FD tells the control socket's descriptor."""
+"""``python -m dispy_node.runner``: the control socket is the descriptor named by DISPY_RUNNER_FD, or 3."""
 
 from __future__ import annotations
 

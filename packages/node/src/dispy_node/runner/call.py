@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from os import getpid
 from time import time
@@ -86,6 +85,8 @@ class Caller:
 
     def _load_spooled(self, path: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Unpickle from a mapped file, which is gone afterwards: it belongs to this attempt alone."""
+        import mmap
+
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.unlink(path)

@@ -55,7 +55,7 @@ class Child:
         settings: what the daemon said.
         computation: what to call; None if jobs are runs of a program.
         libc: for the buffers of C code.
-        modules: how many modules were imported before the computation was loaded.
+        modules: how many modules there are as long as none but ours is imported; -1 if others are already.
     """
 
     def __init__(self, settings: Settings, computation: Computation | None, libc: Libc, modules: int) -> None:

@@ -62,7 +62,7 @@ class Runner:
         reader: cuts what comes from it.
         settings: what the daemon said.
         computation: what jobs call; None if they are runs of a program.
-        modules: how many modules were imported before it was loaded.
+        foreign: whether loading it has imported modules.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Runner:
         reader: FrameReader,
         settings: Settings,
         computation: Computation | None,
-        modules: int,
+        foreign: bool,
     ) -> None:
         self._control = control
         self._reader = reader
@@ -88,7 +88,7 @@ class Runner:
         strangers, libc = Strangers(), Libc()
         libc.become_subreaper()
         own = (control, self._poll.fileno(), strangers.fileno())
-        nursery = Nursery(settings, computation, libc, self._poll, own, modules)
+        nursery = Nursery(settings, computation, libc, self._poll, own, foreign)
         nursery.rehearse()
         freeze()
         kind = WorkerPool if settings.reuse and computation is not None else Pool
@@ -288,6 +288,8 @@ def _read_code(payload: bytes) -> bytes:
 
 def _prepare(settings: Settings) -> None:
     """Give this process, and so every job, the folder, the standard input and the import path of jobs."""
+    # With it the dynamic loader finds all functions at the start, rather than each child some of them. It is for us.
+    os.environ.pop("LD_BIND_NOW", None)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -348,7 +350,8 @@ def _serve(
             _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
             return 1
         computation = loaded
-    Runner(control, reader, settings, computation, modules).run(frames)
+    foreign = len(sys.modules) != modules
+    Runner(control, reader, settings, computation, foreign).run(frames)
     return 0
 
 

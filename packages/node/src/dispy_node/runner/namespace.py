@@ -106,7 +106,7 @@ def _load_pickle(bundle: bytes) -> object:
     main = fresh_main()
     try:
         content = _BundleUnpickler(bundle, main, rebuilders=True).load()
-    except BadBundle:
+    except (BadBundle, ImportError):
         raise
     except Exception:
         # Perhaps ours cannot rebuild it and cloudpickle can: what it raises is what counts. The namespace is made
@@ -125,12 +125,17 @@ def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
         raise BadBundle("the code bundle has no computation")
     main = fresh_main()
     sources: dict[str, str] = {}
-    for number, source in enumerate(content["sources"]):
-        text, name = source["text"], f"<{source['name']}>"
-        if name in sources:
-            name = f"<{source['name']} {number}>"
-        sources[name] = text
+    for source in content["sources"]:
+        text, name = source["text"], source["name"]
+        sources[name] = _overlay(sources[name], text) if name in sources else text
         exec(compile(text, name, "exec", dont_inherit=True), main)
     if content["compute"] not in main:
         raise BadBundle(f"the code bundle does not define {content['compute']!r}")
     return main[content["compute"]], sources
+
+
+def _overlay(first: str, second: str) -> str:
+    """Join two pieces of one file, each of which has empty lines in place of what belongs to the other."""
+    lines, others = first.splitlines(), second.splitlines()
+    lines += [""] * (len(others) - len(lines))
+    return "\n".join([line or other for line, other in zip(lines, others + [""] * len(lines), strict=False)])

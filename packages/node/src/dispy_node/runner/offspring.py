@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import mmap
 import os
 import sys
 from collections import deque
@@ -16,6 +15,7 @@ from dispy_node.runner.namespace import Computation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterable
     from typing import Never
 
@@ -103,7 +103,7 @@ class Nursery:
         libc: what the standard library does not offer.
         poll: where the runner's ends are registered.
         own: descriptors of the runner, which its children must not keep.
-        modules: how many modules were imported before the computation was loaded.
+        foreign: whether loading the computation has imported modules.
 
     From here on SIGINT and SIGTERM are blocked in the runner: the daemon decides when a runner ends. Children
     unblock them when they are ready for them, so that none is lost on one that is too young.
@@ -116,7 +116,7 @@ class Nursery:
         libc: Libc,
         poll: Poll,
         own: Iterable[int],
-        modules: int,
+        foreign: bool,
     ) -> None:
         self._settings = settings
         self._program = computation is None
@@ -131,6 +131,7 @@ class Nursery:
             (signals.SIGCHLD, signals.SIG_DFL),
         ):
             signals.signal(number, handler)  # as children are to have them, whatever the daemon handed down
+        modules = -1 if foreign else len(sys.modules)
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
 
@@ -211,9 +212,12 @@ class Nursery:
             opened += channel()
             opened += os.pipe()
             opened += os.pipe()
-            os.set_blocking(opened[0], False)
+            for descriptor in opened[::2]:
+                os.set_blocking(descriptor, False)
             cells = None
             if self._settings.reuse and not self._program:
+                import mmap
+
                 cells = mmap.mmap(-1, CELLS_BYTES)
                 cells[STARTED_AT] = NOTHING_STARTED
         except OSError:

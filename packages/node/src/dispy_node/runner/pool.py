@@ -6,13 +6,12 @@ about to exit). It leaves the books when the kernel has told how it ended.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from time import monotonic, time
 
 from dispy_node.runner import explain
-from dispy_node.runner.bare import HUNG_UP, READABLE, WRITABLE, pending, signals
+from dispy_node.runner.bare import READABLE, WRITABLE, signals
 from dispy_node.runner.body import RAISED
 from dispy_node.runner.frames import JOB, RESULT
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
             """Take a line for the operator."""
 
 
+NEVER = float("inf")
+"""A time that does not come; ``math`` is a library of its own."""
 READ_BYTES = 64 * 1024
 PIPE_BYTES = 64 * 1024
 """A pipe holds no more."""
@@ -114,10 +115,10 @@ class Pool:
         self._children: dict[int, Offspring] = {}
         self._descriptors: dict[int, tuple[Offspring, int]] = {}
         self._escalations: list[tuple[float, Job, int]] = []
-        self._look_at = math.inf
+        self._look_at = NEVER
         self._unseen = False
         self._retry_at = 0.0
-        self._failing_since = math.inf
+        self._failing_since = NEVER
         self._warm = False
         self._ending_count = 0
         self._stray_reaps = 0
@@ -206,7 +207,7 @@ class Pool:
         """Try to fork a little later; when that has been of no use for long, and nothing runs, give up jobs."""
         now = monotonic()
         self._retry_at = now + RETRY_S
-        if self._failing_since == math.inf:
+        if self._failing_since == NEVER:
             self._failing_since = now
             self._host.log(reason)
         if self.busy or now - self._failing_since < PATIENCE_S:
@@ -359,12 +360,16 @@ class Pool:
         # empty, and the worker anywhere. (A fresh process has one job, and all output is that job's.)
         self._hear(child)
         if descriptor in self._descriptors:
-            self._read_output(child, descriptor, role, mask)
+            self._read_output(child, descriptor, role)
 
-    def _read_output(self, child: Offspring, descriptor: int, role: int, mask: int) -> None:
-        if pending(descriptor):
-            self._keep(child, role, os.read(descriptor, PIPE_BYTES))
-        elif mask & HUNG_UP:
+    def _read_output(self, child: Offspring, descriptor: int, role: int) -> None:
+        try:
+            data = os.read(descriptor, PIPE_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._keep(child, role, data)
+        else:
             # Every writer has closed it; it would be reported for ever.
             self._forget(descriptor)
 
@@ -381,15 +386,24 @@ class Pool:
     def _take_output(self, child: Offspring, *, to_end: bool) -> tuple[bytes, bytes]:
         """Give what the oldest job printed; read the rest of it if there may be any."""
         if to_end:
-            for role, descriptor in ((STDOUT, child.stdout), (STDERR, child.stderr)):
-                for _ in range(READS_AT_END):
-                    if not pending(descriptor):
-                        break
-                    self._keep(child, role, os.read(descriptor, PIPE_BYTES))
+            self._read_to_end(child)
         stdout = child.out.render() if child.out is not None else b""
         stderr = child.err.render() if child.err is not None else b""
         child.out = child.err = None
         return stdout, stderr
+
+    def _read_to_end(self, child: Offspring) -> None:
+        """Read what the oldest job has left in the pipes."""
+        for role, descriptor in ((STDOUT, child.stdout), (STDERR, child.stderr)):
+            try:
+                for _ in range(READS_AT_END):
+                    data = os.read(descriptor, PIPE_BYTES)
+                    if not data:
+                        break
+                    self._keep(child, role, data)
+            except BlockingIOError:
+                # That was all.
+                continue
 
     def _hear(self, child: Offspring) -> None:
         """Read all that a child has said."""
@@ -430,8 +444,7 @@ class Pool:
         self.busy.pop(child.pid, None)
         child.leaving = True
         self._signal(child, signals.SIGKILL)  # it is about to exit; what it has started is not
-        if pending(child.stdout) or pending(child.stderr):
-            flags |= OUTPUT_WAITS
+        self._read_to_end(child)
         self._expect_end(child)
         self._settle(child, job, flags, record)
         self._close(child)
@@ -452,7 +465,7 @@ class Pool:
 
     def _settle(self, child: Offspring, job: Job, flags: int, record: bytes) -> None:
         """Pass on the result of a job, completed by its output."""
-        self._failing_since = math.inf
+        self._failing_since = NEVER
         to_end = bool(flags & OUTPUT_WAITS)
         try:
             if flags or child.out is not None or child.err is not None or job.cancelled:
@@ -533,7 +546,7 @@ class Pool:
             for child in list(self.busy.values()):
                 if child.jobs and self._look(child, now):
                     more = True
-            self._look_at = now + LOOK_S if more else math.inf
+            self._look_at = now + LOOK_S if more else NEVER
         if self._escalations:
             self._escalate(now)
 
@@ -551,7 +564,7 @@ class Pool:
     def timeout(self) -> float:
         """Tell for how many seconds nothing is due; negative if nothing ever is."""
         now = monotonic()
-        if self._unseen and self._look_at == math.inf:
+        if self._unseen and self._look_at == NEVER:
             self._look_at = now + LOOK_S
         due = self._look_at
         if (self._ending_count or self._stray_reaps or self.busy) and self._reap_at < due:
@@ -560,7 +573,7 @@ class Pool:
             due = min(due, entry[0])
         if now < self._retry_at < due and not self.draining:
             due = self._retry_at
-        if due == math.inf:
+        if due == NEVER:
             return -1.0
         return due - now if due > now else 0.0
 

@@ -13,7 +13,6 @@ taken back has not been started and never will be: it is answered as SKIPPED, wh
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections import deque
@@ -23,7 +22,7 @@ from dispy_node.runner.bare import signals
 from dispy_node.runner.child import CLOCK_AT, NUMBERS, STARTED_AT, WITHDRAWN_AT
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.jobs import Job
-from dispy_node.runner.pool import Pool
+from dispy_node.runner.pool import NEVER, Pool
 from dispy_node.runner.replies import GO_ON_RECORD, OUTPUT_WAITS, SKIPPED, GarbledReplies
 
 TYPE_CHECKING = False
@@ -63,7 +62,7 @@ class WorkerPool(Pool):
         self, settings: Settings, nursery: Nursery, poll: Poll, strangers: Strangers, host: Host
     ) -> None:
         super().__init__(settings, nursery, poll, strangers, host)
-        self._mean_s = math.inf  # smoothed run time of jobs; nothing is given ahead before it is known
+        self._mean_s = NEVER  # smoothed run time of jobs; nothing is given ahead before it is known
         self._last_record = b""
         self._skipped: list[Job] = []
 
@@ -123,7 +122,7 @@ class WorkerPool(Pool):
             # One of each batch is enough for a mean.
             started_at, ended_at = TIMES.unpack_from(self._last_record, TIMES_AT)
             took_s = max(0.0, ended_at - started_at)
-            self._mean_s = took_s if self._mean_s == math.inf else 0.8 * self._mean_s + 0.2 * took_s
+            self._mean_s = took_s if self._mean_s == NEVER else 0.8 * self._mean_s + 0.2 * took_s
             self._last_record = b""
         if child.jobs:
             self._unseen = True
@@ -183,7 +182,7 @@ class WorkerPool(Pool):
         if job.cancelled and not job.signalled and not job.ended:
             self._interrupt(child, job)
         more = super()._look(child, now)
-        if len(child.jobs) == 1 or child.withdrawn_at == math.inf:
+        if len(child.jobs) == 1 or child.withdrawn_at == NEVER:
             return more
         if child.withdrawn_at:
             if now - child.withdrawn_at >= SETTLE_S:
@@ -209,7 +208,7 @@ class WorkerPool(Pool):
         if not self._has_started(child, first):
             return  # it is about to skip them itself
         child.jobs = deque([first, *map(_placeholder, others)])
-        child.withdrawn_at = math.inf
+        child.withdrawn_at = NEVER
         self._take_back(others)
 
 

@@ -259,7 +259,6 @@ class Connection:
         end.out.push(partial(self._deliver, end.peer, end.batch))
 
     def _deliver(self, end: End, messages: list[Message]) -> None:
-        end.peer.batch_at = -1.0
         for message in messages:
             if end.open:
                 end.handler.message_received(end, message)

@@ -66,6 +66,8 @@ class JobTruth:
     """What each attempt came to, and its body."""
     bodies: dict[int, bytes] = field(default_factory=dict)
     end: JobStatus | None = None
+    outcome: Outcome | None = None
+    """As told to the application."""
     abandoned: bool = False
     excuse: Excuse = Excuse.NONE
     reason: str = ""
@@ -100,6 +102,10 @@ class Truth:
         self.jobs[job.client, job.job] = job
         self.by_body[job.body[:KEY_BYTES]] = job
         self.open += 1
+
+    def find(self, client: str, number: int) -> JobTruth | None:
+        """Give a job by the ident of its client."""
+        return self.jobs.get((client_number(client), JobId(number)))
 
     def started(self, key: AttemptKey, body: bytes) -> JobTruth:
         """Take in that a runner starts an attempt."""
@@ -149,6 +155,7 @@ class Truth:
 
     def _check_result(self, job: JobTruth, result: JobResult, status: JobStatus) -> None:
         outcome = Outcome(result.outcome)
+        job.outcome = outcome
         own = job.computed.get(result.attempt)
         if own is not None and own.outcome == outcome and own.detail == result.detail:
             if own.code != result.code or job.bodies[result.attempt] != result.body:
@@ -178,10 +185,8 @@ class Truth:
         for job in self.jobs.values():
             if not job.has_end:
                 raise Broken(f"{job} has no end; it was started {job.starts.total()} times")
-            if job.repeatable and not job.excuse:
-                own = {int(job.manner.value)} == {result.outcome for result in job.computed.values()}
-                if job.end not in (JobStatus.FINISHED, JobStatus.TERMINATED) or not own:
-                    raise Broken(f"{job} may run again and yet ended {job.end} after {job.computed}")
+            if job.repeatable and not job.excuse and job.outcome is not job.manner.value:
+                raise Broken(f"{job} may run again and yet ended {job.end!r} with {job.outcome!r}: {job.reason}")
 
     def statuses(self) -> Counter[str]:
         """Count the ends."""
@@ -193,6 +198,16 @@ KEY_BYTES = 24
 """Bytes at the beginning of a body that name its job."""
 
 _PERIOD = bytes(range(251))
+
+
+def client_ident(number: int) -> str:
+    """Make the ident of a client."""
+    return f"c{number:031x}"
+
+
+def client_number(ident: str) -> int:
+    """Undo `client_ident`."""
+    return int(ident[1:], 16)
 
 
 def make_body(client: int, job: int, size: int) -> bytes:

@@ -1,0 +1,279 @@
+"""A client without threads and network: the real scheduler engine, and around it what the driver does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from dispy.engine import effects as fx
+from dispy.engine import events as ev
+from dispy.engine.records import Computation, Job, Node, NodeState
+from dispy.engine.scheduler import SchedulerEngine
+from dispy.errors import LocalProtocolError
+from dispy.interfaces import FaultPolicy
+from dispy.model import ComputationId, JobId, LinkId, NodeId, Role
+from dispy.runtime.inbox import ResultInbox
+from dispy.runtime.sources import BytesSource
+from dispy.wire.messages import Hello, JobResults, Message
+from dispy_testing.simulation.links import End
+from dispy_testing.simulation.node import SimulatedNode, make_hello
+from dispy_testing.simulation.scenario import Scenario
+from dispy_testing.simulation.story import Broken, Story
+from dispy_testing.simulation.timeline import Alarm, Timeline
+from dispy_testing.simulation.truth import Excuse, Truth, client_ident
+
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 3.0
+
+Dial = Callable[["SimulatedClient", SimulatedNode, Callable[[bool], None]], None]
+"""Tries to connect; tells whether that worked when it is known, and the client hears of the link."""
+
+_EXPECTED = ("already connected to this node", "the node has started again")
+"""Beginnings of the reasons for which a scheduler closes links of correct nodes."""
+
+
+class SimulatedClient:
+    """One client.
+
+    Args:
+        number: tells it from other clients.
+        policy: its fault policy.
+        dial: makes connections.
+        timeline: the clock.
+        rng: where all chances come from.
+        scenario: what kind of run it is.
+        truth: told what the application is told.
+        story: told what happens.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        policy: FaultPolicy,
+        dial: Dial,
+        timeline: Timeline,
+        rng: random.Random,
+        scenario: Scenario,
+        truth: Truth,
+        story: Story,
+    ) -> None:
+        self.number = number
+        self.name = f"c{number}"
+        self.ident = client_ident(number)
+        self.engine = SchedulerEngine(policy)
+        self.up = True
+        self.links: dict[LinkId, End] = {}
+        self.files: Mapping[str, bytes] = {}
+        self.closed: set[ComputationId] = set()
+        self.violations: list[str] = []
+        self.targets: dict[str, float] = {}
+        """Name of each node that it keeps a link to -> pause before the next attempt."""
+        self._dial = dial
+        self._timeline = timeline
+        self._rng = rng
+        self._scenario = scenario
+        self._truth = truth
+        self._story = story
+        self._inboxes: dict[LinkId, ResultInbox] = {}
+        self._dialled: dict[LinkId, SimulatedNode] = {}
+        self._redial: dict[LinkId, Callable[[bool], None]] = {}
+        self._last_link = 0
+        self._handled = 0
+        self._alarm = Alarm(timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed()))
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            fx.SendMessage: self._send_message,
+            fx.SendStream: self._send_stream,
+            fx.CloseLink: self._close_link,
+            fx.TellJobs: self._tell_jobs,
+            fx.TellNode: self._tell_node,
+            fx.TellClosed: self._tell_closed,
+            fx.Report: self._report,
+        }
+
+    def handle(self, event: ev.Event) -> None:
+        """Feed the engine and do what it says."""
+        if not self.up:
+            return
+        self._story.tell(self._timeline.now, self.name, event)
+        carry_out = self._carry_out
+        for effect in self.engine.handle(event, self._timeline.now):
+            carry_out[type(effect)](effect)
+        self._alarm.renew()
+        self._handled += 1
+        if self._handled % self._scenario.check_every == 0:
+            self.engine.check_invariants()
+
+    # -- the application
+
+    def add(self, computation: Computation) -> None:
+        """Open a computation."""
+        self.handle(ev.ComputationAdded(computation))
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Submit jobs."""
+        for job in jobs:
+            if job.computation in self.closed or self._is_closing(job.computation):
+                self._excuse(job.id, Excuse.CLOSED)
+        self.handle(ev.JobsSubmitted(jobs))
+
+    def cancel(self, jobs: list[JobId]) -> None:
+        """End jobs."""
+        for job in jobs:
+            self._excuse(job, Excuse.CANCELLED)
+        self.handle(ev.CancelRequested(jobs))
+
+    def close(self, ident: ComputationId, *, terminate: bool) -> None:
+        """Close a computation."""
+        for job in self.engine.jobs.values():
+            if job.computation == ident:
+                self._excuse(job.id, Excuse.CLOSED)
+        self.handle(ev.ComputationClosing(ident, terminate))
+
+    def _is_closing(self, ident: ComputationId) -> bool:
+        computation = self.engine.computations.get(ident)
+        return computation is None or computation.closing
+
+    def _excuse(self, job: JobId, excuse: Excuse) -> None:
+        self._truth.jobs[self.number, job].excuse |= excuse
+
+    def die(self) -> list[End]:
+        """End without a word; give the ends of connections that nobody holds any more."""
+        self.up = False
+        self._alarm.stop()
+        ends = list(self.links.values())
+        self.links.clear()
+        return ends
+
+    def leave(self) -> None:
+        """End as a program does that is done."""
+        for end in self.die():
+            if end.open:
+                end.connection.goodbye(end, "the other side has ended", final=True)
+            end.vanish()
+
+    # -- links
+
+    def want(self, node: SimulatedNode) -> None:
+        """Keep a link to a node from now on."""
+        if node.name not in self.targets:
+            self.targets[node.name] = FIRST_PAUSE_S
+            self._try(node)
+
+    def _try(self, node: SimulatedNode) -> None:
+        if not self.up or node.gone:
+            return
+        known = self.engine.nodes.get(node.id)
+        if known is not None and known.state is NodeState.CONNECTED:
+            self._try_later(node, worked=False)
+        else:
+            self._dial(self, node, lambda worked: self._try_later(node, worked=worked))
+
+    def _try_later(self, node: SimulatedNode, *, worked: bool) -> None:
+        pause_s = FIRST_PAUSE_S if worked else self.targets[node.name]
+        self.targets[node.name] = min(pause_s * 1.5, LAST_PAUSE_S)
+        self._timeline.after(pause_s * self._rng.uniform(0.8, 1.2), lambda: self._try(node))
+
+    def hello(self) -> Hello:
+        """Make the greeting of a link that begins now."""
+        return make_hello(Role.CLIENT, self.ident, self.name, 1, 0)
+
+    def next_link(self, node: SimulatedNode, redial: Callable[[bool], None]) -> LinkId:
+        """Number a link to *node*; *redial* is called when it is over."""
+        self._last_link += 1
+        number = LinkId(self._last_link)
+        self._dialled[number] = node
+        self._redial[number] = redial
+        return number
+
+    def greeted(self, end: End, hello: Hello) -> None:
+        """Take in a node."""
+        self.links[end.number] = end
+        self._inboxes[end.number] = ResultInbox()
+        name = self._dialled[end.number].name
+        self.handle(ev.LinkOpened(end.number, hello, (name, 1), name))
+
+    def message_received(self, end: End, message: Message) -> None:
+        """Take a message; results with large bodies wait for these."""
+        inbox = self._inboxes.get(end.number)
+        if inbox is None:
+            return
+        if isinstance(message, JobResults):
+            rest = inbox.hold_back(message)
+            if rest is None:
+                return
+            message = rest
+        self.handle(ev.MessageReceived(end.number, message))
+
+    def chunk_received(self, end: End, stream: int, data: bytes) -> None:
+        """Take a piece of a result."""
+        inbox = self._inboxes.get(end.number)
+        if inbox is not None:
+            inbox.add_chunk(stream, data)
+            end.connection.consumed(end, stream, len(data))
+
+    def stream_finished(self, end: End, stream: int, reason: str) -> None:
+        """Take the end of a result."""
+        inbox = self._inboxes.get(end.number)
+        results = inbox.finish(stream, reason) if inbox is not None else None
+        if results is not None:
+            self.handle(ev.MessageReceived(end.number, results))
+
+    def ended(self, end: End, reason: str, *, final: bool) -> None:
+        """Take in that a link is over."""
+        if not self.up:
+            return
+        redial = self._redial.pop(end.number)
+        del self._dialled[end.number]
+        if self.links.pop(end.number, None) is not None:
+            del self._inboxes[end.number]
+            self.handle(ev.LinkClosed(end.number, reason, final))
+        redial(end.greeted)
+
+    # -- effects
+
+    def _send_message(self, effect: fx.SendMessage) -> None:
+        end = self.links.get(effect.link)
+        if end is not None:
+            end.send(effect.message)
+
+    def _send_stream(self, effect: fx.SendStream) -> None:
+        end = self.links.get(effect.link)
+        if end is not None:
+            data = self.files[effect.source] if isinstance(effect.source, str) else effect.source
+            end.send_stream(effect.stream, BytesSource(data), effect.size)
+
+    def _close_link(self, effect: fx.CloseLink) -> None:
+        if not effect.reason.startswith(_EXPECTED):
+            self.violations.append(effect.reason)
+        end = self.links.get(effect.link)
+        if end is None:
+            raise LocalProtocolError(f"the engine closes link {effect.link}, which is gone")
+        end.close(effect.reason)
+
+    def _tell_jobs(self, effect: fx.TellJobs) -> None:
+        for change in effect.changes:
+            self._story.tell(
+                self._timeline.now, self.name, f"told: {change.job} is {change.status.name} {change.reason}"
+            )
+            self._truth.told(self.number, change)
+
+    def _tell_node(self, effect: fx.TellNode) -> None:
+        if not isinstance(effect.node, Node):
+            raise Broken(f"{self.name} is told of {effect.node!r}, which is no node")
+
+    def _tell_closed(self, effect: fx.TellClosed) -> None:
+        if effect.computation.id in self.closed:
+            raise Broken(f"{self.name} is told twice that {effect.computation.id} is closed")
+        if effect.computation.pending:
+            raise Broken(f"{effect.computation.id} is closed and {effect.computation.pending} jobs are pending")
+        self.closed.add(effect.computation.id)
+
+    def _report(self, effect: fx.Report) -> None:
+        self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")
+
+    def uses(self, node: NodeId) -> bool:
+        """Tell whether it has a link to a node."""
+        known = self.engine.nodes.get(node)
+        return known is not None and known.state is NodeState.CONNECTED

@@ -1,0 +1,368 @@
+"""A node without processes, disk and network: the real engine, and around it what the daemon does.
+
+It lives through crashes: each start is a new engine under a higher epoch, as after a restart on the same folder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from dispy.model import MAX_FRAME_BYTES, Avail, ComputationId, LinkId, NodeId, Role
+from dispy.wire.messages import PROTOCOL_VERSION, Hello, Message
+from dispy_node.engine import effects as fx
+from dispy_node.engine import events as ev
+from dispy_node.engine.node import NodeEngine
+from dispy_node.engine.records import HostedComputation
+from dispy_node.spooling import StreamInbox
+from dispy_node.storage import StateFolder
+from dispy_testing.simulation.links import HEARTBEAT_S, End
+from dispy_testing.simulation.runner import SimulatedRunner
+from dispy_testing.simulation.scenario import Scenario
+from dispy_testing.simulation.spool import SimulatedSpool, SpoolSource
+from dispy_testing.simulation.story import Broken, Story
+from dispy_testing.simulation.timeline import Alarm, Timeline
+from dispy_testing.simulation.truth import Excuse, Truth
+
+TASK_S = 0.005
+"""Greatest time until a task of the daemon begins that starts a runner; commands before that are lost."""
+
+LOWERED_S = 10.0
+"""How long after the number of slots was lowered more jobs than that may be running or starting."""
+
+
+class SimulatedNode:
+    """One node.
+
+    Args:
+        name: its name, also its host name.
+        cpus: number of slots.
+        timeline: the clock.
+        rng: where all chances come from.
+        scenario: rates of its own faults.
+        truth: told what jobs do.
+        story: told what happens.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cpus: int,
+        timeline: Timeline,
+        rng: random.Random,
+        scenario: Scenario,
+        truth: Truth,
+        story: Story,
+    ) -> None:
+        self.name = name
+        self.id = NodeId(f"{int(name[1:]):032x}")
+        self.cpus = cpus
+        self.epoch = 0
+        self.up = False
+        self.gone = False
+        """It never starts again."""
+        self.violations: list[str] = []
+        self.spool_leaks = False
+        """A runner died: spool files that were its own may stay until the node starts again."""
+        self.load_failures = scenario.load_failures
+        self.engine: NodeEngine
+        self.spool: SimulatedSpool
+        self.runners: dict[ComputationId, SimulatedRunner] = {}
+        self.started_runners: dict[SimulatedRunner, HostedComputation] = {}
+        self.folders: set[ComputationId] = set()
+        self.links: dict[LinkId, End] = {}
+        self._inboxes: dict[LinkId, StreamInbox] = {}
+        self._timeline = timeline
+        self._rng = rng
+        self._scenario = scenario
+        self._truth = truth
+        self._story = story
+        self._last_link = 0
+        self._handled = 0
+        self._running = 0
+        self._most = (cpus, 0.0)
+        """Most slots of late, and until when that counts."""
+        self._clock_offset = 1e9 + 1000 * rng.random()
+        self._alarm: Alarm
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            fx.SendMessage: self._send_message,
+            fx.SendStream: self._send_stream,
+            fx.CloseLink: self._close_link,
+            fx.StartRunner: self._start_runner,
+            fx.RunJobs: self._run_jobs,
+            fx.SetSlots: self._set_slots,
+            fx.CancelAttempts: self._cancel_attempts,
+            fx.CloseRunner: self._close_runner,
+            fx.RemoveFolder: self._remove_folder,
+            fx.RemoveSpooled: self._remove_spooled,
+            fx.DropStream: self._drop_stream,
+            fx.Report: self._report,
+            fx.EndDaemon: self._end,
+        }
+        self.boot()
+
+    # -- life and death
+
+    def boot(self) -> None:
+        """Start, again or for the first time."""
+        self.epoch += 1
+        self.up = True
+        self.spool_leaks = False
+        self.engine = NodeEngine(cpus=self.cpus)
+        self.spool = SimulatedSpool(self._rng, self._scenario.disk_failures)
+        self._alarm = Alarm(
+            self._timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed())
+        )
+        self._story.tell(self._timeline.now, self.name, f"starts, epoch {self.epoch}, {self.cpus} slots")
+
+    def fall(self) -> list[End]:
+        """Die: jobs and all; give the ends of connections that nobody holds any more."""
+        self.up = False
+        self._alarm.stop()
+        for runner in self.started_runners:
+            runner.kill()
+        self.started_runners.clear()
+        self.runners.clear()
+        self.folders.clear()
+        self._inboxes.clear()
+        ends = list(self.links.values())
+        self.links.clear()
+        return ends
+
+    def crash(self) -> None:
+        """Die without a word; the machine goes on and resets the connections."""
+        for end in self.fall():
+            end.vanish()
+            end.connection.reset(lambda _: (0.01 * self._rng.random(), False))
+
+    def stop(self, reason: str) -> None:
+        """End as the operator wants it: clients are told."""
+        for end in self.fall():
+            if end.open:
+                end.connection.goodbye(end, reason, final=True)
+            end.vanish()
+
+    def handle(self, event: ev.Event) -> None:
+        """Feed the engine and do what it says."""
+        if not self.up:
+            return
+        self._story.tell(self._timeline.now, self.name, event)
+        engine = self.engine
+        for effect in engine.handle(event, self._timeline.now):
+            if engine is not self.engine or not self.up:
+                return  # it has ended itself
+            self._carry_out[type(effect)](effect)
+        self._alarm.renew()
+        self._handled += 1
+        if self._handled % self._scenario.check_every == 0:
+            engine.check_invariants()
+
+    def change_cpus(self, cpus: int) -> None:
+        """Have the operator change the number of slots."""
+        self._most = (max(self.cpus, cpus, self._most[0]), self._timeline.now + LOWERED_S)
+        self.cpus = cpus
+        self.handle(ev.CpusChanged(cpus))
+
+    def measure(self, avail: Avail) -> None:
+        """Have the machine measured."""
+        self.handle(ev.AvailMeasured(avail))
+
+    # -- links
+
+    def hello(self) -> Hello:
+        """Make the greeting of a link that begins now."""
+        return make_hello(Role.NODE, self.id, self.name, self.epoch, self.engine.cpus)
+
+    def next_link(self) -> LinkId:
+        """Number a link."""
+        self._last_link += 1
+        return LinkId(self._last_link)
+
+    def greeted(self, end: End, hello: Hello) -> None:
+        """Take in a client."""
+        self.links[end.number] = end
+        self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool))
+        self.handle(ev.LinkOpened(end.number, hello))
+
+    def message_received(self, end: End, message: Message) -> None:
+        """Take a message."""
+        inbox = self._inboxes.get(end.number)
+        if inbox is not None:
+            inbox.announce(message)
+            self.handle(ev.MessageReceived(end.number, message))
+
+    def chunk_received(self, end: End, stream: int, data: bytes) -> None:
+        """Take a piece of a stream."""
+        inbox = self._inboxes.get(end.number)
+        if inbox is not None:
+            inbox.add_chunk(stream, data)
+            end.connection.consumed(end, stream, len(data))
+
+    def stream_finished(self, end: End, stream: int, reason: str) -> None:
+        """Take the end of a stream."""
+        inbox = self._inboxes.get(end.number)
+        finished = inbox.finish(stream, reason) if inbox is not None else None
+        if isinstance(finished, ev.StreamFailed):
+            self._excuse_stream(end, stream)
+        if finished is not None:
+            self.handle(finished)
+
+    def ended(self, end: End, reason: str, *, final: bool) -> None:
+        """Take in that a link is over."""
+        if self.links.pop(end.number, None) is not None:
+            self._inboxes.pop(end.number).close()
+            self.handle(ev.LinkClosed(end.number, reason, final))
+
+    def _excuse_stream(self, end: End, stream: int) -> None:
+        """Note whose body could not be stored."""
+        for client in self.engine.clients.values():
+            _, attempt = client.awaited.get(stream, (None, None)) if client.link == end.number else (None, None)
+            if attempt is not None:
+                self._excuse([attempt.key[0]], client.id, Excuse.NOT_STORED)
+
+    def _excuse(self, jobs: list[int], client: str, excuse: Excuse) -> None:
+        for number in jobs:
+            job = self._truth.find(client, number)
+            if job is not None:
+                job.excuse |= excuse
+
+    # -- runners
+
+    def kill_runner(self, runner: SimulatedRunner, reason: str) -> None:
+        """Have a runner die."""
+        hosted = self.started_runners[runner]
+        self._excuse([key[0] for key in hosted.attempts], hosted.client, Excuse.RUNNER_DIED)
+        self.spool_leaks = True
+        runner.die(reason)
+
+    def _start_runner(self, effect: fx.StartRunner) -> None:
+        self._timeline.after(
+            TASK_S * self._rng.random(), partial(self._serve_runner, effect.computation, self.epoch)
+        )
+
+    def _serve_runner(self, computation: HostedComputation, epoch: int) -> None:
+        if epoch != self.epoch or not self.up:
+            return
+        if computation.id in self.runners:
+            raise Broken(f"{self.name} starts a second runner for {computation.id} beside the first")
+        self.folders.add(computation.id)
+        for offer in computation.offer.files:
+            self.spool.take(computation.files[offer.path])
+        runner = SimulatedRunner(
+            computation.id,
+            self._timeline,
+            self._rng,
+            self._truth,
+            self.spool,
+            clock=lambda: self._clock_offset + self._timeline.now,
+            emit=lambda event: self._runner_told(runner, epoch, event),
+            counts=self._count,
+        )
+        self.runners[computation.id] = runner
+        self.started_runners[runner] = computation
+        failure = "it cannot be loaded here" if self._rng.random() < self.load_failures else ""
+        if failure:
+            self.spool_leaks = True
+            self._excuse([key[0] for key in computation.attempts], computation.client, Excuse.RUNNER_DIED)
+        runner.start(self._scenario.load_s * self._rng.random(), failure)
+
+    def _runner_told(self, runner: SimulatedRunner, epoch: int, event: ev.Event) -> None:
+        if epoch != self.epoch or not self.up:
+            return
+        if isinstance(event, ev.RunnerEnded | ev.RunnerFailed):
+            self.runners.pop(runner.computation, None)
+            self.started_runners.pop(runner, None)
+        self.handle(event)
+
+    def _count(self, change: int) -> None:
+        self._running += change
+        most, until = self._most
+        if self._timeline.now >= until:
+            most = self.cpus
+            self._most = (most, 0.0)
+        if change > 0 and self._running > max(most, self.cpus):
+            raise Broken(f"{self.name} runs {self._running} jobs at once with {self.cpus} slots")
+
+    # -- effects
+
+    def _send_message(self, effect: fx.SendMessage) -> None:
+        end = self.links.get(effect.link)
+        if end is not None:
+            end.send(effect.message)
+
+    def _send_stream(self, effect: fx.SendStream) -> None:
+        end = self.links.get(effect.link)
+        if end is not None:
+            end.send_stream(effect.stream, SpoolSource(self.spool, effect.source), effect.source.size)
+
+    def _close_link(self, effect: fx.CloseLink) -> None:
+        if effect.reason != "replaced by a newer link":
+            self.violations.append(effect.reason)
+        end = self.links.get(effect.link)
+        if end is not None:
+            end.close(effect.reason)
+
+    def _run_jobs(self, effect: fx.RunJobs) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.run_jobs(list(effect.jobs))
+        else:
+            raise Broken(f"{self.name} has jobs for {effect.computation}, which has no runner")
+
+    def _set_slots(self, effect: fx.SetSlots) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.set_slots(effect.slots)
+
+    def _cancel_attempts(self, effect: fx.CancelAttempts) -> None:
+        hosted = self.engine.computations.get(effect.computation)
+        if hosted is not None and self.engine.clients[hosted.client].lapsed:
+            self._excuse([key[0] for key in effect.attempts], hosted.client, Excuse.LAPSED)
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.cancel(list(effect.attempts))
+
+    def _close_runner(self, effect: fx.CloseRunner) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.close(terminate=effect.terminate)
+
+    def _remove_folder(self, effect: fx.RemoveFolder) -> None:
+        self.folders.discard(effect.computation)
+
+    def _remove_spooled(self, effect: fx.RemoveSpooled) -> None:
+        for spooled in effect.files:
+            self.spool.remove(spooled)
+
+    def _drop_stream(self, effect: fx.DropStream) -> None:
+        inbox = self._inboxes.get(effect.link)
+        if inbox is not None:
+            inbox.drop(effect.stream)
+
+    def _report(self, effect: fx.Report) -> None:
+        self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")
+
+    def _end(self, effect: fx.EndDaemon) -> None:
+        if any(runner.busy for runner in self.started_runners):
+            raise Broken(f"{self.name} ends with jobs that run")
+        self.stop("the node was drained")
+
+
+def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hello:
+    """Make a greeting that is the same on every machine."""
+    return Hello(
+        protocol_min=PROTOCOL_VERSION,
+        protocol_max=PROTOCOL_VERSION,
+        role=role.value,
+        ident=ident,
+        epoch=epoch,
+        name=name,
+        version="0",
+        python="3.11.0",
+        platform="simulated",
+        max_frame_bytes=MAX_FRAME_BYTES,
+        heartbeat_s=HEARTBEAT_S,
+        cpus=cpus,
+    )

@@ -1,0 +1,160 @@
+"""What applications do in a run: computations, and when which jobs are submitted to them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from dispy.engine.events import NodesWidened
+from dispy.engine.records import Computation, Job, Node, SourceFile
+from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId
+from dispy_testing.simulation.client import SimulatedClient
+from dispy_testing.simulation.scenario import Scenario
+from dispy_testing.simulation.timeline import Timeline
+from dispy_testing.simulation.truth import JobTruth, Manner, Truth, make_body
+
+LARGE_BYTES = (INLINE_BODY_BYTES + 1, 3 * INLINE_BODY_BYTES, 9 * INLINE_BODY_BYTES)
+HUGE_BYTES = 5 * 1024 * 1024
+"""More than the window of a stream."""
+
+PINNED = 0.1
+"""Share of jobs that are bound to a node."""
+
+
+@dataclass(slots=True)
+class Application:
+    """One client's program.
+
+    Attributes:
+        chosen: computation -> names of the nodes that it accepts, None for all.
+    """
+
+    client: SimulatedClient
+    honours_reentrant: bool
+    chosen: dict[ComputationId, set[str] | None] = field(default_factory=dict)
+    reentrant: dict[ComputationId, bool] = field(default_factory=dict)
+    last_job: int = 0
+
+
+class Workload:
+    """Draws computations and jobs, and has them submitted in time.
+
+    Args:
+        timeline: the clock.
+        rng: where all chances come from.
+        scenario: how many, how long, how large.
+        truth: told of each job.
+        nodes: names of the nodes there are.
+    """
+
+    def __init__(
+        self, timeline: Timeline, rng: random.Random, scenario: Scenario, truth: Truth, nodes: list[str]
+    ) -> None:
+        self._timeline = timeline
+        self._rng = rng
+        self._scenario = scenario
+        self._truth = truth
+        self._nodes = nodes
+        self.waiting = 0
+        """Batches of jobs that are still to be submitted."""
+
+    def plan(self, application: Application) -> None:
+        """Decide what an application does."""
+        rng, scenario = self._rng, self._scenario
+        share = max(1, scenario.jobs // (scenario.clients * scenario.computations))
+        for index in range(scenario.computations):
+            computation = self._make_computation(application, index)
+            opened_at = 0.0 if index == 0 else rng.random() * scenario.horizon_s * 0.3
+            self._timeline.at(opened_at, lambda made=computation: application.client.add(made))  # type: ignore[misc]
+            left = share
+            while left > 0:
+                count = min(left, rng.choice((1, 3, 20, 1000)))
+                left -= count
+                when = opened_at + 0.001 + rng.random() * scenario.horizon_s * 0.6
+                self.waiting += 1
+                self._timeline.at(
+                    when,
+                    lambda made=computation, count=count: self._submit(application, made, count),  # type: ignore[misc]
+                )
+            if application.chosen[computation.id] is not None:
+                self._timeline.at(
+                    opened_at + scenario.horizon_s * 0.5,
+                    lambda made=computation: self._widen(application, made.id),  # type: ignore[misc]
+                )
+
+    def _make_computation(self, application: Application, index: int) -> Computation:
+        rng = self._rng
+        ident = ComputationId(f"{application.client.number:016x}{index:016x}")
+        some = {name for name in self._nodes if rng.random() < 0.7}
+        application.chosen[ident] = some if some and rng.random() < 0.3 else None
+        application.reentrant[ident] = reentrant = rng.random() < 0.5
+        most = rng.choice((0, 0, 0, 1, 2))
+
+        def accepts(node: Node) -> int:
+            chosen = application.chosen[ident]
+            if chosen is not None and node.name not in chosen:
+                return 0
+            return min(most, node.cpus) if most else node.cpus
+
+        code = bytes(rng.choice((100, 100, LARGE_BYTES[0])))
+        files = []
+        if rng.random() < self._scenario.large:
+            source = f"file of {ident}"
+            size = rng.choice((0, 10, *LARGE_BYTES))
+            application.client.files = {**application.client.files, source: bytes(size)}
+            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0))
+        return Computation(
+            ident,
+            f"work{index}",
+            "function",
+            Isolation.PROCESS,
+            reentrant,
+            accepts,
+            lambda python: code,
+            files,
+            observed=rng.random() < 0.3,
+        )
+
+    def _widen(self, application: Application, ident: ComputationId) -> None:
+        application.chosen[ident] = None
+        application.client.handle(NodesWidened(ident))
+
+    def _submit(self, application: Application, computation: Computation, count: int) -> None:
+        self.waiting -= 1
+        if not application.client.up:
+            return
+        jobs = []
+        for _ in range(count):
+            application.last_job += 1
+            truth = self._draw_job(application, computation.id, application.last_job)
+            self._truth.add(truth)
+            jobs.append(Job(truth.job, truth.computation, truth.body, pinned=truth.pinned))
+        application.client.submit(jobs)
+
+    def _draw_job(self, application: Application, ident: ComputationId, number: int) -> JobTruth:
+        rng, scenario = self._rng, self._scenario
+        least, greatest = scenario.job_s
+        pinned: NodeId | None = None
+        if rng.random() < PINNED and application.client.engine.nodes:
+            pinned = rng.choice(list(application.client.engine.nodes))
+        manner = Manner.RETURNS
+        if rng.random() < scenario.failing:
+            manner = rng.choice(list(Manner))
+        return JobTruth(
+            client=application.client.number,
+            job=JobId(number),
+            computation=ident,
+            body=make_body(application.client.number, number, self._draw_size()),
+            manner=manner,
+            duration_s=least + (greatest - least) * rng.random() ** 2,
+            result_bytes=self._draw_size(),
+            stubborn=rng.random() < 0.2,
+            repeatable=application.honours_reentrant and application.reentrant[ident] and pinned is None,
+            pinned=pinned,
+        )
+
+    def _draw_size(self) -> int:
+        rng = self._rng
+        if rng.random() >= self._scenario.large:
+            return rng.choice((0, 30, 500))
+        return HUGE_BYTES if rng.random() < 0.02 else rng.choice(LARGE_BYTES)
