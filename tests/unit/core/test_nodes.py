@@ -306,3 +306,8 @@ def test_allocate_must_return_a_number(answer: Any) -> None:
     recorder.answer = answer
     with pytest.raises(UsageError, match="Recorder.allocate returned .*'node1'; it must return"):
         choose_slots([one(recorder)], None, node())
+
+
+def test_address_as_a_node_prints_it_can_be_given_back() -> None:
+    pattern = parse_nodes(["tcp:127.0.0.1:7001"], 51348)[0]
+    assert pattern.target == ("tcp", "127.0.0.1", 7001)

@@ -125,6 +125,7 @@ class JobCluster:
         try:
             if reentrant and not self._runtime.policy.HONOURS_REENTRANT:
                 raise PluginNotInstalled("reentrant=True", "std")
+            self._runtime.call(lambda: self._runtime.require_transports(patterns))
             self._computation = self._make_computation(patterns, reentrant, Isolation(isolation))
             self._runtime.add(self._computation, patterns, self._node_port, self)
         except BaseException:

@@ -25,7 +25,7 @@ LATER_FIELDS = frozenset({"depends", "setup_args"})
 """Fields that this version does not have."""
 
 HOST_NAME = re.compile(r"[^\W_]([\w.-]*\w)?\.?")
-SCHEME = re.compile(r"([a-z][a-z0-9+-]*):(?=\D)(.+)", re.DOTALL)
+SCHEME = re.compile(r"([a-z][a-z0-9+-]*):(?![0-9]+\Z)(.+)", re.DOTALL)
 IPV6_PATTERN = re.compile(r"(?=.*\*)[0-9a-f:.*]+", re.IGNORECASE)
 PORT = re.compile(r"(.*?):([0-9]+)", re.DOTALL)
 

@@ -173,7 +173,7 @@ class NodeDaemon:
                         self.handle(finished)
                 case Greeted(hello):
                     log.info("client %s at %s connected (dispy %s)", hello.name, link.peer.host, hello.version)
-                    self.handle(ev.LinkOpened(link.number, hello))
+                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 

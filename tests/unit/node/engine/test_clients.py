@@ -3,7 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispy.model import LinkId, Outcome
-from dispy.wire.messages import CancelJobs, ComputationClosed, FileOffer, JobResults, JobsRejected
+from dispy.wire.messages import (
+    CancelJobs,
+    ComputationClosed,
+    FileOffer,
+    Hello,
+    JobResults,
+    JobsRejected,
+    NodeChanged,
+)
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
@@ -19,6 +27,13 @@ def test_only_clients_are_served(make_node: type[NodeScript]) -> None:
     reason = "a node serves clients only, not a 'node'"
     assert node.connect(role="node") == [fx.CloseLink(LinkId(1), reason)]
     assert not node.engine.clients
+
+
+def test_a_client_that_was_greeted_with_another_number_of_slots_is_told(node: NodeScript) -> None:
+    hello = Hello(1, 1, "client", "c2", 1, "host-c2", "1.0", "3.11.1", "linux", 4 << 20, 5.0)
+    assert node.do(ev.LinkOpened(LinkId(2), hello, told_cpus=2)) == []
+    told = node.do(ev.LinkOpened(LinkId(3), hello, told_cpus=1))
+    assert told[1:] == [node.said(NodeChanged(2), link=3)]
 
 
 def test_a_newer_link_replaces_the_old_one(node: NodeScript) -> None:

@@ -66,6 +66,24 @@ def test_computation_fails_with_its_code(node: NodeScript) -> None:
     ]
 
 
+def test_spool_files_go_when_they_are_loaded(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 1)], code_stream=2))
+    node.store(1, "in-1")
+    node.store(2, "in-2")
+    removed, ready = node.do(ev.RunnerReady("a"))
+    assert removed == fx.RemoveSpooled([Spooled("in-2", 9)]), "the file has been moved to its place"
+    assert ready == node.said(ComputationReady("a"))
+    assert fx.RemoveFolder("a") in node.do(ev.RunnerEnded("a", "killed"))
+
+
+def test_spool_files_go_when_they_cannot_be_loaded(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 1)], code_stream=2))
+    node.store(1, "in-1")
+    node.store(2, "in-2")
+    removed = fx.RemoveSpooled([Spooled("in-1", 9), Spooled("in-2", 9)])
+    assert removed in node.do(ev.RunnerFailed("a", "the disk is full"))
+
+
 def test_runner_that_cannot_load_is_reported(node: NodeScript) -> None:
     node.send(node.offer())
     report, remove, failed = node.do(ev.RunnerFailed("a", "no module named 'numpy'"))

@@ -59,6 +59,8 @@ class Runner:
     """One runner, as `StartRunner` and the effects after it have it."""
 
     owner: str
+    files: set[str] = field(default_factory=set)
+    """Spool files that are moved to its folder before it is ready."""
     ready: bool = False
     slots: int = 0
     owes_confirmation: bool = False
@@ -81,6 +83,8 @@ class NodeMachine(RuleBasedStateMachine):
         self.last_link = 0
         self.runners: dict[str, Runner] = {}
         self.spool: set[str] = set()
+        self.placed: set[str] = set()
+        """Files that have been moved from the spool to a runner's folder."""
         self.last_file = 0
         self.last_job = 0
         self.last_computation = 0
@@ -115,10 +119,9 @@ class NodeMachine(RuleBasedStateMachine):
     def StartRunner(self, effect: fx.StartRunner) -> None:
         hosted: HostedComputation = effect.computation
         assert hosted.id not in self.runners, "two runners in one folder"
-        parts = [*hosted.files.values(), *([hosted.code] if isinstance(hosted.code, Spooled) else [])]
-        for part in parts:
-            self.spool.remove(part.path)
-        self.runners[hosted.id] = Runner(hosted.client)
+        assert {part.path for part in hosted.files.values()} <= self.spool
+        assert not isinstance(hosted.code, Spooled) or hosted.code.path in self.spool
+        self.runners[hosted.id] = Runner(hosted.client, {part.path for part in hosted.files.values()})
 
     def RunJobs(self, effect: fx.RunJobs) -> None:
         runner = self.runners[effect.computation]
@@ -156,7 +159,10 @@ class NodeMachine(RuleBasedStateMachine):
 
     def RemoveSpooled(self, effect: fx.RemoveSpooled) -> None:
         for spooled in effect.files:
-            self.spool.remove(spooled.path)
+            if spooled.path in self.placed:
+                self.placed.remove(spooled.path)
+            else:
+                self.spool.remove(spooled.path)
 
     def DropStream(self, effect: fx.DropStream) -> None:
         sending = self.links[effect.link].sending
@@ -421,6 +427,8 @@ class NodeMachine(RuleBasedStateMachine):
             self.feed(ev.RunnerFailed(found[0], "no such module"))
         elif found is not None:
             found[1].ready = True
+            self.spool -= found[1].files
+            self.placed |= found[1].files
             # The engine tells a runner to end once more if it could not hear before.
             found[1].closing = found[1].terminate = False
             self.feed(ev.RunnerReady(found[0]))
@@ -547,9 +555,8 @@ class NodeMachine(RuleBasedStateMachine):
             for attempt in attempts.values():
                 kept |= {part.path for part in (attempt.spooled, attempt.body) if isinstance(part, Spooled)}
         for computation in hosted:
-            if computation.state.value == "receiving":
-                kept |= {part.path for part in computation.files.values()}
-                kept |= {computation.code.path} if isinstance(computation.code, Spooled) else set()
+            kept |= {part.path for part in computation.files.values()} - self.placed
+            kept |= {computation.code.path} if isinstance(computation.code, Spooled) else set()
         assert kept == self.spool
 
     def teardown(self) -> None:

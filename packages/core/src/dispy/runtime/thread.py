@@ -25,6 +25,7 @@ from dispy.model import ComputationId, JobId, NodeStatus
 from dispy.plugins import PluginManager
 from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
+from dispy.runtime.embedded import LOCAL_HOST
 from dispy.runtime.finder import NodeFinder
 from dispy.runtime.resolver import Resolver
 
@@ -94,6 +95,18 @@ class Runtime:
 
         self.wait_ready()
         self.driver.post_at_once(add)  # the first jobs may follow before it is done
+
+    def require_transports(self, patterns: Sequence[NodePattern]) -> None:
+        """Check that nodes can be reached as they are named; in the engine's thread.
+
+        Raises:
+            PluginNotInstalled: a transport is missing.
+            PluginError: a transport cannot be used.
+        """
+        for pattern in patterns:
+            scheme = pattern.target[0] if pattern.target else "tcp"
+            if scheme != LOCAL_HOST:
+                self.plugins.transport(scheme)
 
     def next_job(self) -> JobId:
         """Return a number for a new job."""

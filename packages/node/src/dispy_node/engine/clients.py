@@ -32,8 +32,8 @@ class Clients:
         self._results = results
         self._computations = computations
 
-    def arrive(self, link: LinkId, hello: Hello) -> None:
-        """Take in a client, new or returning."""
+    def arrive(self, link: LinkId, hello: Hello, told_cpus: int | None = None) -> None:
+        """Take in a client, new or returning, which was greeted with *told_cpus* slots if these are not the present."""
         ledger = self._ledger
         if hello.role != Role.CLIENT:
             ledger.out.append(CloseLink(link, f"a node serves clients only, not a {hello.role!r}"))
@@ -53,8 +53,9 @@ class Clients:
             ledger.away.pop(key)
         client.link = link
         ledger.links[link] = client
-        if ledger.draining:
-            ledger.tell(client, NodeChanged(ledger.slots.cpus, draining=True))
+        cpus = ledger.slots.cpus
+        if ledger.draining or told_cpus not in (None, cpus):
+            ledger.tell(client, NodeChanged(cpus, draining=ledger.draining))
 
     def leave(self, client: Client, *, final: bool = False) -> None:
         """Take note that the link of a client is gone; *final*: the client has ended for good."""

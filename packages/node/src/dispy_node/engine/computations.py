@@ -243,7 +243,7 @@ class Computations:
             client.computations.add(before.id)
 
     def _remove_parts(self, computation: HostedComputation) -> None:
-        """Remove spool files of code and files that nobody needs any more: they are loaded and placed, or not wanted."""
+        """Remove spool files of a computation that is loaded (then its files have been placed), or gone."""
         files = [] if computation.state is READY else list(computation.files.values())
         if isinstance(computation.code, Spooled):
             files.append(computation.code)

@@ -12,10 +12,15 @@ from dispy_node.engine.records import Spooled
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A client is connected and both have greeted."""
+    """A client is connected and both have greeted.
+
+    ``told_cpus`` is the number of slots that the node has told in its own greeting, which was made earlier than
+    this event; None if that is the present one.
+    """
 
     link: LinkId
     hello: Hello
+    told_cpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

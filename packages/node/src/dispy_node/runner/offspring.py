@@ -48,6 +48,7 @@ class Offspring:
         deaf: it did not take the last record; what it was given it has not started.
         leaving: its work is done, it only has to be waited for.
         ending: it will end any moment.
+        emptied: in which turn of the loop its pipes were emptied last.
         seen, seen_at: its oldest job at the last look, and since when (monotonic).
         withdrawn_at: when a worker's jobs were withdrawn (monotonic), 0.0 if they are not.
     """
@@ -56,6 +57,7 @@ class Offspring:
         "cells",
         "channel",
         "deaf",
+        "emptied",
         "ending",
         "err",
         "jobs",
@@ -89,6 +91,7 @@ class Offspring:
         self.deaf = False
         self.leaving = False
         self.ending = False
+        self.emptied = -1
         self.seen: Job | None = None
         self.seen_at = 0.0
         self.withdrawn_at = 0.0

@@ -120,6 +120,7 @@ class Pool:
         self._retry_at = 0.0
         self._failing_since = NEVER
         self._warm = False
+        self._turn = 0
         self._ending_count = 0
         self._stray_reaps = 0
         self._reap_pause_s = REAP_S
@@ -356,10 +357,11 @@ class Pool:
         # takes bytes out. This pipe held some when the poll reported it, so since then the worker has been in
         # one and the same job, and all bytes are of that job. All replies of earlier jobs were sent before it
         # began, so after hearing everything that was said until now, that job is the oldest in `jobs`; or its
-        # reply was among that, then `_hear` has read the pipe too. One read only: after it the pipe may be
-        # empty, and the worker anywhere. (A fresh process has one job, and all output is that job's.)
+        # reply was among that, then `_settle` has emptied the pipe, the worker may be anywhere by now, and what the
+        # poll reported is no longer true. One read only, for the same reason. (A fresh process has one job,
+        # and all output is that job's.)
         self._hear(child)
-        if descriptor in self._descriptors:
+        if descriptor in self._descriptors and child.emptied != self._turn:
             self._read_output(child, descriptor, role)
 
     def _read_output(self, child: Offspring, descriptor: int, role: int) -> None:
@@ -394,6 +396,7 @@ class Pool:
 
     def _read_to_end(self, child: Offspring) -> None:
         """Read what the oldest job has left in the pipes."""
+        child.emptied = self._turn
         for role, descriptor in ((STDOUT, child.stdout), (STDERR, child.stderr)):
             try:
                 for _ in range(READS_AT_END):
@@ -538,6 +541,7 @@ class Pool:
     def tick(self) -> None:
         """Do what is due by now."""
         now = monotonic()
+        self._turn += 1
         if self._ending_count or now >= self._reap_at:
             self.reap()
         if now >= self._look_at:

@@ -65,6 +65,9 @@ class SimulatedClient:
         self.engine = SchedulerEngine(policy)
         self.up = True
         self.links: dict[LinkId, End] = {}
+        """Ends whose peers have greeted."""
+        self.ends: dict[LinkId, End] = {}
+        """All ends that are not over."""
         self.files: Mapping[str, bytes] = {}
         self.closed: set[ComputationId] = set()
         self.violations: list[str] = []
@@ -142,7 +145,8 @@ class SimulatedClient:
         """End without a word; give the ends of connections that nobody holds any more."""
         self.up = False
         self._alarm.stop()
-        ends = list(self.links.values())
+        ends = list(self.ends.values())
+        self.ends.clear()
         self.links.clear()
         return ends
 
@@ -199,12 +203,8 @@ class SimulatedClient:
         inbox = self._inboxes.get(end.number)
         if inbox is None:
             return
-        if isinstance(message, JobResults):
-            rest = inbox.hold_back(message)
-            if rest is None:
-                return
-            message = rest
-        self.handle(ev.MessageReceived(end.number, message))
+        for one in inbox.hold_back(message) if isinstance(message, JobResults) else [message]:
+            self.handle(ev.MessageReceived(end.number, one))
 
     def chunk_received(self, end: End, stream: int, data: bytes) -> None:
         """Take a piece of a result."""
@@ -222,6 +222,7 @@ class SimulatedClient:
 
     def ended(self, end: End, reason: str, *, final: bool) -> None:
         """Take in that a link is over."""
+        self.ends.pop(end.number, None)
         if not self.up:
             return
         redial = self._redial.pop(end.number)

@@ -73,6 +73,9 @@ class SimulatedNode:
         self.started_runners: dict[SimulatedRunner, HostedComputation] = {}
         self.folders: set[ComputationId] = set()
         self.links: dict[LinkId, End] = {}
+        """Ends whose peers have greeted."""
+        self.ends: dict[LinkId, End] = {}
+        """All ends that are not over."""
         self._inboxes: dict[LinkId, StreamInbox] = {}
         self._timeline = timeline
         self._rng = rng
@@ -127,7 +130,8 @@ class SimulatedNode:
         self.runners.clear()
         self.folders.clear()
         self._inboxes.clear()
-        ends = list(self.links.values())
+        ends = list(self.ends.values())
+        self.ends.clear()
         self.links.clear()
         return ends
 
@@ -184,7 +188,7 @@ class SimulatedNode:
         """Take in a client."""
         self.links[end.number] = end
         self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool))
-        self.handle(ev.LinkOpened(end.number, hello))
+        self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus))
 
     def message_received(self, end: End, message: Message) -> None:
         """Take a message."""
@@ -211,6 +215,7 @@ class SimulatedNode:
 
     def ended(self, end: End, reason: str, *, final: bool) -> None:
         """Take in that a link is over."""
+        self.ends.pop(end.number, None)
         if self.links.pop(end.number, None) is not None:
             self._inboxes.pop(end.number).close()
             self.handle(ev.LinkClosed(end.number, reason, final))

@@ -196,7 +196,7 @@ class SimulatedRunner:
         """Start what can be started, and have told soon what has happened."""
         while self._queue and len(self.busy) < self._slots and not self._closing:
             job = self._queue.popleft()
-            if job.key in self.jobs:
+            if self.jobs.get(job.key) is job:
                 self._start(job)
         if not self._turning:
             self._turning = True
@@ -241,7 +241,7 @@ class SimulatedRunner:
         if self._owed is not None and len(self.busy) <= self._owed:
             self._tell(ev.SlotsGivenUp(self.computation, self._owed))
             self._owed = None
-        starts = [start for job, start in self._starts if job.key in self.jobs]
+        starts = [start for job, start in self._starts if self.jobs.get(job.key) is job]
         self._starts = []
         if starts:
             self._tell(ev.AttemptsStarted(self.computation, starts))

@@ -99,10 +99,10 @@ def draw_scenario(rng: random.Random, size: Size) -> Scenario:
     kind = rng.choices(list(LinkKind), [6, 3, 1])[0]
     horizon_s = rng.choice((10.0, 30.0, 60.0, 120.0))
     delay_s = rng.choice(((0.0001, 0.001), (0.001, 0.02), (0.01, 0.3), (0.0001, 1.5)))
-    job_s = rng.choice(((0.0001, 0.01), (0.01, 0.5), (0.1, 5.0), (1.0, 40.0), (0.0001, 30.0)))
+    job_s = rng.choice(((0.0001, 0.01), (0.01, 0.5), (0.1, 5.0), (1.0, 40.0), (0.0001, 30.0), (0.0001, 30.0)))
     faults = tuple(name for name in FAULTS if rng.random() < 0.45)
     nodes = size.nodes or rng.randint(1, 6)
-    jobs = size.jobs or rng.choice((5, 20, 60, 150))
+    jobs = size.jobs or rng.choice((5, 20, 60, 150, 300))
     return Scenario(
         kind=size.kind or kind,
         clients=rng.choice((1, 1, 1, 2, 3)),

@@ -70,7 +70,7 @@ class Workload:
             while left > 0:
                 count = min(left, rng.choice((1, 3, 20, 1000)))
                 left -= count
-                when = opened_at + 0.001 + rng.random() * scenario.horizon_s * 0.6
+                when = opened_at + 0.001 + rng.random() * scenario.horizon_s * 0.7
                 self.waiting += 1
                 self._timeline.at(
                     when,

@@ -129,6 +129,8 @@ class World:
             connection = UnreliableConnection(self.network, pair, client_side, node_side, loss=loss)
         else:
             connection = Connection(self.network, pair, client_side, node_side)
+        client.ends[connection.client.number] = connection.client
+        node.ends[connection.node.number] = connection.node
         connection.begin()
 
     # -- the run
@@ -217,6 +219,7 @@ class World:
                 client.want(node)
 
     def _find_waiting(self, alive: list[SimulatedClient]) -> None:
+        self._check_engines()  # a link that is closed again and again explains more
         for client in alive:
             for job in client.engine.jobs.values():
                 where = f" at {job.node.name}" if job.node is not None else ""
