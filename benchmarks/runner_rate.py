@@ -63,12 +63,11 @@ def start_runner(
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a runner as a daemon does."""
     ours, theirs = socket.socketpair()
-    code = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.executable, [sys.executable, '-m', sys.argv[2]])"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(theirs.fileno()), "dispy_node.runner"],
+        [sys.executable, "-m", "dispy_node.runner"],
         pass_fds=[theirs.fileno()],
         start_new_session=True,
-        env={**os.environ, "LD_BIND_NOW": "1"},
+        env={**os.environ, "DISPY_RUNNER_FD": str(theirs.fileno()), "LD_BIND_NOW": "1"},
     )
     theirs.close()
     settings = {

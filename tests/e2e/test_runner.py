@@ -131,6 +131,13 @@ class Runner:
             assert time.monotonic() < deadline, f"{self.logs} {self.ends}"
             assert self.receive(), f"the runner has ended: {self.failure} {self.logs}"
 
+    def wait_for_file(self, name: str) -> None:
+        """Wait until a job has made a file."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (self.folder / name).exists():
+            assert time.monotonic() < deadline, f"no {name}"
+            time.sleep(0.005)
+
     def end(self, job: int, attempt: int = 1) -> End:
         self.wait(lambda: (job, attempt) in self.ends)
         return self.ends[job, attempt]
@@ -673,6 +680,7 @@ WAIT_FOR_INTERRUPT = """
     import time
     def compute(catch):
         print("begun", flush=True)
+        open("begun", "w").close()
         try:
             time.sleep(60)
         except KeyboardInterrupt:
@@ -685,7 +693,7 @@ WAIT_FOR_INTERRUPT = """
 def test_cancelled_job_may_return_a_result(make: Make, isolation: str) -> None:
     runner = make(isolation=isolation).define(WAIT_FOR_INTERRUPT)
     runner.submit(1, True)
-    runner.wait(lambda: runner.started)
+    runner.wait_for_file("begun")
     runner.cancel(1)
     end = runner.end(1)
     assert end.result == "caught"
@@ -696,7 +704,7 @@ def test_cancelled_job_may_return_a_result(make: Make, isolation: str) -> None:
 def test_cancelled_job_keeps_its_output(make: Make, isolation: str) -> None:
     runner = make(isolation=isolation).define(WAIT_FOR_INTERRUPT)
     runner.submit(1, False)
-    runner.wait(lambda: runner.started)
+    runner.wait_for_file("begun")
     runner.cancel(1)
     end = runner.end(1)
     assert (end.outcome, end.value, end.error, end.stdout) == (Outcome.CANCELLED, b"", "", b"begun\n")
@@ -714,11 +722,12 @@ def test_job_that_ignores_everything_is_killed(make: Make, isolation: str) -> No
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("begun", flush=True)
+            open("begun", "w").close()
             while stubborn: time.sleep(1)
         """
     )
     runner.submit(1, True)
-    runner.wait(lambda: runner.started)
+    runner.wait_for_file("begun")
     runner.cancel(1)
     end = runner.end(1)
     assert (end.outcome, end.code, end.stdout) == (Outcome.CANCELLED, -signal.SIGKILL, b"begun\n")
@@ -805,10 +814,7 @@ def test_grandchildren_of_a_living_job_are_left_alone(make: Make) -> None:
     )
     runner.submit(1, True)
     runner.wait(lambda: runner.started)
-    deadline = time.monotonic() + PATIENCE_S
-    while not (runner.folder / "ready").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    runner.wait_for_file("ready")
     for job in range(2, 12):
         runner.submit(job, False)
         runner.end(job)
@@ -889,10 +895,7 @@ def test_end_of_the_daemon_kills_everything(make: Make, isolation: str) -> None:
         """
     )
     runner.submit(1)
-    deadline = time.monotonic() + PATIENCE_S
-    while not (runner.folder / "pids").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    runner.wait_for_file("pids")
     runner.control.close()
     assert runner.process.wait(PATIENCE_S) == 0
     for pid in map(int, (runner.folder / "pids").read_text().split()):
@@ -938,10 +941,7 @@ def test_jobs_end_with_a_runner_that_is_killed(make: Make) -> None:
         """
     )
     runner.submit(1)
-    deadline = time.monotonic() + PATIENCE_S
-    while not (runner.folder / "pid").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    runner.wait_for_file("pid")
     runner.process.kill()
     wait_until_dead(int((runner.folder / "pid").read_text()))
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispy.errors import NotPicklable, UsageError
+from dispy.model import Pieces
 from dispy.packing.arguments import LARGE_BYTES, ArgumentPacker, pack_program_arguments
 
 values = st.recursive(
@@ -192,3 +193,26 @@ def test_undecodable_file_names_reach_the_program_unchanged() -> None:
 def test_program_arguments_that_cannot_be_passed(args: Any, kwargs: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         pack_program_arguments(args, kwargs)
+
+
+def test_large_bytes_are_not_copied() -> None:
+    data = bytes(LARGE_BYTES)
+    body = packer().pack((1, data, "x"), {"key": 2})
+    assert isinstance(body, Pieces)
+    assert any(part is data for part in body.parts)
+    assert len(body) == sum(map(len, body.parts))
+    assert pickle.loads(b"".join(body.parts)) == ((1, data, "x"), {"key": 2})
+
+
+def test_large_bytearray_is_taken_as_it_is_now() -> None:
+    data = bytearray(LARGE_BYTES)
+    body = packer().pack((data,), {})
+    data[0] = 1
+    assert isinstance(body, Pieces)
+    assert pickle.loads(b"".join(body.parts)) == ((bytearray(LARGE_BYTES),), {})
+
+
+def test_classes_beside_large_bytes_still_go_by_value(main: ModuleType) -> None:
+    body = packer().pack((bytes(LARGE_BYTES), main.Item(3)), {})
+    assert isinstance(body, bytes)
+    assert "Item(3)" in elsewhere(body)

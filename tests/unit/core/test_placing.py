@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.events import CancelRequested, JobsSubmitted
-from dispy.engine.placing import AHEAD_MAX, BATCH_BYTES, BODY_BYTES_MAX, window_of
+from dispy.engine.placing import AHEAD_MAX, BATCH_BYTES, SPOOLED_BYTES_MAX, window_of
 from dispy.model import INLINE_BODY_BYTES
 from dispy.wire.messages import AssignJobs, JobAssignment, JobsRejected
 
@@ -117,7 +117,7 @@ def test_bodies_in_flight_are_bounded_beyond_free_slots(world: World) -> None:
     world.use(computation, 1)
     (first,) = world.submit(computation)
     world.finish(first, ended_at=10.001)
-    body = b"x" * (BODY_BYTES_MAX // 3 + 1)
+    body = b"x" * (SPOOLED_BYTES_MAX // 3 + 1)
     jobs = world.submit(computation, 4, body=body)
     placement = world.placement(computation)
     assert list(placement.inflight) == [2, 3]
@@ -132,7 +132,7 @@ def test_bodies_in_flight_are_bounded_beyond_free_slots(world: World) -> None:
 def test_free_slots_are_filled_whatever_the_bodies(world: World) -> None:
     computation = world.add()
     world.use(computation, 1)
-    world.submit(computation, 3, body=b"x" * (BODY_BYTES_MAX + 1))
+    world.submit(computation, 3, body=b"x" * (SPOOLED_BYTES_MAX + 1))
     assert list(world.placement(computation).inflight) == [1, 2]
 
 

@@ -38,7 +38,7 @@ class PigeonTransport(Transport):
     NAME = "pigeon"
     API_VERSION = API_VERSION
 
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         raise NotImplementedError
 
     def listen(self, addresses: object, handler: object) -> object:  # type: ignore[override]

@@ -34,7 +34,7 @@ class Net(Transport):
         self.hosts = hosts
         self.dialled: list[Address] = []
 
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         self.dialled.append(address)
         await trio.lowlevel.checkpoint()
         if address.host not in self.hosts:
@@ -148,7 +148,7 @@ def test_all_addresses_of_a_name_are_tried(resolver: Resolver, monkeypatch: pyte
 
 
 def test_host_that_does_not_answer_is_given_up(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(self: Net, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def never(self: Net, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         await trio.sleep_forever()
         raise AssertionError
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
-from dispy.engine.placing import BODY_BYTES_MAX
+from dispy.engine.placing import SPOOLED_BYTES_MAX
 from dispy.engine.policy import CancelPolicy
 from dispy.engine.records import Computation, Job, JobState, NodeState, PlacementState
 from dispy.engine.scheduler import SchedulerEngine
@@ -236,7 +236,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         placement = self.computations[ComputationId(message.computation)].placements[node.ident]
         assert placement.state is PlacementState.READY
         assert len(placement.inflight) <= placement.window, "more in flight than the window"
-        assert placement.inflight_bytes <= BODY_BYTES_MAX or len(placement.inflight) <= placement.slots
+        assert placement.inflight_bytes <= SPOOLED_BYTES_MAX or len(placement.inflight) <= placement.slots
         for item in message.jobs:
             job = self.jobs[item.job]
             assert self.may_rerun or not self.starts[item.job], "sent out again after it has started"

@@ -59,11 +59,16 @@ class Transport(ABC):
     API_VERSION: ClassVar[int]
 
     @abstractmethod
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         """Connect to *address*. Cancellation leaves nothing open.
 
+        Args:
+            address: where to.
+            local_host: address of this machine that the connection comes from, where the transport knows such;
+                None leaves the choice to the system.
+
         Raises:
-            TransportError: nobody answers there, or the name is unknown.
+            TransportError: nobody answers there, the name is unknown, or *local_host* cannot be used.
         """
 
     @abstractmethod

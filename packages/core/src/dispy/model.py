@@ -29,6 +29,26 @@ LinkId = NewType("LinkId", int)
 AttemptKey = tuple[int, int]
 """(job number, attempt number): names one start of one job. Attempts count from 1."""
 
+
+
+class Pieces:
+    """Bytes in several parts, which need not be joined: a large argument is sent from where it lies.
+
+    Args:
+        parts: the bytes, in order; none of them changes any more.
+    """
+
+    __slots__ = ("_size_bytes", "parts")
+
+    def __init__(self, parts: tuple[bytes, ...]) -> None:
+        self.parts = parts
+        self._size_bytes = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        return self._size_bytes
+
+
 INLINE_BODY_BYTES = 64 * 1024
 """Arguments and results up to this size travel inside the message, larger ones on a stream of their own.
 

@@ -147,12 +147,14 @@ class MemoryTransport(Transport):
         self._network = network
         self._host = host
 
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         """Connect to *address*; waits while a partition lies in between. Cancellation leaves nothing open.
 
         Raises:
-            TransportError: nobody listens there.
+            TransportError: nobody listens there, or *local_host* is another host than this one.
         """
+        if local_host not in (None, self._host):
+            raise TransportError(f"{local_host} is not an address of this machine, {self._host}")
         stream = await self._network.connect(self._host, address)
         return stream, Peer(address.host, is_local=address.host == self._host)
 

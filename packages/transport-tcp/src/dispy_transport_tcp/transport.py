@@ -42,20 +42,21 @@ class TcpTransport(Transport):
     NAME: ClassVar[str] = "tcp"
     API_VERSION: ClassVar[int] = API_VERSION
 
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
         """Connect to *address*; if the name has several, all are tried. Cancellation leaves nothing open.
 
         Raises:
-            TransportError: nobody answers there, or the name is unknown.
+            TransportError: nobody answers there, the name is unknown, or *local_host* is not of this machine, or
+                not of the kind of *address*.
         """
         if not (address.host and 0 < address.port <= LAST_PORT):
             raise TransportError(
                 f"{str(address)!r} cannot be dialled: it needs a host and a port from 1 to {LAST_PORT}"
             )
         try:
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await trio.open_tcp_stream(address.host, address.port, local_address=local_host)
         except (OSError, ValueError) as error:
-            raise dial_trouble(address, error) from error
+            raise dial_trouble(address, error, local_host) from error
         except RuntimeError as error:
             if "thread" not in str(error):
                 raise

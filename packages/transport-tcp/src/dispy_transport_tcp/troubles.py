@@ -34,12 +34,20 @@ LISTEN_TROUBLES: Mapping[int, str] = {
     errno.EMFILE: "too many open files to listen on {place}; raise the limit with: ulimit -n",
 }
 
+LOCAL_ERRORS = frozenset({None, errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT})
+"""What binding to, or connecting from, a local address that does not fit gives; trio tells it without a number."""
+
 UNKNOWN_HOST = "unknown host {host!r}: check the spelling, or use its address"
 NO_NAME_SERVICE = "the name {host!r} cannot be looked up at the moment: use its address, or try again"
 
 
-def dial_trouble(address: Address, error: Exception) -> TransportError:
-    """Tell why *address* could not be reached."""
+def dial_trouble(address: Address, error: Exception, local_host: str | None = None) -> TransportError:
+    """Tell why *address* could not be reached, from *local_host* if that was asked for."""
+    if local_host is not None and any(cause.errno in LOCAL_ERRORS for cause in _causes(error)):
+        return TransportError(
+            f"no connection to {_place(address)} can be made from {local_host}, which is not an address of this "
+            "machine, or of another kind: choose another with host="
+        )
     return _trouble(address, error, DIAL_TROUBLES, "no connection to {place} can be made")
 
 

@@ -58,17 +58,17 @@ class Crossed(TwoWay):
 class Plain(MemoryTransport):
     """A transport that keeps the contract, with streams that cannot be half closed."""
 
-    async def dial(self, address: Address) -> Dialled:
-        stream, peer = await super().dial(address)
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        stream, peer = await super().dial(address, local_host=local_host)
         return TwoWay(stream), peer
 
 
 class Trusting(MemoryTransport):
     """Connects to nobody, and finds out later."""
 
-    async def dial(self, address: Address) -> Dialled:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
         try:
-            return await super().dial(address)
+            return await super().dial(address, local_host=local_host)
         except TransportError:
             ours, _ = trio.testing.memory_stream_pair()
             return ours, Peer(address.host, is_local=True)
@@ -77,9 +77,9 @@ class Trusting(MemoryTransport):
 class Blunt(MemoryTransport):
     """Gives the operating system's errors to users."""
 
-    async def dial(self, address: Address) -> Dialled:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
         try:
-            return await super().dial(address)
+            return await super().dial(address, local_host=local_host)
         except TransportError:
             raise ConnectionRefusedError(111, "Connection refused") from None
 
@@ -87,46 +87,46 @@ class Blunt(MemoryTransport):
 class Mute(MemoryTransport):
     """Says nothing about what is wrong."""
 
-    async def dial(self, address: Address) -> Dialled:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
         try:
-            return await super().dial(address)
+            return await super().dial(address, local_host=local_host)
         except TransportError:
             raise TransportError from None
 
 
 class Hanging(MemoryTransport):
-    async def dial(self, address: Address) -> Dialled:
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
         try:
-            return await super().dial(address)
+            return await super().dial(address, local_host=local_host)
         except TransportError:
             await trio.sleep_forever()
             raise
 
 
 class Corrupting(MemoryTransport):
-    async def dial(self, address: Address) -> Dialled:
-        stream, peer = await super().dial(address)
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        stream, peer = await super().dial(address, local_host=local_host)
         return Garbling(stream), peer
 
 
 class Crossing(MemoryTransport):
-    async def dial(self, address: Address) -> Dialled:
-        stream, peer = await super().dial(address)
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        stream, peer = await super().dial(address, local_host=local_host)
         return Crossed(stream), peer
 
 
 class Leaking(MemoryTransport):
     """Forgets a connection when a dial is cancelled after it was made."""
 
-    async def dial(self, address: Address) -> Dialled:
-        stream, peer = await super().dial(address)
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        stream, peer = await super().dial(address, local_host=local_host)
         await trio.lowlevel.checkpoint()
         return stream, peer
 
 
 class Anonymous(MemoryTransport):
-    async def dial(self, address: Address) -> Dialled:
-        stream, _ = await super().dial(address)
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        stream, _ = await super().dial(address, local_host=local_host)
         return stream, Peer(None, is_local=True)  # type: ignore[arg-type]
 
 

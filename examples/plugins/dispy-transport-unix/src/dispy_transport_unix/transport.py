@@ -34,8 +34,8 @@ class UnixTransport(Transport):
     NAME: ClassVar[str] = "unix"
     API_VERSION: ClassVar[int] = API_VERSION
 
-    async def dial(self, address: Address) -> tuple[trio.abc.Stream, Peer]:
-        """Connect to the socket at ``address.host``. Cancellation leaves nothing open.
+    async def dial(self, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
+        """Connect to the socket at ``address.host``; *local_host* means nothing here. Cancellation leaves nothing open.
 
         Raises:
             TransportError: there is no such socket, or nobody listens on it.

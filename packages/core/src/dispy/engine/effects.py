@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from dispy.engine.records import Computation, Job, Node
-from dispy.model import ComputationId, JobStatus, LinkId, NodeStatus
+from dispy.model import ComputationId, JobStatus, LinkId, NodeStatus, Pieces
 from dispy.wire.messages import JobResult, Message
 
 
@@ -27,12 +27,12 @@ class SendMessage:
 class SendStream:
     """Send *source* on stream number *stream*, which an earlier message on the link has announced.
 
-    ``source`` is bytes, or a path (str) of a file to be read as it is sent.
+    ``source`` is bytes in one part or several, or a path (str) of a file to be read as it is sent.
     """
 
     link: LinkId
     stream: int
-    source: bytes | str
+    source: bytes | str | Pieces
     size: int
 
 

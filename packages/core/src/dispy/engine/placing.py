@@ -13,7 +13,7 @@ of nodes.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
 jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)
-and in bytes (`BODY_BYTES_MAX`). A computation that shares a node with others may still use its whole window: the
+and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that shares a node with others may still use its whole window: the
 node decides who runs.
 """
 
@@ -41,6 +41,10 @@ AHEAD_MAX = 128
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """Bytes of arguments in flight at a placement; beyond it only free slots are filled. Bounds what a node holds."""
 
+SPOOLED_BYTES_MAX = 256 * 1024 * 1024
+"""The same for arguments that travel on streams of their own: those the node holds on its disk, so that the next
+ones can arrive while jobs run."""
+
 BATCH_BYTES = 2 * 1024 * 1024
 """Inline bodies in one message: half of the largest frame, for a frame may carry other messages as well."""
 
@@ -57,7 +61,8 @@ class _Batch:
     computation: Computation
     jobs: list[JobAssignment] = field(default_factory=list)
     size: int = 0
-    streams: list[SendStream] = field(default_factory=list)
+    large: list[tuple[int, Job]] = field(default_factory=list)
+    """Each job whose body goes on a stream of its own, with its place in `jobs`."""
 
 
 def window_of(slots: int, mean_s: float | None) -> int:
@@ -152,7 +157,8 @@ class Placing:
                 computation.dropped -= 1
                 continue
             size = len(job.body)
-            if len(inflight) >= slots and placement.inflight_bytes + size > BODY_BYTES_MAX:
+            most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES else SPOOLED_BYTES_MAX
+            if len(inflight) >= slots and placement.inflight_bytes + size > most:
                 placement.blocked = True
                 return
             queue.popleft()
@@ -162,7 +168,8 @@ class Placing:
             inflight[job.id] = job
             placement.inflight_bytes += size
             if size > INLINE_BODY_BYTES:
-                batch.jobs.append(self._announce(placement, batch, job, size))
+                batch.large.append((len(batch.jobs), job))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, b""))
                 batch.size += ASSIGNMENT_BYTES
             else:
                 batch.jobs.append(JobAssignment(job.id, job.attempt, job.body))
@@ -173,19 +180,20 @@ class Placing:
             if count >= window or count / slots >= limit:
                 return
 
-    def _announce(self, placement: Placement, batch: _Batch, job: Job, size: int) -> JobAssignment:
-        """Make an assignment whose body goes on a stream of its own."""
-        node = placement.node
-        assert node.link is not None  # it has room, so it is connected
-        stream = node.next_stream
-        node.next_stream += 1
-        batch.streams.append(SendStream(node.link, stream, job.body, size))
-        return JobAssignment(job.id, job.attempt, b"", stream, size)
-
     def _flush(self, placement: Placement, batch: _Batch) -> None:
-        """Send what is gathered, before the streams that it announces."""
-        link = placement.node.link
-        if batch.jobs and link is not None:
-            self._ledger.effects.append(SendMessage(link, AssignJobs(batch.computation.id, batch.jobs)))
-            self._ledger.effects.extend(batch.streams)
-        batch.jobs, batch.streams, batch.size = [], [], 0
+        """Send what is gathered, before the streams that it announces.
+
+        Streams get their numbers here and not earlier: several placements of a node may be filled in turns, and what
+        is sent first must have the lower number.
+        """
+        node = placement.node
+        if batch.jobs and node.link is not None:
+            streams = []
+            for index, job in batch.large:
+                stream, size = node.next_stream, len(job.body)
+                node.next_stream += 1
+                batch.jobs[index] = JobAssignment(job.id, job.attempt, b"", stream, size)
+                streams.append(SendStream(node.link, stream, job.body, size))
+            self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))
+            self._ledger.effects.extend(streams)
+        batch.jobs, batch.large, batch.size = [], [], 0

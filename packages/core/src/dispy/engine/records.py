@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, PythonVersion
+from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
 
 
 class JobState(enum.Enum):
@@ -47,7 +47,7 @@ class Job:
         self,
         job_id: JobId,
         computation: ComputationId,
-        body: bytes,
+        body: bytes | Pieces,
         *,
         pinned: NodeId | None = None,
         handle: Any = None,

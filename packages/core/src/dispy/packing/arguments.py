@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dispy.errors import NotPicklable, UsageError
+from dispy.model import Pieces
 from dispy.packing.diagnosis import find_culprit, type_name
 
 PROTOCOL = 5
@@ -19,6 +20,9 @@ LARGE_BYTES = 256 * 1024
 
 PLAIN_TYPES = frozenset({bool, bytes, bytearray, float, int, str, type(None)})
 """Values of these types refer to nothing."""
+
+BUFFER_TYPES = frozenset({bytes, bytearray})
+"""Arguments of these types are looked at for their size before they are pickled."""
 
 COUNT = struct.Struct("<I")
 """Number of arguments, at the head of a program's job body."""
@@ -41,25 +45,40 @@ class ArgumentPacker:
         self._suspects: tuple[int, tuple[bytes, ...]] = (-1, ())
         """Number of loaded modules, and names that a node cannot resolve by itself while it is so."""
 
-    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | Pieces:
         """Return the pickle of ``(args, kwargs)``, for `pickle.loads` at a node that has the computation.
+
+        Large bytes among the arguments are not copied: the pickle then comes in pieces.
 
         Raises:
             NotPicklable: an argument cannot be sent; the message names it.
         """
         try:
+            for value in args:
+                if type(value) in BUFFER_TYPES and len(value) >= LARGE_BYTES:
+                    return self._pack_in_pieces(args, kwargs)
             data = pickle.dumps((args, kwargs), PROTOCOL)
         except Exception:  # code of the arguments' classes may raise anything; by value it may go well
             return self._pack_carefully(args, kwargs)
         if len(data) >= LARGE_BYTES and _all_plain(args, kwargs):
             return data
+        return self._pack_carefully(args, kwargs) if self._is_suspect(data) else data
+
+    def _pack_in_pieces(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | Pieces:
+        collector = _Collector()
+        pickle.Pickler(collector, PROTOCOL).dump((args, kwargs))
+        # Only large buffers stand alone, and those refer to nothing; all else is in the small parts.
+        small = b"".join(part for part in collector.parts if len(part) < LARGE_BYTES)
+        if self._is_suspect(small):
+            return self._pack_carefully(args, kwargs)
+        return Pieces(tuple(collector.parts))
+
+    def _is_suspect(self, data: bytes) -> bool:
+        """Tell whether a pickle mentions what a node may not be able to resolve."""
         count, suspects = self._suspects
         if count != len(sys.modules):
             suspects = self._find_suspects()
-        for name in suspects:
-            if name in data:
-                return self._pack_carefully(args, kwargs)
-        return data
+        return any(name in data for name in suspects)
 
     def _find_suspects(self) -> tuple[bytes, ...]:
         from dispy.packing.modules import is_local
@@ -94,6 +113,18 @@ class ArgumentPacker:
                     "pass plain data, or give its class __getstate__ and __setstate__"
                 ) from error
         raise NotPicklable(f"the arguments cannot be sent to a node: {failure}") from failure
+
+
+class _Collector:
+    """A file for a pickler, which hands large bytes over as they are instead of copying them."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Take a part; what the caller could still change is copied."""
+        self.parts.append(data if type(data) is bytes else bytes(data))
+        return len(data)
 
 
 def _all_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

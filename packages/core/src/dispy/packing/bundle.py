@@ -13,7 +13,7 @@ from typing import Any
 
 from dispy.engine.records import SourceFile
 from dispy.errors import InvalidComputation, NotPicklable, UsageError
-from dispy.model import PythonVersion
+from dispy.model import Pieces, PythonVersion
 from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.diagnosis import find_culprit
@@ -73,7 +73,7 @@ class FunctionBundle:
         """Return the positional arguments as the node's function takes them; see `Callee.bind_arguments`."""
         return self._callee.bind_arguments(args, kwargs)
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Pieces:
         """Make the body of a job.
 
         Raises:

@@ -6,8 +6,10 @@ node that starts later, or restarts, is used then.
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -31,6 +33,8 @@ LAST_PAUSE_S = 3.0
 DIAL_S = 5.0
 """A host that neither accepts nor refuses for so long counts as not there."""
 
+_logger = logging.getLogger("dispy")
+
 Serve = Callable[[trio.abc.Stream, Peer, Target], Awaitable[str]]
 """Serves a connection until it ends, and returns why."""
 
@@ -44,7 +48,56 @@ class Attempted:
     failed: bool = False
     """The latest attempt to reach it has failed."""
     last: str = "not tried yet"
+    local_hosts: Sequence[str] = ()
+    """Addresses of this machine to dial from, where one fits."""
     scope: trio.CancelScope | None = None
+
+
+async def dial_target(
+    target: Target,
+    transport: Callable[[str], Transport],
+    resolver: Resolver,
+    *,
+    local_hosts: Sequence[str] = (),
+) -> tuple[trio.abc.Stream, Peer]:
+    """Connect to the first address of a target that answers. Cancellation leaves nothing open.
+
+    Raises:
+        DispyError: none does (the message is about the last that was tried), or the transport is not there.
+    """
+    scheme, host, port = target
+    dial = transport(scheme).dial
+    last = TransportError(f"unknown host {host!r}: it has no address")
+    for address in await resolver.resolve(host) if port else [host]:
+        try:
+            with trio.fail_after(DIAL_S):
+                return await dial(Address(scheme, address, port), local_host=choose_local_host(address, local_hosts))
+        except trio.TooSlowError:
+            place = f"{host}:{port}" if port else host
+            last = TransportError(
+                f"no answer from {place} within {DIAL_S:g} s: is the machine on, and does its firewall let "
+                f"{f'port {port}' if port else 'it'} through?"
+            )
+        except TransportError as error:
+            last = error
+    raise last
+
+
+def choose_local_host(address: str, local_hosts: Sequence[str]) -> str | None:
+    """Return the first of *local_hosts* that connections to *address* can come from, None if none can.
+
+    It can if both are IPv4 or both IPv6, and both are of loopback or neither is. *local_hosts* are addresses.
+    """
+    kind = _kind(address)
+    return None if kind is None else next((host for host in local_hosts if _kind(host) == kind), None)
+
+
+def _kind(address: str) -> tuple[int, bool] | None:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None  # of a transport that has no such addresses
+    return parsed.version, parsed.is_loopback
 
 
 class Dialer:
@@ -54,6 +107,7 @@ class Dialer:
         transport: gives the transport for a scheme, or raises PluginNotInstalled.
         serve: called with each new connection.
         may_dial: asked before each attempt; False while the node is reached by another address.
+        report: called with what the user should know.
     """
 
     def __init__(
@@ -75,13 +129,17 @@ class Dialer:
         self.targets: dict[Target, Attempted] = {}
         self.embedded: EmbeddedNode | None = None
 
-    def want(self, target: Target, computation: ComputationId) -> None:
-        """Keep a link to *target* while *computation* lives."""
+    def want(self, target: Target, computation: ComputationId, *, local_hosts: Sequence[str] = ()) -> None:
+        """Keep a link to *target* while *computation* lives.
+
+        It is shared by all that want it; the first that gives *local_hosts* decides where it comes from.
+        """
         attempted = self.targets.get(target)
         if attempted is None:
             attempted = self.targets[target] = Attempted()
             self._nursery.start_soon(self._keep_linked, target, attempted)
         attempted.wanted_by.add(computation)
+        attempted.local_hosts = attempted.local_hosts or tuple(local_hosts)
 
     def unwant(self, computation: ComputationId) -> None:
         """Forget a computation; targets that nobody else wants are let go."""
@@ -89,8 +147,10 @@ class Dialer:
             self.unwant_target(target, computation)
 
     def unwant_target(self, target: Target, computation: ComputationId) -> None:
-        """Forget one target of a computation."""
-        attempted = self.targets[target]
+        """Forget one target of a computation, if it is there."""
+        attempted = self.targets.get(target)
+        if attempted is None:
+            return
         attempted.wanted_by.discard(computation)
         if not attempted.wanted_by:
             del self.targets[target]
@@ -101,7 +161,9 @@ class Dialer:
         pause_s = FIRST_PAUSE_S
         with trio.CancelScope() as attempted.scope:
             while attempted.wanted_by:
-                if self._may_dial(target):
+                if not self._may_dial(target):
+                    attempted.last = "the node there is already connected under another address"
+                else:
                     began = trio.current_time()
                     attempted.last = await self._connect(target, attempted)
                     attempted.connected, attempted.failed = False, True
@@ -112,42 +174,38 @@ class Dialer:
                 pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
     async def _connect(self, target: Target, attempted: Attempted) -> str:
+        """Make one attempt; return why it failed, or why the link that it made has ended.
+
+        What one link raises ends that link only: this is the place of a client that catches everything.
+        """
+        reason = "internal error; see the log"
+        try:
+            reason = await self._open_and_serve(target, attempted)
+        except* Exception as group:
+            where = target[1] if not target[2] else f"{target[1]}:{target[2]}"
+            _logger.error("a bug in dispy, or in a plugin, has ended the link to %s", where, exc_info=group)
+            self._report(f"the link to {where} has ended by an internal error; it is made again (see the log)")
+        return reason
+
+    async def _open_and_serve(self, target: Target, attempted: Attempted) -> str:
         try:
             if target == LOCAL_TARGET:
-                return await self._serve_embedded(attempted)
-            stream, peer = await self._dial(target)
+                node = EmbeddedNode.start()
+                stream, peer = node.stream, node.peer
+            else:
+                node = None
+                stream, peer = await dial_target(
+                    target, self._transport, self._resolver, local_hosts=attempted.local_hosts
+                )
         except (DispyError, OSError) as error:
             return str(error)
         attempted.connected, attempted.failed = True, False
-        return await self._serve(stream, peer, target)
-
-    async def _dial(self, target: Target) -> tuple[trio.abc.Stream, Peer]:
-        scheme, host, port = target
-        transport = self._transport(scheme)
-        addresses = await self._resolver.resolve(host) if port else [host]
-        error: TransportError | None = None
-        for address in addresses:
-            try:
-                with trio.fail_after(DIAL_S):
-                    return await transport.dial(Address(scheme, address, port))
-            except trio.TooSlowError:
-                error = TransportError(
-                    f"no answer from {host}:{port} within {DIAL_S:g} s: is the machine on, "
-                    f"and does its firewall let port {port} through?"
-                )
-            except TransportError as failed:
-                error = failed
-        assert error is not None  # a resolved name has at least one address
-        raise error
-
-    async def _serve_embedded(self, attempted: Attempted) -> str:
-        node = EmbeddedNode.start()
-        self.embedded = node
-        attempted.connected, attempted.failed = True, False
+        self.embedded = node or self.embedded
         try:
-            return await self._serve(node.stream, node.peer, LOCAL_TARGET)
+            return await self._serve(stream, peer, target)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(node.stream)
-            await node.wait_ended()
-            self.embedded = None
+                await trio.aclose_forcefully(stream)
+                if node is not None:
+                    await node.wait_ended()
+                    self.embedded = None

@@ -13,9 +13,8 @@ import trio
 
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
-from dispy.engine.records import Computation, Job, Node, NodeState
+from dispy.engine.records import Computation, Job, JobState, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
-from dispy.errors import LocalProtocolError
 from dispy.interfaces import FaultPolicy, Peer, Transport
 from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.runtime.dialer import Dialer, Target
@@ -66,7 +65,8 @@ class SchedulerDriver:
         self._inboxes: dict[LinkId, ResultInbox] = {}
         self._aliases: dict[Target, NodeId] = {}
         self._last_link = 0
-        self._submitted: deque[Job] = deque()
+        self._counted: dict[LinkId, tuple[int, int]] = {}
+        self._waiting: deque[Job | Callable[[], None]] = deque()
         self._token: trio.lowlevel.TrioToken
         self._timer = trio.Event()
         self._carry_out: dict[type, Callable[..., None]] = {
@@ -96,23 +96,34 @@ class SchedulerDriver:
 
     # ---- from any thread
 
+    # Jobs and functions wait in one queue. With two, a job could overtake the function that adds its computation.
+
     def submit(self, job: Job) -> None:
-        """Hand a job over; safe from any thread, costs one wake-up for however many jobs."""
-        self._submitted.append(job)
+        """Hand a job over; safe from any thread, costs one wake-up for however many jobs.
+
+        Raises:
+            trio.RunFinishedError: the engine's thread has ended.
+        """
+        self._waiting.append(job)
         self._token.run_sync_soon(self._drain, idempotent=True)
 
-    def post_at_once(self, function: Callable[[], None]) -> None:
-        """Have *function* called soon in the engine's thread, before jobs that wait to be taken."""
-        self._token.run_sync_soon(function)
-
     def post(self, function: Callable[[], None]) -> None:
-        """Have *function* called soon in the engine's thread, after the jobs submitted so far."""
+        """Have *function* called soon in the engine's thread, after what was submitted and posted before.
 
-        def call() -> None:
-            self._drain()
-            function()
+        It must not raise: that would end the engine.
 
-        self._token.run_sync_soon(call)
+        Raises:
+            trio.RunFinishedError: the engine's thread has ended.
+        """
+        self._waiting.append(function)
+        self._token.run_sync_soon(self._drain, idempotent=True)
+
+    def take_leftovers(self) -> list[Job]:
+        """After the end of `run`: return the jobs that will never be settled, and forget them."""
+        leftovers = [job for job in self.engine.jobs.values() if job.state is not JobState.ABANDONED]
+        leftovers += [job for job in self._waiting if isinstance(job, Job)]
+        self._waiting.clear()
+        return leftovers
 
     # ---- in the engine's thread
 
@@ -125,15 +136,36 @@ class SchedulerDriver:
 
     def cancel(self, jobs: Sequence[JobId]) -> None:
         """End these jobs."""
-        self._drain()
         self.handle(ev.CancelRequested(jobs))
 
+    def count_bytes(self) -> None:
+        """Bring ``bytes_sent`` and ``bytes_received`` of all nodes up to date."""
+        for link in self._links.values():
+            self._count_bytes_of(link)
+
+    def _count_bytes_of(self, link: Link) -> None:
+        peer = link.session.peer
+        node = None if peer is None else self.engine.nodes.get(NodeId(peer.ident))
+        if node is not None:
+            sent, received = self._counted.get(link.number, (0, 0))
+            node.bytes_sent += link.bytes_sent - sent
+            node.bytes_received += link.bytes_received - received
+            self._counted[link.number] = (link.bytes_sent, link.bytes_received)
+
     def _drain(self) -> None:
-        submitted = self._submitted
-        if submitted:
-            jobs = []
-            while submitted:
-                jobs.append(submitted.popleft())
+        """Take what has waited so far; what comes meanwhile has asked for another call."""
+        waiting = self._waiting
+        jobs: list[Job] = []
+        for _ in range(len(waiting)):
+            item = waiting.popleft()
+            if type(item) is Job:
+                jobs.append(item)
+                continue
+            if jobs:
+                self.handle(ev.JobsSubmitted(jobs))
+                jobs = []
+            item()  # type: ignore[operator]  # mypy does not narrow by type()
+        if jobs:
             self.handle(ev.JobsSubmitted(jobs))
 
     async def _keep_time(self) -> None:
@@ -166,6 +198,8 @@ class SchedulerDriver:
         try:
             reason = await link.run(lambda link, events: self._received(link, events, target))
         finally:
+            self._count_bytes_of(link)
+            self._counted.pop(number, None)
             del self._links[number]
             del self._inboxes[number]
             if session.peer is not None:
@@ -212,9 +246,8 @@ class SchedulerDriver:
 
     def _close_link(self, effect: fx.CloseLink) -> None:
         link = self._links.get(effect.link)
-        if link is None:
-            raise LocalProtocolError(f"the engine closes link {effect.link}, which is gone")
-        link.close_soon(effect.reason)
+        if link is not None:
+            link.close_soon(effect.reason)
 
     def _tell_jobs(self, effect: fx.TellJobs) -> None:
         self._application.jobs_changed(effect.changes)

@@ -17,8 +17,8 @@ from dispy.model import LinkId
 from dispy.wire.messages import Message
 from dispy.wire.session import Greeted, PeerLeft, PeerSilent, Session, SessionEvent, StreamSource
 
-READ_BYTES = 256 * 1024
-"""Bytes asked of the transport at once: the usual size of a socket buffer that is full."""
+READ_BYTES = 1024 * 1024
+"""Bytes asked of the transport at once: several chunks of a stream, most of which need not be buffered then."""
 
 JOIN_BYTES = 128 * 1024
 """Pieces are joined up to this size, to save system calls; larger ones are written as they are."""
@@ -80,7 +80,10 @@ class Link:
             self._wake.set()
 
     async def run(self, handle: EventHandler) -> str:
-        """Serve the link until it ends; return why. The stream is closed in any case."""
+        """Serve the link until it ends; return why. The stream is closed in any case.
+
+        What *handle* raises is raised again, in a group, after the peer was told that the link is closed.
+        """
         reason = ""
         try:
             async with trio.open_nursery() as nursery:
@@ -90,16 +93,23 @@ class Link:
                 nursery.cancel_scope.cancel()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, TransportError) as group:
             reason = reason or f"connection lost: {group.exceptions[0]}"
+        except* Exception:
+            # A bug, for the caller to report. What the peer has here is still here: it may come back.
+            await self._take_leave("internal error on the other side", final=False)
+            raise
         finally:
-            if not (reason or self._closing or self._writing):
-                await self._take_leave()  # cancelled: we end, not the peer
-            self.session.close()
-            await trio.aclose_forcefully(self._stream)
+            try:
+                if not reason:  # cancelled: we end, not the peer, which need not wait for our return
+                    await self._take_leave("the other side has ended", final=True)
+            finally:
+                self.session.close()
+                await trio.aclose_forcefully(self._stream)
         return self._closing or reason or "connection lost"
 
-    async def _take_leave(self) -> None:
-        """Tell the peer that we end for good, so that it does not wait for our return."""
-        self.close_soon("the other side has ended", final=True)
+    async def _take_leave(self, reason: str, *, final: bool) -> None:
+        if self._closing or self._writing:
+            return
+        self.close_soon(reason, final=final)
         with trio.CancelScope(shield=True), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             await self._flush()
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import trio
 
-from dispy.errors import DispyError, TransportError
-from dispy.interfaces import Address, Peer, Transport
+from dispy.errors import DispyError
+from dispy.interfaces import Peer, Transport
 from dispy.model import LinkId, Role
-from dispy.runtime.dialer import DIAL_S, LOCAL_TARGET, Target
+from dispy.runtime.dialer import LOCAL_TARGET, Target, dial_target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
@@ -78,31 +78,11 @@ async def probe_node(target: Target, transport: Callable[[str], Transport], reso
         reason = "a node of this kind is started by each program that uses it, and ends with the program"
         return Probed(target, None, "", reason)
     try:
-        stream, peer = await _dial(target, transport, resolver)
+        stream, peer = await dial_target(target, transport, resolver)
     except DispyError as error:
         return Probed(target, None, "", str(error))
     hello, reason = await _greet(stream, peer)
     return Probed(target, hello, peer.host, reason)
-
-
-async def _dial(
-    target: Target, transport: Callable[[str], Transport], resolver: Resolver
-) -> tuple[trio.abc.Stream, Peer]:
-    scheme, host, port = target
-    dial = transport(scheme).dial
-    last = TransportError(f"unknown host {host!r}: it has no address")
-    for address in await resolver.resolve(host) if port else [host]:
-        try:
-            with trio.fail_after(DIAL_S):
-                return await dial(Address(scheme, address, port))
-        except trio.TooSlowError:
-            last = TransportError(
-                f"no answer from {host}:{port} within {DIAL_S:g} s: is the machine on, "
-                f"and does its firewall let port {port} through?"
-            )
-        except TransportError as error:
-            last = error
-    raise last
 
 
 async def _greet(stream: trio.abc.Stream, peer: Peer) -> tuple[Hello | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from dispy.model import Pieces
 from dispy.wire.session import StreamSource
 
 
@@ -21,6 +22,27 @@ class BytesSource:
 
     def close(self) -> None:
         """Let go of the bytes."""
+        self._rest.release()
+
+
+class PiecesSource:
+    """Bytes in several parts, cut without copying; what is read never crosses from one part into the next."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._waiting = [part for part in reversed(pieces.parts) if part]
+        self._rest = memoryview(b"")
+
+    def read(self, size_bytes: int) -> memoryview:
+        """Return the next piece, which may be shorter than asked for before the end."""
+        if not self._rest and self._waiting:
+            self._rest = memoryview(self._waiting.pop())
+        piece = self._rest[:size_bytes]
+        self._rest = self._rest[size_bytes:]
+        return piece
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._waiting.clear()
         self._rest.release()
 
 
@@ -46,6 +68,8 @@ class FileSource:
             self._file.close()
 
 
-def open_source(source: bytes | str) -> StreamSource:
+def open_source(source: bytes | str | Pieces) -> StreamSource:
     """Make the source of a stream from bytes, or from the path of a file."""
+    if isinstance(source, Pieces):
+        return PiecesSource(source)
     return BytesSource(source) if isinstance(source, bytes) else FileSource(source)

@@ -94,7 +94,7 @@ class Runtime:
             self._nursery.start_soon(finder.run)
 
         self.wait_ready()
-        self.driver.post_at_once(add)  # the first jobs may follow before it is done
+        self.driver.post(add)  # the first jobs may follow before it is done
 
     def require_transports(self, patterns: Sequence[NodePattern]) -> None:
         """Check that nodes can be reached as they are named; in the engine's thread.

@@ -117,17 +117,34 @@ class FrameDecoder:
                 the header alone, before anything is stored for the payload.
         """
         buffer = self._buffer
-        if not buffer:
-            # Most often a read ends with a frame, or holds many: cut them straight from what was read.
-            with memoryview(data) as view:
-                frames, done = self._cut(view)
-                buffer += view[done:]
-            return frames
-        buffer += data
-        with memoryview(buffer) as view:
-            frames, done = self._cut(view)
-        del buffer[:done]
-        return frames
+        begun: list[tuple[int, bytes]] = []
+        with memoryview(data) as view:
+            start = 0
+            if buffer:
+                # Of what was read, only the rest of the frame that has begun passes through the buffer.
+                start = self._missing_bytes()
+                buffer += view[:start]
+                with memoryview(buffer) as whole:
+                    begun, done = self._cut(whole)
+                del buffer[:done]
+                if buffer:
+                    if start < len(view):
+                        return begun + self.feed(view[start:])
+                    return begun
+            with view[start:] as rest:
+                frames, done = self._cut(rest)
+                buffer += rest[done:]
+        return begun + frames if begun else frames
+
+    def _missing_bytes(self) -> int:
+        """Return how many bytes the frame in the buffer lacks, or, before its length is known, its header."""
+        buffer = self._buffer
+        if not self._prefaced:
+            return len(PREFACE) + HEADER.size - len(buffer)
+        if len(buffer) < HEADER.size:
+            return HEADER.size - len(buffer)
+        length, _channel = HEADER.unpack_from(buffer)
+        return HEADER.size + length - len(buffer)
 
     def _cut(self, view: memoryview) -> tuple[list[tuple[int, bytes]], int]:
         """Return the complete frames in *view*, and how many bytes were used up."""

@@ -14,9 +14,9 @@ import select
 import sys
 
 try:
-    from _pickle import Unpickler, dumps, loads
+    from _pickle import Unpickler, dumps, load, loads
 except ImportError:
-    from pickle import Unpickler, dumps, loads
+    from pickle import Unpickler, dumps, load, loads
 
 try:
     import _signal as signals  # type: ignore[import-not-found,unused-ignore]
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
 
 
-__all__ = ["Libc", "Unpickler", "channel", "dumps", "loads", "open_poll", "parse_json", "pending", "signals"]
+__all__ = ["Libc", "Unpickler", "channel", "dumps", "load", "loads", "open_poll", "parse_json", "signals"]
 
 READABLE = 0x001
 """Bit of a reported event: the same number for epoll and poll, as the next ones."""
@@ -90,20 +90,6 @@ def channel() -> tuple[int, int]:
     """Make a connected pair of stream sockets, as plain descriptors that no executed program inherits."""
     first, second = socketpair()
     return first.detach(), second.detach()
-
-
-def pending(descriptor: int) -> int:
-    """Tell how many bytes wait in a pipe or stream socket; works on both ends of a pipe.
-
-    Raises:
-        OSError: not an open descriptor of such a kind.
-    """
-    from fcntl import ioctl
-    from termios import FIONREAD
-
-    count = bytearray(4)
-    ioctl(descriptor, FIONREAD, count)
-    return int.from_bytes(count, sys.byteorder)
 
 
 class _PlainPoll:

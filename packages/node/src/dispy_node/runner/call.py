@@ -7,7 +7,7 @@ from os import getpid
 from time import time
 
 from dispy_node.runner import explain
-from dispy_node.runner.bare import dumps, loads
+from dispy_node.runner.bare import dumps, load, loads
 from dispy_node.runner.body import BROKEN, DIED, RAISED, RETURNED, TRAILER, make_body, write_body
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.replies import DETAIL_BYTES, INTERRUPTED, SPOOLED
@@ -84,17 +84,14 @@ class Caller:
         return 0, head + data + TRAILER.pack(size, 0, 0, 0)
 
     def _load_spooled(self, path: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Unpickle from a mapped file, which is gone afterwards: it belongs to this attempt alone."""
-        import mmap
+        """Unpickle from a file, which is gone afterwards: it belongs to this attempt alone.
 
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        Large bytes are read straight into the objects that they become; a mapped file would be copied.
+        """
+        with open(path, "rb") as source:
             os.unlink(path)
-            with mmap.mmap(source, 0, access=mmap.ACCESS_READ) as mapped:
-                args, kwargs = loads(mapped)
-                return args, kwargs
-        finally:
-            os.close(source)
+            args, kwargs = load(source)
+            return args, kwargs
 
     def _pickle(self, value: object) -> bytes:
         try:

@@ -7,12 +7,12 @@ import sys
 from os import getpid, read, write
 from time import time
 
-from dispy_node.runner.bare import Libc, pending, signals
+from dispy_node.runner.bare import Libc, signals
 from dispy_node.runner.body import BROKEN
 from dispy_node.runner.call import Caller
 from dispy_node.runner.frames import JOB, KEY
 from dispy_node.runner.program import NotExecuted, execute
-from dispy_node.runner.replies import GO_ON, HEAD, OUTPUT_WAITS, SKIPPED, make_result, reply
+from dispy_node.runner.replies import GO_ON, HEAD, MAGIC, OUTPUT_WAITS, SKIPPED, make_result, reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SIGINT, SIG_IGN, signal = signals.SIGINT, signals.SIG_IGN, signals.signal
 
+NO_BYTES = b"\0\0\0\0"
 READ_BYTES = 16 * 1024
 """Enough for most jobs, or a batch of tiny ones. The buffer of a larger read comes from the kernel and goes back to
 it each time, which costs more than reading twice."""
@@ -95,7 +96,7 @@ class Child:
         gc.enable()
         flags, record = caller.call(job, attempt, kind, body, time())
         self._flush()
-        self._send(HEAD.pack(len(record), flags) + record)
+        self._send(HEAD.pack(MAGIC, len(record), flags) + record)
 
     def _settle(self) -> None:
         """Have no more KeyboardInterrupt: the function has returned or raised."""
@@ -169,19 +170,31 @@ class Worker(Child):
         Raises:
             ChannelClosed: that has happened.
         """
+        from fcntl import ioctl
+        from termios import FIONREAD
+
         assert self._caller is not None
+        self._ioctl, self._request, self._count = ioctl, FIONREAD, bytearray(4)
         self._channel = channel
         self._cells = cells
         self._number = -1
         self._interruptible = False
         self._caller.process = self._process = getpid()
-        call, clock = self._caller.call, memoryview(cells)[CLOCK_AT : CLOCK_AT + 8].cast("d")
+        clock = memoryview(cells)[CLOCK_AT : CLOCK_AT + 8].cast("d")
+        call, size, unpack = self._caller.call, JOB.size, JOB.unpack_from
         signal(SIGINT, self._interrupt)
         gc.enable()
+        data, at = b"", 0
         while True:
-            job, attempt, kind, body = self._receive()
-            if kind == GO_ON:
+            if len(data) - at < size or len(data) - at < size + unpack(data, at)[3]:
+                more = read(channel, READ_BYTES)
+                if not more:
+                    raise ChannelClosed
+                data, at = data[at:] + more, 0
                 continue
+            job, attempt, kind, length = unpack(data, at)
+            body = data[at + size : at + size + length]
+            at += size + length
             self._number = number = (self._number + 1) % NUMBERS
             clock[0] = started_at = time()
             try:
@@ -199,11 +212,25 @@ class Worker(Child):
                 self._send(reply(SKIPPED, KEY.pack(job, attempt)))
                 continue
             self._flush()
-            waits = OUTPUT_WAITS if _waits(1) or _waits(2) else 0
-            self._send(HEAD.pack(len(record), flags | waits) + record)
-            if waits:
-                self._wait_for_reader()
+            if self._output_waits():
+                self._send(reply(flags | OUTPUT_WAITS, record))
+                data, at = self._wait_for_reader(data[at:]), 0
+            else:
+                self._send(HEAD.pack(MAGIC, len(record), flags) + record)
             self._restore_streams()
+
+    def _output_waits(self) -> bool:
+        """Tell whether there are bytes in one of the pipes; that can be asked at either end."""
+        ioctl, request, count = self._ioctl, self._request, self._count
+        try:
+            ioctl(1, request, count)
+            if count != NO_BYTES:
+                return True
+            ioctl(2, request, count)
+        except OSError:
+            # The job has closed it, or made it something that has no such count: no pipe of ours.
+            return False
+        return count != NO_BYTES
 
     def _restore_streams(self) -> None:
         """Give the next job working streams, whatever the last one did with them."""
@@ -213,16 +240,22 @@ class Worker(Child):
         if sys.stdout is not stdout or sys.stderr is not stderr:
             sys.stdout, sys.stderr = stdout, stderr
 
-    def _wait_for_reader(self) -> None:
-        """Wait until the runner has read the output of the last job; jobs that come meanwhile are kept."""
-        held = []
+    def _wait_for_reader(self, data: bytes) -> bytes:
+        """Wait until the runner has read the output of the last job.
+
+        Args:
+            data: records that have been read already.
+
+        Returns:
+            those, and what came meanwhile.
+        """
+        self._buffer = data
+        kept = []
         while True:
             job, attempt, kind, body = self._receive()
             if kind == GO_ON:
-                break
-            held.append(JOB.pack(job, attempt, kind, len(body)) + body)
-        if held:
-            self._buffer = b"".join((*held, self._buffer))
+                return b"".join((*kept, self._buffer))
+            kept.append(JOB.pack(job, attempt, kind, len(body)) + body)
 
     def _settle(self) -> None:
         self._interruptible = False
@@ -254,11 +287,3 @@ def _flush_stream(stream: TextIO | None) -> None:
         # The job has closed the stream or put something strange in its place: then there is nothing to flush,
         # and it has harmed nobody but itself.
         return
-
-
-def _waits(descriptor: int) -> bool:
-    try:
-        return pending(descriptor) > 0
-    except OSError:
-        # The job has closed it, or made it something that has no such count: no pipe of ours that bytes wait in.
-        return False

@@ -142,6 +142,8 @@ class Runner:
         self._confirm_slots()
         self._flush()
         # Forking ahead comes last: it takes longer than all the rest.
+        if self._finished():
+            return
         pool.top_up()
         for descriptor, mask in self._poll.poll(pool.timeout()):
             if descriptor == self._control:

@@ -46,6 +46,7 @@ class Offspring:
         cells: memory shared with a worker, see `dispy_node.runner.child`.
         number: number of the job that a worker was given last.
         deaf: it did not take the last record; what it was given it has not started.
+        used: it has been given a job.
         leaving: its work is done, it only has to be waited for.
         ending: it will end any moment.
         emptied: in which turn of the loop its pipes were emptied last.
@@ -72,6 +73,7 @@ class Offspring:
         "stderr",
         "stdout",
         "unsent",
+        "used",
         "withdrawn_at",
     )
 
@@ -90,6 +92,7 @@ class Offspring:
         self.number = -1
         self.deaf = False
         self.leaving = False
+        self.used = False
         self.ending = False
         self.emptied = -1
         self.seen: Job | None = None
@@ -134,6 +137,13 @@ class Nursery:
             (signals.SIGCHLD, signals.SIG_DFL),
         ):
             signals.signal(number, handler)  # as children are to have them, whatever the daemon handed down
+        if settings.reuse:
+            import fcntl
+            import mmap
+            import termios
+
+            del fcntl, termios  # workers import them, and must not have to look for them
+            self._map = mmap.mmap
         modules = -1 if foreign else len(sys.modules)
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
@@ -219,9 +229,7 @@ class Nursery:
                 os.set_blocking(descriptor, False)
             cells = None
             if self._settings.reuse and not self._program:
-                import mmap
-
-                cells = mmap.mmap(-1, CELLS_BYTES)
+                cells = self._map(-1, CELLS_BYTES)
                 cells[STARTED_AT] = NOTHING_STARTED
         except OSError:
             for descriptor in opened:

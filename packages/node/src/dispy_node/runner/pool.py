@@ -13,7 +13,7 @@ from time import monotonic, time
 from dispy_node.runner import explain
 from dispy_node.runner.bare import READABLE, WRITABLE, signals
 from dispy_node.runner.body import RAISED
-from dispy_node.runner.frames import JOB, RESULT
+from dispy_node.runner.frames import JOB
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
 from dispy_node.runner.output import Output
@@ -24,6 +24,7 @@ from dispy_node.runner.replies import (
     SPOOLED,
     GarbledReplies,
     cut_replies,
+    is_whole,
 )
 from dispy_node.runner.tree import Strangers, kill_rest, signal_group
 
@@ -77,8 +78,6 @@ PATIENCE_S = 3.0
 CHANNEL, STDOUT, STDERR, PROCESS = range(4)
 KIND_AT = 12
 """Where the record of a job says how its body comes."""
-TAIL_AT = RESULT.size - 9
-"""Where a result has the length of its detail, is-path and the length of its body."""
 
 
 class Pool:
@@ -145,6 +144,7 @@ class Pool:
 
     def _assign(self, child: Offspring, job: Job) -> None:
         child.jobs.append(job)
+        child.used = True
         job.child = child
         job.started_at = time()
         self.busy[child.pid] = child
@@ -474,8 +474,8 @@ class Pool:
             if flags or child.out is not None or child.err is not None or job.cancelled:
                 stdout, stderr = self._take_output(child, to_end=to_end)
                 record = self._ending.answered(job, flags, record, stdout, stderr)
-            else:
-                _check(record)
+            elif not is_whole(record):
+                raise GarbledReplies("lengths in a result do not fit")
         except GarbledReplies as error:
             self._host.log(f"a job wrote to a descriptor that is not its own: {error}")
             record = self._ending.broken(
@@ -594,17 +594,3 @@ def _prepare_for_failures() -> None:
 
     del linecache, traceback
     freeze()
-
-
-def _check(record: bytes) -> None:
-    """See that a result is as long as it says, because the daemon will trust it.
-
-    Raises:
-        GarbledReplies: it is not.
-    """
-    if len(record) < RESULT.size:
-        raise GarbledReplies("a result that is cut off")
-    detail = int.from_bytes(record[TAIL_AT : TAIL_AT + 4], "little")
-    body = int.from_bytes(record[TAIL_AT + 5 : TAIL_AT + 9], "little")
-    if RESULT.size + detail + body != len(record):
-        raise GarbledReplies("lengths in a result do not fit")

@@ -18,8 +18,10 @@ GO_ON = 2
 """The runner has read all output of the last job: the worker may start the next."""
 GO_ON_RECORD = JOB.pack(0, 0, GO_ON, 0)
 
-HEAD = struct.Struct("<IB")
-"""Length of what follows, and flags."""
+HEAD = struct.Struct("<BIB")
+"""`MAGIC`, length of what follows, flags."""
+MAGIC = 0xD1
+"""First byte of each reply, so that nearly all foreign bytes are noticed at once."""
 OUTPUT_WAITS = 1
 """There is output in the pipes. A worker waits for GO_ON before its next job."""
 SKIPPED = 2
@@ -32,17 +34,27 @@ DETAIL_BYTES = 64 * 1024
 KEY_BYTES = KEY.size
 OUTCOME_AT = 12
 """Where the outcome stands in a result: after its key."""
-IS_PATH_AT = RESULT.size - 5
-"""Where a result says that its body is a path."""
 
 
 class GarbledReplies(Exception):
     """A child sent what no child sends: the job has written to a descriptor that is not its own."""
 
 
+_LENGTHS = struct.Struct("<IBI")
+_LENGTHS_AT = RESULT.size - _LENGTHS.size
+
+
+def is_whole(record: bytes) -> bool:
+    """Tell whether a result is as long as it says: the daemon will rely on it."""
+    if len(record) < RESULT.size:
+        return False
+    detail, _, body = _LENGTHS.unpack_from(record, _LENGTHS_AT)
+    return RESULT.size + int(detail) + int(body) == len(record)
+
+
 def reply(flags: int, record: bytes) -> bytes:
     """Make a reply."""
-    return HEAD.pack(len(record), flags) + record
+    return HEAD.pack(MAGIC, len(record), flags) + record
 
 
 def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -55,9 +67,9 @@ def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]]
     start, size, available = 0, HEAD.size, len(data)
     longest = RESULT.size + DETAIL_BYTES + inline_bytes
     while available - start >= size:
-        length, flags = HEAD.unpack_from(data, start)
-        if not KEY_BYTES <= length <= longest:
-            raise GarbledReplies(f"a reply of {length} bytes")
+        magic, length, flags = HEAD.unpack_from(data, start)
+        if magic != MAGIC or not KEY_BYTES <= length <= longest:
+            raise GarbledReplies(f"a reply of kind {magic} with {length} bytes")
         end = start + size + length
         if end > available:
             break

@@ -76,7 +76,8 @@ class Strangers:
         """Kill strangers that belong to no living child; tell how many.
 
         Args:
-            children: process id -> child, each that has not been waited for.
+            children: process id -> child, each that has not been waited for. Those that have never had a job have
+                nothing below them.
         """
         if self._listing < 0:
             return 0
@@ -85,7 +86,7 @@ class Strangers:
         if not strangers:
             self._suspects.clear()
             return 0
-        living = {pid for pid, child in children.items() if not child.leaving}
+        living = {pid for pid, child in children.items() if child.used and not child.leaving}
         suspects: dict[int, set[int]] = {}
         killed = 0
         for pid in strangers:

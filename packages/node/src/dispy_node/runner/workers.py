@@ -23,7 +23,7 @@ from dispy_node.runner.child import CLOCK_AT, NUMBERS, STARTED_AT, WITHDRAWN_AT
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.jobs import Job
 from dispy_node.runner.pool import NEVER, Pool
-from dispy_node.runner.replies import GO_ON_RECORD, OUTPUT_WAITS, SKIPPED, GarbledReplies
+from dispy_node.runner.replies import GO_ON_RECORD, OUTPUT_WAITS, SKIPPED, GarbledReplies, is_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,13 @@ class WorkerPool(Pool):
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         job = self._expected(child, record)
         child.jobs.popleft()
-        if job.ended:
+        if not flags and job.child is child and not job.cancelled and child.out is None and child.err is None:
+            # What is left of all that follows for nearly every job.
+            if not is_whole(record):
+                raise GarbledReplies("lengths in a result do not fit")
+            self._last_record = record
+            self._end(job, record)
+        elif job.ended:
             if not flags & SKIPPED:
                 raise GarbledReplies("a result of a job that was withdrawn")
         elif flags & SKIPPED:

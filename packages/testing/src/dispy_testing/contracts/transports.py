@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,9 @@ CONNECTIONS = 5
 
 MAX_STEPS = 200
 """No dial needs as many steps between checkpoints as this."""
+
+NO_LOCAL_HOST = "192.0.2.1"
+"""Address for documentation (RFC 5737), which no machine has."""
 
 PAYLOAD = bytes(range(256)) * 1024
 """256 KiB: more than one write of most transports."""
@@ -134,6 +138,7 @@ async def _check_addresses(transport: Transport, address: Address) -> None:
         )
         ours, peer = await server.dialled()
         theirs, dialler = await server.accepted()
+        await _check_local_host(transport, bound)
         for end in (peer, dialler):
             require(is_text(end.host), f"the other end must have an address, as text: {end!r}")
             require(
@@ -141,6 +146,19 @@ async def _check_addresses(transport: Transport, address: Address) -> None:
             )
         await trio.aclose_forcefully(ours)
         await trio.aclose_forcefully(theirs)
+
+
+async def _check_local_host(transport: Transport, bound: Address) -> None:
+    """Dial from an address that no machine has: that fails as every dial does, or is not the transport's business."""
+    require("local_host" in inspect.signature(transport.dial).parameters, "dial must take local_host, or ignore it")
+    try:
+        with _patience(f"dialling {bound} from {NO_LOCAL_HOST} must succeed or fail"):
+            stream, _ = await transport.dial(bound, local_host=NO_LOCAL_HOST)
+    except TransportError:
+        return
+    except Exception as error:
+        raise ContractViolation(f"a local_host that cannot be used must raise a TransportError, not {error!r}") from error
+    await trio.aclose_forcefully(stream)
 
 
 async def _check_streams(transport: Transport, address: Address) -> None:

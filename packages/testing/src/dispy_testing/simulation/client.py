@@ -15,7 +15,7 @@ from dispy.errors import LocalProtocolError
 from dispy.interfaces import FaultPolicy
 from dispy.model import ComputationId, JobId, LinkId, NodeId, Role
 from dispy.runtime.inbox import ResultInbox
-from dispy.runtime.sources import BytesSource
+from dispy.runtime.sources import open_source
 from dispy.wire.messages import Hello, JobResults, Message
 from dispy_testing.simulation.links import End
 from dispy_testing.simulation.node import SimulatedNode, make_hello
@@ -243,7 +243,7 @@ class SimulatedClient:
         end = self.links.get(effect.link)
         if end is not None:
             data = self.files[effect.source] if isinstance(effect.source, str) else effect.source
-            end.send_stream(effect.stream, BytesSource(data), effect.size)
+            end.send_stream(effect.stream, open_source(data), effect.size)
 
     def _close_link(self, effect: fx.CloseLink) -> None:
         if not effect.reason.startswith(_EXPECTED):

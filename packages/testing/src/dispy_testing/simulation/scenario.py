@@ -51,7 +51,7 @@ class Size:
     job_s: float = 0.0
     """Longest run time of a job."""
     calm: bool = False
-    """No job fails and nothing else goes wrong but crashes, resets and partitions; for measuring."""
+    """One computation, no job fails, nothing goes wrong but crashes, resets and partitions; for measuring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ def draw_scenario(rng: random.Random, size: Size) -> Scenario:
     jobs = size.jobs or rng.choice((5, 20, 60, 150, 300))
     return Scenario(
         kind=size.kind or kind,
-        clients=rng.choice((1, 1, 1, 2, 3)),
+        clients=1 if size.calm else rng.choice((1, 1, 1, 2, 3)),
         nodes=nodes,
-        computations=rng.randint(1, 3),
+        computations=1 if size.calm else rng.randint(1, 3),
         jobs=jobs,
         horizon_s=size.horizon_s or horizon_s,
         delay_s=delay_s,

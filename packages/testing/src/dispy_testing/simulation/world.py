@@ -30,7 +30,7 @@ from dispy_testing.simulation.workload import Application, Workload
 DIAL_S = 5.0
 """How long a dial waits that nobody answers."""
 
-PATIENCE_S = 2000.0
+PATIENCE_S = 20_000.0
 """Virtual time in which each job must end after faults have stopped."""
 
 CLOSE_S = 15.0

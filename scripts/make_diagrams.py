@@ -1,0 +1,134 @@
+"""Writes the state diagrams of docs/protocol.md from the transition tables of the code.
+
+    python scripts/make_diagrams.py            write the page
+    python scripts/make_diagrams.py --check    only tell, by exit status 1, that it is not up to date
+
+The page has a section for each table between two comments, `<!-- BEGIN name -->` and `<!-- END name -->`; all that
+stands between them is replaced. A section is a diagram, without the steps that change nothing, and the whole table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dispy.engine import tables as scheduler
+from dispy.wire import session
+from dispy_node.engine import tables as node
+
+PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
+
+SECTION = re.compile(r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- END (?P=name) -->)", re.S)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A transition table, and where it stands.
+
+    Attributes:
+        source: the table's full name, for the reader.
+        steps: what can happen, in the order of its columns.
+        table: state -> what happens -> next state; what is missing cannot happen.
+        starts: states that it can begin in.
+    """
+
+    source: str
+    steps: type[enum.Enum]
+    table: Mapping[Any, Mapping[Any, Any]]
+    starts: Collection[enum.Enum]
+
+
+MACHINES = {
+    "session": Machine(
+        "dispy.wire.session.TRANSITIONS", session.Input, session.TRANSITIONS, {session.State.GREETING}
+    ),
+    "job": Machine(
+        "dispy.engine.tables.JOB_TABLE", scheduler.JobStep, scheduler.JOB_TABLE, scheduler.JOB_STARTS
+    ),
+    "node": Machine(
+        "dispy.engine.tables.NODE_TABLE", scheduler.NodeStep, scheduler.NODE_TABLE, scheduler.NODE_STARTS
+    ),
+    "placement": Machine(
+        "dispy.engine.tables.PLACEMENT_TABLE",
+        scheduler.PlacementStep,
+        scheduler.PLACEMENT_TABLE,
+        scheduler.PLACEMENT_STARTS,
+    ),
+    "computation": Machine(
+        "dispy_node.engine.tables.COMPUTATION_TABLE",
+        node.ComputationStep,
+        node.COMPUTATION_TABLE,
+        node.COMPUTATION_STARTS,
+    ),
+    "attempt": Machine(
+        "dispy_node.engine.tables.ATTEMPT_TABLE", node.AttemptStep, node.ATTEMPT_TABLE, node.ATTEMPT_STARTS
+    ),
+}
+"""Name of a section -> what it shows."""
+
+
+def draw(machine: Machine) -> str:
+    """Return the mermaid diagram of a machine; steps between the same two states share an arrow."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    lines += [f"    [*] --> {state.value}" for state in machine.table if state in machine.starts]
+    for state, steps in machine.table.items():
+        arrows: dict[str, list[str]] = {}
+        for step, after in steps.items():
+            if after is not state:
+                arrows.setdefault(after.value, []).append(step.value)
+        lines += [f"    {state.value} --> {after}: {', '.join(labels)}" for after, labels in arrows.items()]
+        if all(after is state for after in steps.values()):
+            lines.append(f"    {state.value} --> [*]")
+    return "\n".join([*lines, "```"])
+
+
+def tabulate(machine: Machine) -> str:
+    """Return the table of a machine: a row for each step, a column for each state."""
+    states = list(machine.table)
+    rows = [["", *(f"**{state.value}**" for state in states)], ["---"] * (len(states) + 1)]
+    for step in machine.steps:
+        after = [machine.table[state].get(step) for state in states]
+        rows.append([step.value, *("" if state is None else state.value for state in after)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def describe(machine: Machine) -> str:
+    """Return all that stands in the section of a machine."""
+    return f"{draw(machine)}\n\nThe whole of `{machine.source}`:\n\n{tabulate(machine)}\n"
+
+
+def rewrite(page: str) -> str:
+    """Return *page* with its sections as they should be.
+
+    Raises:
+        ValueError: a section is missing, stands there twice, or is not known.
+    """
+    names = [found["name"] for found in SECTION.finditer(page)]
+    if sorted(names) != sorted(MACHINES):
+        raise ValueError(f"the page has the sections {', '.join(names)}; there must be {', '.join(MACHINES)}")
+    return SECTION.sub(lambda found: found["begin"] + describe(MACHINES[found["name"]]) + found["end"], page)
+
+
+def main() -> int:
+    """Do what the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write the state diagrams of docs/protocol.md.")
+    parser.add_argument("--check", action="store_true", help="change nothing, only tell whether something would be")
+    options = parser.parse_args()
+    before = PAGE.read_text()
+    after = rewrite(before)
+    if options.check:
+        if before != after:
+            print(f"{PAGE.name} is not up to date: run python scripts/make_diagrams.py", file=sys.stderr)
+        return int(before != after)
+    PAGE.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
