@@ -17,6 +17,8 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 GROUPS = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 
+DEEP = {"DISPY_HYPOTHESIS": "deep", "DISPY_SIMULATION_RUNS": "10000"}
+
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "typecheck", "tests"]
 nox.options.default_venv_backend = "virtualenv"
@@ -92,10 +94,10 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def property_deep(session: nox.Session) -> None:
-    """Run the property tests with many more examples, for hours if need be."""
+    """Run the property tests with many more examples, and 10 000 simulated clusters, for hours if need be."""
     install_packages(session)
     install_group(session, "test")
-    session.run("pytest", "-m", "hypothesis", *session.posargs, env={"DISPY_HYPOTHESIS": "deep"})
+    session.run("pytest", "-m", "hypothesis", *session.posargs, env=DEEP)
 
 
 @nox.session(python=PYTHONS)

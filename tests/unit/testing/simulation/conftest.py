@@ -3,13 +3,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import pytest
+
 from dispy.model import LinkId, Role
 from dispy.wire.messages import Hello, Message
 from dispy_testing.simulation.links import Connection, End, Network
 from dispy_testing.simulation.node import make_hello
 from dispy_testing.simulation.timeline import Timeline
-
-import pytest
 
 PAIR = ("c1", "n1")
 

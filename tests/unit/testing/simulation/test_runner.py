@@ -33,7 +33,16 @@ class Bench:
             body = make_body(1, number, 0)
             self.truth.add(
                 JobTruth(
-                    1, JobId(number), ComputationId("c"), body, Manner.RETURNS, 10.0, 0, False, False, pinned=None
+                    1,
+                    JobId(number),
+                    ComputationId("c"),
+                    body,
+                    Manner.RETURNS,
+                    10.0,
+                    0,
+                    False,
+                    False,
+                    pinned=None,
                 )
             )
         self.jobs = [((number, 1), make_body(1, number, 0)) for number in (1, 2, 3)]
@@ -49,7 +58,9 @@ class Bench:
 
 
 def outcomes(events: list[ev.Event]) -> list[tuple[int, int]]:
-    results = [item.result for event in events if isinstance(event, ev.AttemptsEnded) for item in event.results]
+    results = [
+        item.result for event in events if isinstance(event, ev.AttemptsEnded) for item in event.results
+    ]
     return [(result.job, result.outcome) for result in results]
 
 

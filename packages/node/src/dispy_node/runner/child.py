@@ -250,7 +250,7 @@ class Worker(Child):
             those, and what came meanwhile.
         """
         self._buffer = data
-        kept = []
+        kept: list[bytes] = []
         while True:
             job, attempt, kind, body = self._receive()
             if kind == GO_ON:

@@ -23,7 +23,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--links", choices=[kind.value for kind in LinkKind], help="how messages travel")
     parser.add_argument("--horizon", type=float, default=0.0, help="virtual seconds in which things go wrong")
     parser.add_argument("--job-time", type=float, default=0.0, help="longest run time of a job in seconds")
-    parser.add_argument("--calm", action="store_true", help="only crashes, resets and partitions; no job fails")
+    parser.add_argument(
+        "--calm", action="store_true", help="only crashes, resets and partitions; no job fails"
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no run after so long")
     parser.add_argument("--failures", type=int, default=1, help="stop after so many failures (default: 1)")
     return parser.parse_args(arguments)

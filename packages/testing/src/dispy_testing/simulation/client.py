@@ -268,7 +268,9 @@ class SimulatedClient:
         if effect.computation.id in self.closed:
             raise Broken(f"{self.name} is told twice that {effect.computation.id} is closed")
         if effect.computation.pending:
-            raise Broken(f"{effect.computation.id} is closed and {effect.computation.pending} jobs are pending")
+            raise Broken(
+                f"{effect.computation.id} is closed and {effect.computation.pending} jobs are pending"
+            )
         self.closed.add(effect.computation.id)
 
     def _report(self, effect: fx.Report) -> None:

@@ -179,7 +179,9 @@ class Faults:
         connection = self._pick_connection()
         if connection is None:
             return False
-        deaf = self._rng.choice(((connection.client,), (connection.node,), (connection.client, connection.node)))
+        deaf = self._rng.choice(
+            ((connection.client,), (connection.node,), (connection.client, connection.node))
+        )
 
         def notice(end: End) -> tuple[float, bool]:
             if end in deaf:

@@ -115,9 +115,7 @@ class SimulatedNode:
         self.spool_leaks = False
         self.engine = NodeEngine(cpus=self.cpus)
         self.spool = SimulatedSpool(self._rng, self._scenario.disk_failures)
-        self._alarm = Alarm(
-            self._timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed())
-        )
+        self._alarm = Alarm(self._timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed()))
         self._story.tell(self._timeline.now, self.name, f"starts, epoch {self.epoch}, {self.cpus} slots")
 
     def fall(self) -> list[End]:
@@ -223,7 +221,9 @@ class SimulatedNode:
     def _excuse_stream(self, end: End, stream: int) -> None:
         """Note whose body could not be stored."""
         for client in self.engine.clients.values():
-            _, attempt = client.awaited.get(stream, (None, None)) if client.link == end.number else (None, None)
+            _, attempt = (
+                client.awaited.get(stream, (None, None)) if client.link == end.number else (None, None)
+            )
             if attempt is not None:
                 self._excuse([attempt.key[0]], client.id, Excuse.NOT_STORED)
 

@@ -161,7 +161,9 @@ class Truth:
             if own.code != result.code or job.bodies[result.attempt] != result.body:
                 raise Broken(f"{job} computed something else than what is told as its result")
         elif outcome in _OWN:
-            raise Broken(f"{job} attempt {result.attempt} is told to have ended, which it has not: {result!r:.200}")
+            raise Broken(
+                f"{job} attempt {result.attempt} is told to have ended, which it has not: {result!r:.200}"
+            )
         elif outcome is Outcome.CANCELLED:
             self._excused(job, Excuse.CANCELLED | Excuse.CLOSED, "ended as if it had been cancelled")
         elif outcome is Outcome.DIED:
@@ -186,7 +188,9 @@ class Truth:
             if not job.has_end:
                 raise Broken(f"{job} has no end; it was started {job.starts.total()} times")
             if job.repeatable and not job.excuse and job.outcome is not job.manner.value:
-                raise Broken(f"{job} may run again and yet ended {job.end!r} with {job.outcome!r}: {job.reason}")
+                raise Broken(
+                    f"{job} may run again and yet ended {job.end!r} with {job.outcome!r}: {job.reason}"
+                )
 
     def statuses(self) -> Counter[str]:
         """Count the ends."""

@@ -190,7 +190,8 @@ class World:
             for ident in list(client.engine.computations):
                 client.close(ident, terminate=False)
         closed = self.timeline.run_until(
-            self.timeline.now + CLOSE_S, lambda: not any(client.engine.computations.keys() - client.closed for client in alive)
+            self.timeline.now + CLOSE_S,
+            lambda: not any(client.engine.computations.keys() - client.closed for client in alive),
         )
         if not closed:
             raise Broken("a cluster is not closed in time")
@@ -209,7 +210,9 @@ class World:
         """Add a node if a computation has none left that can run its jobs, as its runner failed on all."""
         for application in self._applications:
             application.chosen = dict.fromkeys(application.chosen)
-        waiting: list[Job] = [job for client in alive for job in client.engine.jobs.values() if job.pinned is None]
+        waiting: list[Job] = [
+            job for client in alive for job in client.engine.jobs.values() if job.pinned is None
+        ]
         if waiting and self.timeline.now > self.scenario.horizon_s + 60:
             if len(self.nodes) > self.scenario.nodes:
                 return
