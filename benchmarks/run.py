@@ -39,7 +39,17 @@ class Node:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        command = [sys.executable, "-m", "dispy_node", "-p", "0", "-c", "2", "--dest-path-prefix", self._folder.name]
+        command = [
+            sys.executable,
+            "-m",
+            "dispy_node",
+            "-p",
+            "0",
+            "-c",
+            "2",
+            "--dest-path-prefix",
+            self._folder.name,
+        ]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -141,7 +151,9 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
 
 def main() -> None:
     """Run what was asked for, in alternation, and print medians with the range."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(BENCHMARKS))
     parser.add_argument("--raw", type=Path, help="append every figure to this file, one JSON line each")
@@ -154,11 +166,15 @@ def main() -> None:
             if options.raw:
                 with options.raw.open("a") as file:
                     file.write(json.dumps({"benchmark": name, **figures}) + "\n")
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, medians of {options.reps} runs [range]\n")
+    print(
+        f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, medians of {options.reps} runs [range]\n"
+    )
     for name, runs in found.items():
         for key in runs[0]:
             values = [run[key] for run in runs]
-            print(f"{name:9} {key:24} {statistics.median(values):12.4g}  [{min(values):.4g} - {max(values):.4g}]")
+            print(
+                f"{name:9} {key:24} {statistics.median(values):12.4g}  [{min(values):.4g} - {max(values):.4g}]"
+            )
 
 
 if __name__ == "__main__":

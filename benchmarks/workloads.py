@@ -98,7 +98,10 @@ def start() -> dict[str, float]:
     """From the start of a program to its first result, with a node that it starts by itself."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", START],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == b"7"

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 import dispy
-from dispy.errors import ClusterClosed, InvalidComputation, InvalidNodes, JobBroken, JobDied, NotPicklable, UsageError
+from dispy.errors import (
+    ClusterClosed,
+    InvalidComputation,
+    InvalidNodes,
+    JobBroken,
+    JobDied,
+    NotPicklable,
+    UsageError,
+)
 
 OFFSET = 1000
 
@@ -98,7 +106,10 @@ def test_fields_of_a_finished_job(cluster_of: Make) -> None:
     job = cluster_of(speak).submit("hello")
     assert job() == "hello"
     assert job.id == 1
-    assert job.stdout.splitlines() == ["out hello", "child"] or job.stdout.splitlines() == ["child", "out hello"]
+    assert job.stdout.splitlines() == ["out hello", "child"] or job.stdout.splitlines() == [
+        "child",
+        "out hello",
+    ]
     assert job.stderr == "err hello\n"
     assert job.exception is None
     assert job.error is None
@@ -484,7 +495,9 @@ def test_parameters_of_later_versions_are_not_silently_ignored() -> None:
         dispy.JobCluster(square, secret="x")  # type: ignore[call-arg]
 
 
-def run_program(text: str, folder: Path, *, timeout_s: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_program(
+    text: str, folder: Path, *, timeout_s: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
     script = folder / "program.py"
     script.write_text(text)
     return subprocess.run(

@@ -138,7 +138,10 @@ def processes_with(text: str) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if text.encode() in (entry / "environ").read_bytes() and (entry / "stat").read_text().split()[2] != "Z":
+            if (
+                text.encode() in (entry / "environ").read_bytes()
+                and (entry / "stat").read_text().split()[2] != "Z"
+            ):
                 found.append(int(entry.name))
         except OSError:
             continue
@@ -194,7 +197,9 @@ def test_reentrant_job_of_a_killed_node_runs_elsewhere(
     marker = str(tmp_path / "marker")
     with dispy.JobCluster(nap, nodes=[first.address, second.address], reentrant=True) as cluster:
         jobs = [cluster.submit(4, marker) for _ in range(2)]
-        eventually(lambda: os.path.exists(marker) and Path(marker).read_text().count("\n") == 2, "both started")
+        eventually(
+            lambda: os.path.exists(marker) and Path(marker).read_text().count("\n") == 2, "both started"
+        )
         first.process.kill()
         for job in jobs:
             assert job.wait(60)
@@ -263,7 +268,11 @@ def test_second_sigterm_ends_at_once(start_node: Callable[..., Any], eventually:
 
 def run_node(*options: str, timeout_s: float = 20) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dispy_node", *options], capture_output=True, text=True, timeout=timeout_s, check=False
+        [sys.executable, "-m", "dispy_node", *options],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
 
 

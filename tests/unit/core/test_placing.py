@@ -163,6 +163,28 @@ def test_large_bodies_have_a_stream_which_follows_its_message(world: World) -> N
     assert world.node().next_stream == 3
 
 
+def test_streams_of_two_computations_have_rising_numbers_as_they_are_sent(world: World) -> None:
+    first, second = world.add(1), world.add(2)
+    world.use(first, 1)
+    world.use(second, 1)
+    large = b"x" * (INLINE_BODY_BYTES + 1)
+    node = world.ident(1)
+    jobs = [
+        *world.jobs(first, 1, pinned=node, body=large),
+        *world.jobs(second, 1, pinned=node, body=large),
+        *world.jobs(first, 1, body=large),  # its placement is filled a second time, after the other
+    ]
+    effects = world.do(JobsSubmitted(jobs))
+    assert [effect.stream for effect in effects if isinstance(effect, SendStream)] == [1, 2, 3]
+    announced = [
+        job.stream
+        for effect in effects
+        if isinstance(effect, SendMessage) and isinstance(effect.message, AssignJobs)
+        for job in effect.message.jobs
+    ]
+    assert announced == [1, 2, 3]
+
+
 def test_a_message_stays_below_the_size_of_a_frame(world: World) -> None:
     computation = world.add()
     world.use(computation, 1, cpus=100)

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispy.errors import UsageError
+from dispy.interfaces import Address
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
 
 def test_defaults_listen_on_loopback_at_the_port_above() -> None:
     settings = NodeSettings()
-    assert settings.listen_hosts() == ["127.0.0.1"]
+    assert settings.listen_addresses() == [Address("tcp", "127.0.0.1", 51348)]
     assert settings.port == 51348
 
 
@@ -26,17 +27,21 @@ def test_port_zero_means_any() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "node1.example"])
 def test_other_addresses_need_open(host: str) -> None:
     with pytest.raises(UsageError, match="--open"):
-        NodeSettings(host=(host,)).listen_hosts()
-    assert NodeSettings(host=(host,), open=True).listen_hosts() == [host]
+        NodeSettings(host=(host,)).listen_addresses()
+    assert NodeSettings(host=(host,), open=True).listen_addresses() == [Address("tcp", host, 51348)]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
 def test_loopback_needs_no_open(host: str) -> None:
-    assert NodeSettings(host=(host,)).listen_hosts() == [host]
+    assert NodeSettings(host=(host,)).listen_addresses() == [Address("tcp", host, 51348)]
 
 
 def test_open_listens_everywhere() -> None:
-    assert NodeSettings(open=True).listen_hosts() == ["0.0.0.0", "::"]
+    assert [one.host for one in NodeSettings(open=True).listen_addresses()] == ["0.0.0.0", "::"]
+
+
+def test_other_transports_listen_on_paths() -> None:
+    assert NodeSettings(host=("unix:/run/node",)).listen_addresses() == [Address("unix", "/run/node")]
 
 
 def test_folder_is_one_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,8 +61,12 @@ settings_values = st.builds(
 )
 
 
-@given(settings_values.filter(lambda one: all(not any("\ud800" <= c <= "\udfff" for c in h) for h in one.host)))
-def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, settings: NodeSettings) -> None:
+@given(
+    settings_values.filter(lambda one: all(not any("\ud800" <= c <= "\udfff" for c in h) for h in one.host))
+)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, settings: NodeSettings
+) -> None:
     path = tmp_path_factory.mktemp("settings") / "node.toml"
     write_settings(path, settings)
     assert dataclasses.replace(NodeSettings(), **read_settings(path)) == settings  # type: ignore[arg-type]
@@ -71,7 +80,12 @@ def test_dashes_and_single_strings_are_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("cpus = ", "not valid TOML"), ("colour = 1", "'colour'"), ('cpus = "two"', "type int"), ("open = 1", "type bool")],
+    [
+        ("cpus = ", "not valid TOML"),
+        ("colour = 1", "'colour'"),
+        ('cpus = "two"', "type int"),
+        ("open = 1", "type bool"),
+    ],
 )
 def test_wrong_files_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "node.toml"

@@ -48,7 +48,9 @@ def test_stream_is_stored_whole(state: StateFolder) -> None:
 def test_empty_file_is_stored_too(state: StateFolder) -> None:
     inbox = StreamInbox(LINK, state)
     offer = FileOffer("empty", 0, 0o644, 0.0, 9)
-    inbox.announce(OpenComputation("c", "f", "function", "process", b"", code_stream=8, code_size=1, files=[offer]))
+    inbox.announce(
+        OpenComputation("c", "f", "function", "process", b"", code_stream=8, code_size=1, files=[offer])
+    )
     stored = inbox.finish(9, "")
     assert isinstance(stored, StreamStored)
     assert stored.spooled.size == 0
@@ -61,7 +63,9 @@ def test_stream_that_breaks_off_leaves_nothing(state: StateFolder) -> None:
     assert not spool_files(state)
 
 
-def test_full_disk_fails_the_stream_and_not_the_link(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_fails_the_stream_and_not_the_link(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write(self: SpoolWriter, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

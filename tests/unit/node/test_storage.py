@@ -47,7 +47,9 @@ def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"node": "x"}', '{"node": 1, "epoch": "many"}', "\0" * 100])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"node": "x"}', '{"node": 1, "epoch": "many"}', "\0" * 100]
+)
 def test_damaged_identity_gives_a_new_node(tmp_path: Path, content: str) -> None:
     (tmp_path / "identity.json").write_text(content)
     state = StateFolder(tmp_path)
@@ -112,7 +114,22 @@ def test_plain_relative_paths_pass(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a/", "C:/x", "a\\b", "a\nb", "a\0b", "x" * 256, "a/" * 600 + "b"],
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "./a",
+        "a/.",
+        "a/",
+        "C:/x",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "x" * 256,
+        "a/" * 600 + "b",
+    ],
 )
 def test_other_paths_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="relative path"):
@@ -130,4 +147,7 @@ def test_no_path_leads_out_of_the_folder(text: str) -> None:
 
 def test_full_disk_is_told_as_that() -> None:
     assert "disk of the node is full" in explain_os_error(OSError(errno.ENOSPC, "No space left"), "it failed")
-    assert explain_os_error(OSError(errno.EACCES, "Permission denied"), "it failed") == "it failed: Permission denied"
+    assert (
+        explain_os_error(OSError(errno.EACCES, "Permission denied"), "it failed")
+        == "it failed: Permission denied"
+    )

@@ -18,7 +18,7 @@ from dispy import config
 from dispy.errors import ClusterClosed, PluginNotInstalled, UsageError
 from dispy.job import DispyJob
 from dispy.logger import logger
-from dispy.model import ComputationId, Isolation, JobStatus, NodeStatus
+from dispy.model import ComputationId, Isolation, JobId, JobStatus, NodeStatus
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class JobCluster:
         return self._submit(job_id, found, args, kwargs)
 
     def _submit(self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+        if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
+            raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
         body = self._packed.pack_arguments(args, kwargs)
         runtime = self._runtime
         uid = runtime.next_job()
@@ -194,7 +196,7 @@ class JobCluster:
         self._check_open()
 
         def cancel() -> int:
-            record = self._runtime.driver.engine.jobs.get(job._uid)
+            record = self._runtime.driver.engine.jobs.get(JobId(job._uid))
             if record is None or record.handle is not job or record.computation != self._computation.id:
                 return -1
             if job.status not in (DispyJob.Created, DispyJob.Running, DispyJob.ProvisionalResult):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -14,7 +15,10 @@ from dispy.interfaces import API_VERSION, Command
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
 
-def _option(*names: str, **keywords: Any) -> Any:
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _option(*names: str, **keywords: Any) -> Callable[[Function], Function]:
     """Declare an option under the original's spelling and with dashes."""
     spelled = [variant for name in names for variant in dict.fromkeys((name, _dashed(name)))]
     return click.option(*spelled, **keywords)

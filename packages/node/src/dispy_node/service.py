@@ -29,9 +29,9 @@ async def serve(settings: NodeSettings) -> None:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
     cpus = choose_cpus(settings.cpus)
-    hosts = settings.listen_hosts()
+    addresses = settings.listen_addresses()
     plugins = PluginManager.load()
-    transport = plugins.transport("tcp")
+    transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     state = StateFolder(settings.folder())
     try:
         identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
@@ -42,8 +42,10 @@ async def serve(settings: NodeSettings) -> None:
             async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
                 await daemon.serve_link(stream, peer)
 
-            addresses = [Address("tcp", host, settings.port) for host in hosts]
-            bound = await stack.enter_async_context(transport.listen(addresses, handle))
+            bound: list[Address] = []
+            for scheme, transport in transports.items():
+                mine = [address for address in addresses if address.scheme == scheme]
+                bound += await stack.enter_async_context(transport.listen(mine, handle))
             await nursery.start(daemon.run)
             where = ", ".join(str(address) for address in bound)
             if settings.open:

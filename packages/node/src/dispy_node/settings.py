@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispy.errors import UsageError
+from dispy.interfaces import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +47,27 @@ class NodeSettings:
             state = tempfile.gettempdir()
         return Path(state) / "dispy" / f"node-{self.dispy_port}"
 
-    def listen_hosts(self) -> list[str]:
-        """Addresses to listen on.
+    def listen_addresses(self) -> list[Address]:
+        """Addresses to listen on: ``tcp`` unless another scheme is written before them, as in ``unix:/run/node``.
 
         Raises:
             UsageError: an address that others can reach was asked for without ``--open``.
         """
-        if not self.host:
-            return ["0.0.0.0", "::"] if self.open else ["127.0.0.1"]
-        if not self.open:
-            for host in self.host:
-                if not _is_loopback(host):
-                    raise UsageError(
-                        f"to listen on {host!r} means that whoever reaches it can run programs here as this user, "
-                        "because connections are not authenticated: add --open if the network is trusted, "
-                        "or use an ssh tunnel to a node on 127.0.0.1"
-                    )
-        return list(self.host)
+        hosts = self.host or (("0.0.0.0", "::") if self.open else ("127.0.0.1",))
+        addresses = []
+        for host in hosts:
+            scheme, _, path = host.partition(":")
+            if path.startswith("/"):  # a path is of this machine, whatever the transport
+                addresses.append(Address(scheme, path))
+            elif self.open or _is_loopback(host):
+                addresses.append(Address("tcp", host, self.port))
+            else:
+                raise UsageError(
+                    f"to listen on {host!r} means that whoever reaches it can run programs here as this user, "
+                    "because connections are not authenticated: add --open if the network is trusted, "
+                    "or use an ssh tunnel to a node on 127.0.0.1"
+                )
+        return addresses
 
 
 def _is_loopback(host: str) -> bool:

@@ -208,7 +208,7 @@ def test_starts_are_not_told_while_the_client_is_away_or_has_not_reconciled(node
 
 def test_runner_that_dies_settles_its_attempts(node: NodeScript) -> None:
     node.ready()
-    node.assign(1, 2)
+    node.assign(1, 2, 4, 5)
     node.assign_stream(3, stream=1)
     node.now = 110.0
     node.start(1)
@@ -216,11 +216,21 @@ def test_runner_that_dies_settles_its_attempts(node: NodeScript) -> None:
     reason = "its runner was killed by signal 9 (SIGKILL)"
     effects = node.do(ev.RunnerEnded("a", reason))
     died = JobResult(1, 1, int(Outcome.DIED), 0, reason, 5.0, 7.5, b"")
+    # It had two slots, so these may have been started before it could say so.
+    unsure = f"{reason}; the job may have started"
+    maybe = [JobResult(job, 1, int(Outcome.DIED), 0, unsure, 0.0, 0.0, b"") for job in (2, 4)]
     assert effects[1:4] == [
         fx.DropStream(LINK, 1),
-        node.said(JobsRejected("a", [(2, 1), (3, 1)], reason)),
-        node.said(JobResults("a", [died])),
+        node.said(JobsRejected("a", [(5, 1), (3, 1)], reason)),
+        node.said(JobResults("a", [died, *maybe])),
     ]
+
+
+def test_runner_that_was_told_to_end_has_told_all_starts(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1)
+    effects = node.do(ev.RunnerEnded("a"))
+    assert node.said(JobsRejected("a", [(1, 1)], "its runner has ended")) in effects
 
 
 def test_large_arguments_are_dropped_with_their_computation(node: NodeScript) -> None:

@@ -21,19 +21,6 @@ def test_seed(seed: int) -> None:
     simulate(seed)
 
 
-# Seeds, and what they needed to be found, of bugs that runs have found.
-FOUND = [
-    pytest.param(0, Size(), id="code on a stream stayed in the spool folder"),
-    pytest.param(109, Size(), id="slots that changed while a client was greeted were not told"),
-    pytest.param(10408, Size(), id="two computations mixed the order of their streams to a node"),
-]
-
-
-@pytest.mark.parametrize(("seed", "size"), FOUND)
-def test_seed_that_has_found_a_bug(seed: int, size: Size) -> None:
-    simulate(seed, size)
-
-
 @pytest.mark.parametrize("kind", list(LinkKind))
 def test_same_seed_is_the_same_run(kind: LinkKind) -> None:
     first, second = (simulate(5, Size(kind=kind, nodes=3, jobs=40)) for _ in range(2))

@@ -13,8 +13,8 @@ of nodes.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
 jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)
-and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that shares a node with others may still use its whole window: the
-node decides who runs.
+and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that shares a node with others may still use its
+whole window: the node decides who runs.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class Placing:
                 queue.popleft()
                 computation.dropped -= 1
                 continue
-            size = len(job.body)
+            body = job.body
+            size = len(body)
             most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES else SPOOLED_BYTES_MAX
             if len(inflight) >= slots and placement.inflight_bytes + size > most:
                 placement.blocked = True
@@ -167,12 +168,12 @@ class Placing:
             job.node = node
             inflight[job.id] = job
             placement.inflight_bytes += size
-            if size > INLINE_BODY_BYTES:
+            if size > INLINE_BODY_BYTES or not isinstance(body, bytes):
                 batch.large.append((len(batch.jobs), job))
                 batch.jobs.append(JobAssignment(job.id, job.attempt, b""))
                 batch.size += ASSIGNMENT_BYTES
             else:
-                batch.jobs.append(JobAssignment(job.id, job.attempt, job.body))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, body))
                 batch.size += size + ASSIGNMENT_BYTES
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)

@@ -189,14 +189,12 @@ class Dialer:
 
     async def _open_and_serve(self, target: Target, attempted: Attempted) -> str:
         try:
-            if target == LOCAL_TARGET:
-                node = EmbeddedNode.start()
-                stream, peer = node.stream, node.peer
-            else:
-                node = None
-                stream, peer = await dial_target(
-                    target, self._transport, self._resolver, local_hosts=attempted.local_hosts
-                )
+            node = EmbeddedNode.start() if target == LOCAL_TARGET else None
+            stream, peer = (
+                (node.stream, node.peer)
+                if node is not None
+                else await dial_target(target, self._transport, self._resolver, local_hosts=attempted.local_hosts)
+            )
         except (DispyError, OSError) as error:
             return str(error)
         attempted.connected, attempted.failed = True, False

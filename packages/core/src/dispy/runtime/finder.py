@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from dispy.engine.records import Computation, PlacementState
-from dispy.errors import InvalidNodes
+from dispy.engine.records import Computation, Node, NodeState, Placement, PlacementState
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Target
 
@@ -36,24 +35,27 @@ class NodeFinder:
         patterns: Sequence[NodePattern],
         node_port: int,
         tell: Callable[[str], None],
+        *,
+        local_hosts: Sequence[str] = (),
     ) -> None:
         self._driver = driver
         self._computation = computation
         self._patterns = patterns
         self._tell = tell
+        self._local_hosts = local_hosts
         self._here: Target = ("tcp", "127.0.0.1", node_port)
-        self._started_node = False
 
     async def run(self) -> None:
         """Dial what is named, look around for wildcards, start a node here if that is all there can be."""
-        want = self._driver.dialer.want
+        if not self._is_open():
+            return  # closed at once: nobody would ever take back what is wanted from here on
         began = trio.current_time()
         for pattern in self._patterns:
             if pattern.target is not None:
-                want(pattern.target, self._computation.id)
+                self._want(pattern.target)
         if any(pattern.is_wildcard for pattern in self._patterns):
             # What listens on this machine needs no discovery.
-            want(self._here, self._computation.id)
+            self._want(self._here)
             if any(pattern.matches_everything for pattern in self._patterns):
                 await self._start_node_if_alone(began)
         await trio.sleep_until(began + SILENT_S)
@@ -61,24 +63,48 @@ class NodeFinder:
             self._tell(self.explain())
 
     def explain(self) -> str:
-        """Say what was tried, what answered, and what to do."""
-        lines = [f"no usable node for {self._computation.name!r} yet; its jobs wait"]
-        for target, attempted in self._driver.dialer.targets.items():
-            if self._computation.id in attempted.wanted_by and not attempted.connected:
-                where = "this machine" if target == LOCAL_TARGET else f"{target[1]}:{target[2]}"
-                lines.append(f"  {where}: {attempted.last}")
-        for placement in self._computation.placements.values():
-            if placement.state is not PlacementState.READY:
-                why = placement.reason or "it is still being prepared"
-                lines.append(f"  node {placement.node.name} ({placement.node.peer_host}): {why}")
-        wildcards = [pattern.text for pattern in self._patterns if pattern.is_wildcard]
-        if wildcards:
-            lines.append(f"  {', '.join(wildcards)}: no node that is known matches")
-        lines.append(
-            "  what to do: start `dispy node` on the machines named, or name others with nodes=[...]; "
-            'nodes=["local"] uses this machine alone'
-        )
+        """Say which nodes are used, what else was tried, what answered, and what to do."""
+        used = [placement for placement in self._computation.placements.values() if placement.is_usable]
+        name = self._computation.name
+        if used:
+            lines = [f"nodes that are used for {name!r}: {len(used)}"]
+        else:
+            lines = [f"no usable node for {name!r} yet; its jobs wait"]
+        lines += map(_describe_placement, self._computation.placements.values())
+        lines += self._describe_targets()
+        lines += self._describe_others()
+        if not used:
+            lines.append(
+                "  what to do: start `dispy node` on the machines named, or name others with nodes=[...]; "
+                'nodes=["local"] uses this machine alone'
+            )
         return "\n".join(lines)
+
+    def _describe_targets(self) -> Iterator[str]:
+        """Tell of what was dialled and is no node so far."""
+        nodes = self._connected_nodes()
+        for target, attempted in self._driver.dialer.targets.items():
+            if self._computation.id not in attempted.wanted_by or any(target[1:] in node.targets for node in nodes):
+                continue
+            where = "this machine" if target == LOCAL_TARGET else f"{target[1]}:{target[2]}" if target[2] else target[1]
+            yield f"  {where}: {'it answers, but has not greeted yet' if attempted.connected else attempted.last}"
+
+    def _describe_others(self) -> Iterator[str]:
+        """Tell of nodes that are there and not used, and of patterns that no node fits."""
+        nodes = self._connected_nodes()
+        for node in nodes:
+            if node.id not in self._computation.placements:
+                why = "it takes no more jobs" if node.draining else "nodes=[...] does not ask for it, or for none of its CPUs"
+                yield f"  node {node.name} ({node.peer_host}): {why}"
+        for pattern in self._patterns:
+            if pattern.is_wildcard and not any(pattern.matches(node) for node in nodes):
+                yield f"  {pattern.text}: no node that is known matches"
+
+    def _connected_nodes(self) -> list[Node]:
+        return [node for node in self._driver.engine.nodes.values() if node.state is NodeState.CONNECTED]
+
+    def _want(self, target: Target) -> None:
+        self._driver.dialer.want(target, self._computation.id, local_hosts=self._local_hosts)
 
     def _is_open(self) -> bool:
         return self._computation.id in self._driver.engine.computations and not self._computation.closing
@@ -113,19 +139,23 @@ class NodeFinder:
                 "install one with: pip install 'dispy-core[local]'"
             )
             return
-        self._driver.dialer.unwant_target(self._here, self._computation.id)
-        self._driver.dialer.want(LOCAL_TARGET, self._computation.id)
+        if all(pattern.target != self._here for pattern in self._patterns):
+            self._driver.dialer.unwant_target(self._here, self._computation.id)
+        self._want(LOCAL_TARGET)
         self._tell(
             f"no node answered for {self._computation.name!r}: running its jobs on this machine "
             '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)'
         )
 
 
-def require_patterns(patterns: Sequence[NodePattern]) -> None:
-    """Refuse an empty list.
-
-    Raises:
-        InvalidNodes: nothing is left of ``nodes``.
-    """
-    if not patterns:
-        raise InvalidNodes('"nodes" argument is invalid')
+def _describe_placement(placement: Placement) -> str:
+    match placement.state:
+        case PlacementState.READY if placement.node.state is NodeState.CONNECTED:
+            what = f"used, with {placement.slots} jobs at once"
+        case PlacementState.READY:
+            what = "used, but its link is lost at the moment"
+        case PlacementState.PREPARING:
+            what = "it is still being prepared"
+        case _:
+            what = placement.reason or "it is closed there"
+    return f"  node {placement.node.name} ({placement.node.peer_host}): {what}"

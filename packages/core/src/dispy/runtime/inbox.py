@@ -67,5 +67,5 @@ class ResultInbox:
         if len(body) != result.size:
             raise RemoteProtocolError(f"stream {stream} has {len(body)} bytes instead of {result.size}")
         # The bytearray is passed on as it is: a copy of a gigabyte would double what the client holds.
-        whole = msgspec.structs.replace(result, body=body, stream=0, size=0)  # type: ignore[arg-type]
+        whole = msgspec.structs.replace(result, body=body, stream=0, size=0)
         return JobResults(computation, [whole])

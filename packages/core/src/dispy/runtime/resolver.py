@@ -6,14 +6,17 @@ shuts down, and that is when the jobs of a program that never waits are done; so
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import queue
 import socket
 import threading
+from collections.abc import Sequence
 
 import trio
 
-from dispy.errors import TransportError
+from dispy.errors import TransportError, UsageError
+from dispy.logger import logger
 
 
 def is_numeric(host: str) -> bool:
@@ -23,6 +26,38 @@ def is_numeric(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def own_addresses(host: str | Sequence[str]) -> list[str]:
+    """Return the addresses of this machine that the parameter ``host`` of a cluster means. It may block.
+
+    Names and addresses that are not valid, or not of this machine, are left out with a warning.
+
+    Raises:
+        UsageError: none is left.
+    """
+    found: dict[str, None] = {}
+    for name in [host] if isinstance(host, str) else host:
+        try:
+            entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, ValueError, TypeError) as error:  # unknown, no name at all, not even a text
+            logger.warning("host %r is not used: %s", name, error)
+            continue
+        usable = [str(entry[4][0]) for entry in entries if _is_own(entry[0], entry[4])]
+        if not usable:
+            logger.warning("host %r is not used: it is not an address of this machine", name)
+        found |= dict.fromkeys(usable)
+    if not found:
+        raise UsageError(f"no valid IP address found: host={host!r} must name addresses of this machine")
+    return list(found)
+
+
+def _is_own(family: int, address: tuple[object, ...]) -> bool:
+    """Tell whether a socket address is one of this machine: then, and only then, can it be bound."""
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind(address)
+        return True
+    return False
 
 
 class Resolver:

@@ -18,10 +18,11 @@ import trio
 
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
-from dispy.engine.records import Computation, Node
+from dispy.engine.records import Computation, Job, Node
 from dispy.errors import DispyError
 from dispy.hookspecs import JobEvent, NodeEvent
-from dispy.model import ComputationId, JobId, NodeStatus
+from dispy.logger import logger
+from dispy.model import ComputationId, JobId, JobStatus, NodeStatus
 from dispy.plugins import PluginManager
 from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
@@ -38,6 +39,10 @@ STOP_S = 5.0
 """How long the threads may take to end; links flush for 2 s, the embedded node has 3 s."""
 
 
+LOOK_S = 1.0
+"""How often it is looked whether the engine's thread still lives, while something is awaited from it."""
+
+
 class Listener(Protocol):
     """A cluster, as the engine's thread sees it."""
 
@@ -52,14 +57,20 @@ class Listener(Protocol):
 
 
 def tell_user(text: str) -> None:
-    """Say something to the person at the terminal, at once."""
-    print(f"dispy: {text}", file=sys.stderr, flush=True)
+    """Say something to the person at the terminal, at once; if there is none any more, to the log."""
+    try:
+        print(f"dispy: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # closed, or the other end of a pipe is gone: no reason to stop the engine
+        logger.warning("%s", text)
 
 
 class Runtime:
     """Engine, links and callbacks of this process. Make it by `acquire`, give it back by `release`."""
 
     def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.users = 0
+        """How many clusters use it; belongs to `acquire` and `release`."""
         self.plugins = PluginManager.load()
         self.policy = self.plugins.fault_policy(need_reentrant=False)
         self.callbacks = CallbackThread()
@@ -82,19 +93,38 @@ class Runtime:
         patterns: Sequence[NodePattern],
         node_port: int,
         listener: Listener,
+        *,
+        local_hosts: Sequence[str] = (),
     ) -> None:
-        """Take up a computation and start to look for its nodes."""
+        """Take up a computation and start to look for its nodes.
+
+        Args:
+            local_hosts: addresses of this machine to connect from, where one fits; else the system chooses.
+
+        Raises:
+            DispyError: the engine's thread has ended.
+        """
+        finder = NodeFinder(self.driver, computation, patterns, node_port, tell_user, local_hosts=local_hosts)
 
         def add() -> None:
             self._listeners[computation.id] = listener
-            self.driver.handle(ev.ComputationAdded(computation))
-            finder = NodeFinder(self.driver, computation, patterns, node_port, tell_user)
             self._finders[computation.id] = finder
+            self.driver.handle(ev.ComputationAdded(computation))
             assert self._nursery is not None
-            self._nursery.start_soon(finder.run)
+            self._nursery.start_soon(self._find_nodes, finder, computation.name)
 
-        self.wait_ready()
-        self.driver.post(add)  # the first jobs may follow before it is done
+        self._post(add)  # the first jobs may follow before it is done
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over.
+
+        Raises:
+            DispyError: the engine's thread has ended.
+        """
+        try:
+            self.driver.submit(job)
+        except trio.RunFinishedError as error:
+            raise self._ended() from error
 
     def require_transports(self, patterns: Sequence[NodePattern]) -> None:
         """Check that nodes can be reached as they are named; in the engine's thread.
@@ -120,18 +150,40 @@ class Runtime:
         """Wait until the engine's thread is up.
 
         Raises:
-            DispyError: it could not start, or has ended by a bug.
+            DispyError: it could not start, or has ended.
         """
         self._ready.wait()
-        if self._failure is not None:
-            raise DispyError(f"the engine's thread has ended: {self._failure!r}") from self._failure
+        self._check_alive()
+
+    @property
+    def has_failed(self) -> bool:
+        """True if the engine's thread has ended by a bug."""
+        return self._failure is not None
+
+    def _check_alive(self) -> None:
+        if self._failure is not None or not self._thread.is_alive():
+            raise self._ended()
+
+    def _ended(self) -> DispyError:
+        if self._failure is None:
+            return DispyError("the engine's thread has ended, as its last cluster was closed: make a new cluster")
+        return DispyError(f"the engine's thread has ended by an internal error, {self._failure!r}: make a new cluster")
+
+    def _post(self, function: Callable[[], None]) -> None:
+        self.wait_ready()
+        try:
+            self.driver.post(function)
+        except trio.RunFinishedError as error:
+            raise self._ended() from error
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run *function* in the engine's thread and return what it returns.
+        """Run *function* in the engine's thread and return what it returns; in that thread, at once.
 
         Raises:
             DispyError: the thread has ended.
         """
+        if self.is_engine_thread():
+            return function()
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
         def run() -> None:
@@ -140,51 +192,77 @@ class Runtime:
             except Exception as error:
                 answer.put((None, error))
 
-        self.wait_ready()
-        try:
-            self.driver.post(run)
-        except trio.RunFinishedError as error:
-            raise DispyError("the engine's thread has ended") from error
+        self._post(run)
         while True:
             try:
-                result, failure = answer.get(timeout=1.0)
+                result, failure = answer.get(timeout=LOOK_S)
                 break
             except queue.Empty:
-                self.wait_ready()
+                self._check_alive()
         if failure is not None:
             raise failure
         return result  # type: ignore[return-value]
 
     def explain(self, computation: ComputationId) -> str:
         """Say what is known about the nodes of a computation."""
-        return self.call(lambda: self._finders[computation].explain())
+
+        def explain() -> str:
+            finder = self._finders.get(computation)
+            return finder.explain() if finder else "it is closed"
+
+        return self.call(explain)
 
     def stop(self) -> None:
-        """End the threads; bounded by STOP_S each."""
+        """End the threads; bounded by STOP_S each. From a callback, or in the engine's thread, it does not wait."""
         nursery = self._nursery
-        if nursery is not None and self._failure is None:
+        if nursery is not None:
             try:
                 self.driver.post(nursery.cancel_scope.cancel)
             except trio.RunFinishedError:
                 pass  # it has ended already
         self._resolver.close()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(STOP_S)
-        self.callbacks.close(STOP_S)
+        try:
+            if not self.is_engine_thread():
+                self._thread.join(STOP_S)
+        finally:
+            self.callbacks.close(0.0 if self.is_engine_thread() else STOP_S)
 
     # ---- the engine's thread
 
     def _run(self) -> None:
+        reason = "the cluster was closed before the job had ended"
         try:
             trio.run(self._main, strict_exception_groups=True)
         except BaseException as error:
             self._failure = error
+            reason = f"the engine's thread has ended: {error!r}"
             tell_user(f"internal error, all clusters of this process stop: {error!r}")
             sys.excepthook(type(error), error, error.__traceback__)
-            for listener in list(self._listeners.values()):
-                listener.closed()
         finally:
             self._ready.set()
+            self._settle_leftovers(reason)
+
+    def _settle_leftovers(self, reason: str) -> None:
+        """Let nobody wait for what will never come: the engine is gone, so what it still had is abandoned."""
+        of_cluster: dict[ComputationId, list[fx.JobChange]] = {}
+        for job in self.driver.take_leftovers():
+            change = fx.JobChange(job, JobStatus.ABANDONED, job.node, reason=reason)
+            of_cluster.setdefault(job.computation, []).append(change)
+        for computation, listener in self._listeners.items():
+            if computation in of_cluster:
+                listener.jobs_changed(of_cluster[computation])
+            listener.closed()
+        self._listeners.clear()
+        self._finders.clear()
+
+    async def _find_nodes(self, finder: NodeFinder, name: str) -> None:
+        """Run a finder; what it raises ends that search only."""
+        try:
+            await finder.run()
+        except* Exception as group:
+            logger.error("a bug in dispy has ended the search for nodes for %r", name)
+            logger.exception("%r", group)
+            tell_user(f"the search for nodes for {name!r} has ended by an internal error (see the log)")
 
     async def _main(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -237,12 +315,11 @@ class Runtime:
 
 
 class _Holder:
-    """The one runtime of this process, and how many clusters use it."""
+    """The one runtime of this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.runtime: Runtime | None = None
-        self.users = 0
 
     def forget(self) -> None:
         """In a forked child: the threads are not there, so neither is the runtime."""
@@ -254,21 +331,21 @@ os.register_at_fork(after_in_child=_holder.forget)
 
 
 def acquire() -> Runtime:
-    """Return the runtime of this process, starting it for the first cluster."""
+    """Return the runtime of this process, starting it for the first cluster, and anew after a failure."""
     with _holder.lock:
-        if _holder.runtime is None:
-            _holder.runtime = Runtime()
-        _holder.users += 1
-        return _holder.runtime
+        runtime = _holder.runtime
+        if runtime is None or runtime.has_failed:
+            runtime = _holder.runtime = Runtime()
+        runtime.users += 1
+        return runtime
 
 
 def release(runtime: Runtime) -> None:
-    """Give the runtime back; the last user ends it."""
+    """Give the runtime back; the last user ends it. One that was made before a fork is left alone."""
     with _holder.lock:
-        if _holder.runtime is not runtime:
-            return  # made before a fork
-        _holder.users -= 1
-        if _holder.users:
+        runtime.users -= 1
+        if runtime.users or runtime.pid != os.getpid():
             return
-        _holder.runtime = None
+        if _holder.runtime is runtime:
+            _holder.runtime = None
     runtime.stop()

@@ -143,7 +143,7 @@ class FrameDecoder:
             return len(PREFACE) + HEADER.size - len(buffer)
         if len(buffer) < HEADER.size:
             return HEADER.size - len(buffer)
-        length, _channel = HEADER.unpack_from(buffer)
+        length: int = HEADER.unpack_from(buffer)[0]
         return HEADER.size + length - len(buffer)
 
     def _cut(self, view: memoryview) -> tuple[list[tuple[int, bytes]], int]:

@@ -190,6 +190,8 @@ class Attempts:
                 run.append((attempt.key, attempt.body))
                 attempt.body = None
                 advance_attempt(attempt, AttemptStep.HANDED_OVER)
+                # The dictionary has those that the runner has in the order in which it got them; see `settle`.
+                computation.attempts[attempt.key] = computation.attempts.pop(attempt.key)
         computation.pending -= len(run)
         self._run(computation, run)
 
@@ -294,8 +296,12 @@ class Attempts:
                 ended.append(attempt)
         self._results.send(client, computation.id, ended)
 
-    def settle(self, client: Client, computation: HostedComputation, reason: str) -> None:
-        """End all attempts of a computation that has no runner any more; its results become leftovers."""
+    def settle(self, client: Client, computation: HostedComputation, reason: str, unsure: int = 0) -> None:
+        """End all attempts of a computation that has no runner any more; its results become leftovers.
+
+        A runner that was killed may have started as many jobs as it had slots without having said so. The first
+        *unsure* attempts that it had are therefore not told to have never started, which would start them again.
+        """
         rejected, ended = [], []
         for attempt in list(computation.attempts.values()):
             if attempt.state is ENDED:
@@ -305,6 +311,12 @@ class Attempts:
                 ended.append(attempt)
             elif not attempt.unwanted and attempt.state is RUNNING:
                 self._end_here(client, computation, attempt, Outcome.DIED, reason)
+                ended.append(attempt)
+            elif not attempt.unwanted and attempt.state is QUEUED and unsure > 0:
+                unsure -= 1
+                self._end_here(
+                    client, computation, attempt, Outcome.DIED, f"{reason}; the job may have started"
+                )
                 ended.append(attempt)
             else:
                 if not attempt.unwanted:

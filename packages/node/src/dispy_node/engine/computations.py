@@ -160,8 +160,9 @@ class Computations:
             ledger.out.append(Report(text, warning=True))
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
         self._remove_parts(computation)
+        unsure = computation.held if event.reason else 0
         ledger.slots.leave(computation)
-        self._attempts.settle(client, computation, reason)
+        self._attempts.settle(client, computation, reason, unsure)
         ledger.out.append(RemoveFolder(computation.id))
         if ledger.outgoing.get(computation.id) is computation:
             del ledger.outgoing[computation.id]

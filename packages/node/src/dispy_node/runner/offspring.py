@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections import deque
-from os import close, dup2, fork, getppid, setsid
+from os import closerange, dup2, fork, getppid, setsid
 
 from dispy_node.runner.bare import READABLE, channel, dumps, signals
 from dispy_node.runner.child import CELLS_BYTES, NOTHING_STARTED, STARTED_AT, ChannelClosed, Child, Worker
@@ -47,6 +47,7 @@ class Offspring:
         number: number of the job that a worker was given last.
         deaf: it did not take the last record; what it was given it has not started.
         used: it has been given a job.
+        watched: the poll reports its output.
         leaving: its work is done, it only has to be waited for.
         ending: it will end any moment.
         emptied: in which turn of the loop its pipes were emptied last.
@@ -74,6 +75,7 @@ class Offspring:
         "stdout",
         "unsent",
         "used",
+        "watched",
         "withdrawn_at",
     )
 
@@ -93,6 +95,7 @@ class Offspring:
         self.deaf = False
         self.leaving = False
         self.used = False
+        self.watched = False
         self.ending = False
         self.emptied = -1
         self.seen: Job | None = None
@@ -197,10 +200,10 @@ class Nursery:
         inherited = [*self._own, *siblings]
         for child, *ends in prepared:
             inherited += (child.channel, child.stdout, child.stderr, *ends)
+        inherited.sort()
         plans = []
         for child, channel_end, stdout_end, stderr_end in prepared:
-            unwanted = [descriptor for descriptor in inherited if descriptor != channel_end]
-            plans.append((child, channel_end, stdout_end, stderr_end, unwanted))
+            plans.append((child, channel_end, stdout_end, stderr_end, ranges_without(inherited, channel_end)))
         try:
             for child, channel_end, stdout_end, stderr_end, unwanted in plans:
                 child.pid = fork()
@@ -239,29 +242,39 @@ class Nursery:
         return Offspring(ours, stdout, stderr, cells), theirs, stdout_end, stderr_end
 
     def _register(self, child: Offspring) -> None:
-        register = self._poll.register
-        register(child.stdout, READABLE)
-        register(child.stderr, READABLE)
-        if self._program:
-            # It answers only if the program could not be executed, which is read when its process has ended; and
-            # of that only this tells at once.
-            try:
-                child.process = os.pidfd_open(child.pid)
-                register(child.process, READABLE)
-            except (AttributeError, OSError):
-                # Not Linux, or no descriptor is left: `Pool.reap` comes round often enough.
-                child.process = -1
-        else:
-            register(child.channel, READABLE)
+        if not self._program:
+            self._poll.register(child.channel, READABLE)
+            if child.cells is not None:
+                self.watch_output(child)
+            return
+        # It answers only if the program could not be executed, which is read when its process has ended; and of
+        # that only this tells at once.
+        try:
+            child.process = os.pidfd_open(child.pid)
+            self._poll.register(child.process, READABLE)
+        except (AttributeError, OSError):
+            # Not Linux, or no descriptor is left: `Pool.reap` comes round often enough.
+            child.process = -1
+
+    def watch_output(self, child: Offspring) -> None:
+        """Have the poll report output of a child.
+
+        For fresh processes only when they have run for a while: most end before, and what they have printed is read
+        then. A pipe holds 64 KiB for those that print more meanwhile.
+        """
+        if not child.watched and child.stdout >= 0:
+            child.watched = True
+            self._poll.register(child.stdout, READABLE)
+            self._poll.register(child.stderr, READABLE)
 
     def _become(
-        self, channel: int, stdout: int, stderr: int, unwanted: list[int], cells: mmap.mmap | None
+        self, channel: int, stdout: int, stderr: int, unwanted: list[tuple[int, int]], cells: mmap.mmap | None
     ) -> Never:
         """Live the life of a child.
 
         Args:
             channel, stdout, stderr: its ends.
-            unwanted: descriptors that it has inherited and must not keep, the last two included.
+            unwanted: ranges of descriptors that it has inherited and must not keep, the last two included.
             cells: shared with the runner, if it is a worker.
         """
         status = 1
@@ -271,8 +284,8 @@ class Nursery:
                 os._exit(1)  # the runner ended before the kernel knew that this one must follow
             dup2(stdout, 1)
             dup2(stderr, 2)
-            for descriptor in unwanted:
-                close(descriptor)
+            for low, high in unwanted:
+                closerange(low, high)
             _reseed()
             pthread_sigmask(SIG_SETMASK, self._mask)
             if cells is None:
@@ -291,6 +304,23 @@ class Nursery:
             sys.stderr.flush()
         finally:
             os._exit(status)
+
+
+def ranges_without(descriptors: list[int], kept: int) -> list[tuple[int, int]]:
+    """Join sorted descriptors, all but one, into ranges (low, high + 1): closing a range is one system call."""
+    ranges: list[tuple[int, int]] = []
+    low = high = -1
+    for descriptor in descriptors:
+        if descriptor == kept:
+            continue
+        if descriptor != high:
+            if high >= 0:
+                ranges.append((low, high))
+            low = descriptor
+        high = descriptor + 1
+    if high >= 0:
+        ranges.append((low, high))
+    return ranges
 
 
 def _do_nothing() -> None:

@@ -225,10 +225,15 @@ class Pool:
         self._close(child)
 
     def _close(self, child: Offspring) -> None:
-        for descriptor in (child.channel, child.stdout, child.stderr, child.process):
+        # Unregistered explicitly, because closing is not enough: children forked meanwhile still have copies.
+        for descriptor in (child.channel, child.process):
             if self._descriptors.pop(descriptor, None) is not None:
-                # Explicitly, because closing is not enough: children forked meanwhile still have copies.
                 self._forget(descriptor)
+                os.close(descriptor)
+        for descriptor in (child.stdout, child.stderr):
+            if self._descriptors.pop(descriptor, None) is not None:
+                if child.watched:
+                    self._forget(descriptor)
                 os.close(descriptor)
         child.channel = child.stdout = child.stderr = child.process = -1
         child.out = child.err = None
@@ -560,6 +565,8 @@ class Pool:
         if child.seen is not job:
             child.seen, child.seen_at = job, now
             return True
+        if not child.watched:
+            self._nursery.watch_output(child)
         if not job.announced and not job.ended:
             job.announced = True
             self._host.started(job, self._started_at(child, job))

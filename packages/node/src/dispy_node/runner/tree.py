@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from dispy_node.runner.offspring import Offspring
 
-LISTING_BYTES = 1 << 20
-"""Enough for 100 000 process ids. The kernel makes the list at each read."""
+LISTING_BYTES = 4096
+"""The kernel makes the list of children at each read; a longer one is asked for when this is full."""
 
 
 def signal_group(leader: int, number: int) -> None:
@@ -81,8 +81,12 @@ class Strangers:
         """
         if self._listing < 0:
             return 0
-        listed = [int(text) for text in os.pread(self._listing, LISTING_BYTES, 0).split()]
-        strangers = [pid for pid in listed if pid not in children]
+        size = LISTING_BYTES
+        listing = os.pread(self._listing, size, 0)
+        while len(listing) == size:
+            size *= 16
+            listing = os.pread(self._listing, size, 0)
+        strangers = [pid for pid in map(int, listing.split()) if pid not in children]
         if not strangers:
             self._suspects.clear()
             return 0

@@ -70,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         ends += outcome.statuses
         if options.runs <= 10:
             print(
-                f"seed {seed}: {outcome.kind}, {outcome.nodes} nodes, {outcome.jobs} jobs, {outcome.messages} messages, "
-                f"{outcome.virtual_s:.0f} s in {outcome.real_s:.2f} s, mark {outcome.mark}"
+                f"seed {seed}: {outcome.kind}, {outcome.nodes} nodes, {outcome.jobs} jobs, "
+                f"{outcome.messages} messages, {outcome.virtual_s:.0f} s in {outcome.real_s:.2f} s, mark {outcome.mark}"
             )
     print(
         f"{runs} runs, {failures} failed; {virtual_s:.0f} virtual seconds in {real_s:.1f} s "

@@ -159,7 +159,15 @@ class Faults:
         if not runners:
             return False
         node, runner = self._rng.choice(runners)
-        node.kill_runner(runner, "its runner was killed by signal 9 (SIGKILL)")
+
+        def kill() -> None:
+            if runner in node.started_runners:
+                node.kill_runner(runner, "its runner was killed by signal 9 (SIGKILL)")
+
+        if self._rng.random() < 0.5:
+            runner.doom = kill  # as by a job that kills its parent, before anybody has heard of its start
+        else:
+            kill()
         return True
 
     # -- network

@@ -71,6 +71,8 @@ class SimulatedRunner:
         self.jobs: dict[AttemptKey, RunningJob] = {}
         self.busy: dict[AttemptKey, RunningJob] = {}
         self.ready = False
+        self.doom: Action | None = None
+        """Called when the next job has been started, before anybody is told of that."""
         self._timeline = timeline
         self._rng = rng
         self._truth = truth
@@ -209,6 +211,8 @@ class SimulatedRunner:
         job.truth = self._truth.started(job.key, job.body)
         self._starts.append((job, JobStart(*job.key, job.started_at)))
         self._timeline.after(job.truth.duration_s, lambda: self._has_run(job))
+        if self.doom is not None:
+            self._timeline.after(0.0, self.doom)
 
     def _has_run(self, job: RunningJob) -> None:
         if self.busy.get(job.key) is not job or job.truth is None:

@@ -189,10 +189,7 @@ class World:
         for client in alive:
             for ident in list(client.engine.computations):
                 client.close(ident, terminate=False)
-        closed = self.timeline.run_until(
-            self.timeline.now + CLOSE_S,
-            lambda: not any(client.engine.computations.keys() - client.closed for client in alive),
-        )
+        closed = self.timeline.run_until(self.timeline.now + CLOSE_S, lambda: _are_closed(alive))
         if not closed:
             raise Broken("a cluster is not closed in time")
         self.timeline.run_until(self.timeline.now + SETTLE_S)
@@ -296,6 +293,10 @@ class World:
             for what, items in left.items():
                 if items:
                     raise Broken(f"{node.name} still has {what} when all clients have left: {items}")
+
+
+def _are_closed(clients: list[SimulatedClient]) -> bool:
+    return not any(client.engine.computations.keys() - client.closed for client in clients)
 
 
 def simulate(seed: int, size: Size | None = None) -> Outcome:
