@@ -24,7 +24,9 @@ from dispy_node.engine import tables as node
 
 PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
 
-SECTION = re.compile(r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- END (?P=name) -->)", re.S)
+SECTION = re.compile(
+    r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- END (?P=name) -->)", re.S
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def rewrite(page: str) -> str:
 def main() -> int:
     """Do what the command line says; return the exit status."""
     parser = argparse.ArgumentParser(description="Write the state diagrams of docs/protocol.md.")
-    parser.add_argument("--check", action="store_true", help="change nothing, only tell whether something would be")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, only tell whether something would be"
+    )
     options = parser.parse_args()
     before = PAGE.read_text()
     after = rewrite(before)

@@ -18,7 +18,9 @@ from dispy.wire import messages
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
-CONSTANTS = re.compile(r"^\| `(?P<module>dispy[\w.]+)\.(?P<name>[A-Z_]+)` \| (?P<value>[^|]+) \|", re.MULTILINE)
+CONSTANTS = re.compile(
+    r"^\| `(?P<module>dispy[\w.]+)\.(?P<name>[A-Z_]+)` \| (?P<value>[^|]+) \|", re.MULTILINE
+)
 QUOTED = re.compile(r"`(?P<name>[A-Z]+(?:_[A-Z]+)*)` \((?P<value>[^)]+)\)")
 UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "s": 1}
 PARTS = [messages.FileOffer, messages.JobAssignment, messages.JobStart, messages.JobResult]
@@ -86,7 +88,9 @@ def test_no_message_is_described_that_does_not_exist() -> None:
 
 
 def test_outcomes_are_those_of_the_code() -> None:
-    told = {int(number): name for number, name in re.findall(r"^\| (\d) `([A-Z]+)` \|", PAGE, flags=re.MULTILINE)}
+    told = {
+        int(number): name for number, name in re.findall(r"^\| (\d) `([A-Z]+)` \|", PAGE, flags=re.MULTILINE)
+    }
     assert told == {outcome.value: outcome.name for outcome in Outcome}
 
 

@@ -336,6 +336,7 @@ def test_a_failing_callback_stops_nothing(cluster_of: Make, capsys: pytest.Captu
     def fails(job: dispy.DispyJob) -> None:
         raise RuntimeError("of the user")
 
+    dispy.logger.stream = None  # standard output as it is now
     cluster = cluster_of(square, job_status=fails)
     assert cluster.submit(2)() == 4
     assert cluster.wait(30)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispy import config
-from dispy.errors import ClusterClosed, PluginNotInstalled, UsageError
+from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.logger import logger
 from dispy.model import ComputationId, Isolation, JobId, JobStatus, NodeStatus
@@ -52,7 +52,9 @@ class JobCluster:
             computation needs.
         job_status: called with each job when it has ended, in a thread for callbacks.
         cluster_status: called with (status, node, job) at each change.
-        host: address, or addresses, of this machine to use for connections.
+        host: name or address of this machine, or several, that connections come from: to a node on this machine
+            from one of loopback, to others from another, as far as one of the same kind (IPv4, IPv6) is given;
+            else the system chooses. What is not valid is left out with a warning.
         dispy_port: base port; nodes listen on the one above.
         ip_addr: older name of *host*.
         loglevel: level of `dispy.logger`, for the whole process.
@@ -104,15 +106,17 @@ class JobCluster:
         self.start_time = time.time()
         self.end_time = self.start_time
         self._node_port = config.node_port() if node_port is None else node_port
-        self._hosts = _own_addresses(host)
+        chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
+        from dispy.runtime.resolver import own_addresses
 
         self._job_record = Job
 
+        self._hosts = own_addresses(host) if host else []
         patterns = parse_nodes(nodes, self._node_port)
         self._ids = itertools.count(1)
         self._lock = threading.Condition()
@@ -123,15 +127,16 @@ class JobCluster:
         self._pid = os.getpid()
         self._runtime = thread.acquire()
         try:
-            if reentrant and not self._runtime.policy.HONOURS_REENTRANT:
-                raise PluginNotInstalled("reentrant=True", "std")
+            if reentrant:
+                self._runtime.call(lambda: self._runtime.plugins.fault_policy(need_reentrant=True))
             self._runtime.call(lambda: self._runtime.require_transports(patterns))
-            self._computation = self._make_computation(patterns, reentrant, Isolation(isolation))
-            self._runtime.add(self._computation, patterns, self._node_port, self)
+            self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._closed = False  # from here on, callbacks may use it
+            self._runtime.add(self._computation, patterns, self._node_port, self, local_hosts=self._hosts)
         except BaseException:
+            self._closed = True
             thread.release(self._runtime)
             raise
-        self._closed = False
         _open_clusters.add(self)
 
     # ---- jobs
@@ -155,7 +160,9 @@ class JobCluster:
         """Do as `submit`, for this node only; return None with a warning if the cluster does not use the node."""
         return self._submit_pinned(None, node, args, kwargs)
 
-    def submit_job_id_node(self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
+    def submit_job_id_node(
+        self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any
+    ) -> DispyJob | None:
         """Do as `submit_node`, with *job_id* as ``job.id`` (unless it is falsy)."""
         return self._submit_pinned(job_id, node, args, kwargs)
 
@@ -169,9 +176,12 @@ class JobCluster:
             return None
         return self._submit(job_id, found, args, kwargs)
 
-    def _submit(self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+    def _submit(
+        self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> DispyJob:
         if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
             raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
+        self._check_open()  # after a fork, the lock below may be held for ever
         body = self._packed.pack_arguments(args, kwargs)
         runtime = self._runtime
         uid = runtime.next_job()
@@ -179,12 +189,17 @@ class JobCluster:
         record = self._job_record(
             uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
         )
-        with self._lock:
+        with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
             self._pending += 1
-        if self.cluster_status is not None:
-            self._call_soon(self.cluster_status, DispyJob.Created, None, job)
-        runtime.driver.submit(record)
+            if self.cluster_status is not None:
+                self._call_soon(self.cluster_status, DispyJob.Created, None, job)
+            try:
+                runtime.submit(record)
+            except BaseException:
+                if not job._done:
+                    self._pending -= 1
+                raise
         return job
 
     def cancel(self, job: DispyJob) -> int:
@@ -219,12 +234,18 @@ class JobCluster:
 
         Returns:
             False if *timeout* (seconds) passed first.
+
+        Raises:
+            ClusterClosed: it was made in another process, before a fork: nothing is heard of its jobs here.
         """
-        in_callback = not self._closed and self._runtime.callbacks.is_current()
+        self._check_process()
         with self._lock:
-            return self._lock.wait_for(
-                lambda: not self._pending and (in_callback or not self._calling), timeout
-            )
+            return self._wait_idle(timeout)
+
+    def _wait_idle(self, timeout: float | None) -> bool:
+        """Do as `wait`, with the lock held, which is given up meanwhile."""
+        in_callback = self._runtime.callbacks.is_current()
+        return self._lock.wait_for(lambda: not self._pending and (in_callback or not self._calling), timeout)
 
     def __call__(self) -> None:
         """Wait for all jobs."""
@@ -239,9 +260,9 @@ class JobCluster:
         """
         if self._closed or self._pid != os.getpid():
             return None
-        if not self.wait(timeout) and not terminate:
-            return False
-        with self._lock:
+        with self._lock:  # no job can be submitted between the end of the wait and the end of the cluster
+            if not self._wait_idle(timeout) and not terminate:
+                return False
             if self._closed:
                 return None
             self._closed = True
@@ -265,6 +286,8 @@ class JobCluster:
             if not runtime.is_engine_thread():
                 self._is_closed_everywhere.wait(CLOSE_S)
                 self.wait(CLOSE_S)
+        except DispyError as error:
+            logger.warning("the cluster for %r could not be closed at its nodes: %s", self.name, error)
         finally:
             thread.release(runtime)
 
@@ -358,6 +381,9 @@ class JobCluster:
     def _check_open(self) -> None:
         if self._closed:
             raise ClusterClosed(f"the cluster for {self.name!r} is closed: make a new one")
+        self._check_process()
+
+    def _check_process(self) -> None:
         if self._pid != os.getpid():
             raise ClusterClosed(
                 f"the cluster for {self.name!r} was made in another process, before a fork: make one here"
@@ -397,6 +423,7 @@ class JobCluster:
         return shown
 
     def _refresh_nodes(self) -> None:
+        self._runtime.driver.count_bytes()
         for placement in self._computation.placements.values():
             if placement.is_usable:
                 self._node_of(placement.node)
@@ -410,7 +437,9 @@ def _renamed(old: str, old_value: Any, new: str, value: Any) -> Any:
     return old_value if value is None else value
 
 
-def _checked_callback(name: str, function: Callable[..., Any] | None, count: int) -> Callable[..., Any] | None:
+def _checked_callback(
+    name: str, function: Callable[..., Any] | None, count: int
+) -> Callable[..., Any] | None:
     """Check that a callback can be called with *count* arguments (A30, A32)."""
     if function is None:
         return None
@@ -419,7 +448,9 @@ def _checked_callback(name: str, function: Callable[..., Any] | None, count: int
     try:
         inspect.signature(function).bind(*range(count))
     except TypeError as error:
-        raise UsageError(f"{name} must take {count} argument(s), but {function!r} does not: {error}") from error
+        raise UsageError(
+            f"{name} must take {count} argument(s), but {function!r} does not: {error}"
+        ) from error
     except ValueError:
         pass  # a built-in that does not tell its parameters
     return function
@@ -431,8 +462,12 @@ def _pack(computation: Any, depends: Sequence[Any]) -> Any:
     return pack_computation(computation, depends)
 
 
-def _own_addresses(host: str | Sequence[str] | None) -> list[str]:
-    return [] if host is None else [host] if isinstance(host, str) else list(host)
+def _checked_isolation(isolation: str) -> Isolation:
+    try:
+        return Isolation(isolation)
+    except ValueError as error:
+        known = " or ".join(repr(str(one)) for one in Isolation)
+        raise UsageError(f"isolation must be {known}, not {isolation!r}") from error
 
 
 _open_clusters: set[JobCluster] = set()

@@ -51,6 +51,7 @@ def node(config: Path | None, save_config: Path | None, daemon: bool, **options:
     from dispy_node.logs import set_up_logging
     from dispy_node.service import serve
 
+    failures: list[BaseException] = []
     try:
         values = read_settings(config) if config else {}
         values |= {name: value for name, value in options.items() if value not in (None, ())}
@@ -61,10 +62,16 @@ def node(config: Path | None, save_config: Path | None, daemon: bool, **options:
         set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
         trio.run(serve, settings, strict_exception_groups=True)
     except* DispyError as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise click.ClickException(str(first)) from None
+        failures.append(_first_of(group))
+    if failures:  # raised inside the handler, it would go into a group, which click does not show
+        raise click.ClickException(str(failures[0])) from failures[0]
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 class NodeCommand(Command):

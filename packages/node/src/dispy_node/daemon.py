@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from dispy.errors import DispyError
 from dispy.interfaces import Executor, ExecutorRequest, Peer
-from dispy.model import ComputationId, LinkId, Role
+from dispy.model import Avail, ComputationId, LinkId, Role
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
@@ -120,15 +121,53 @@ class NodeDaemon:
     async def _watch_avail(self) -> None:
         while True:
             await trio.sleep(AVAIL_S)
-            self.handle(ev.AvailMeasured(measure_avail(self._state.path)))
+            avail = self._measure_avail()
+            if avail is not None:
+                self.handle(ev.AvailMeasured(avail))
+
+    def _measure_avail(self) -> Avail | None:
+        try:
+            return measure_avail(self._state.path)
+        except OSError as error:
+            log.warning("%s", explain_os_error(error, "it cannot be measured what is free here"))
+            return None
 
     # ---- links
 
     async def serve_link(self, stream: trio.abc.Stream, peer: Peer) -> str:
-        """Serve one connection until it ends; return why."""
+        """Serve one connection until it ends; return why. The stream is closed in any case.
+
+        What one link raises is logged, and ends that link only.
+        """
+        reason = "internal error at the node"
+
+        async def serve() -> None:
+            nonlocal reason
+            reason = await self._serve_link(stream, peer)
+
+        try:
+            await self._contain(f"the link to {peer.host}", serve)
+        finally:
+            await trio.aclose_forcefully(stream)
+        return reason
+
+    async def _contain(self, what: str, task: Callable[[], Awaitable[None]]) -> bool:
+        """Run *task*; return False if it raised, which is logged. This is the place that catches everything."""
+        done = True
+        try:
+            await task()
+        except* Exception:
+            done = False
+            log.exception("a bug in dispy, or in a plugin, has ended %s; the node goes on", what)
+        return done
+
+    async def _serve_link(self, stream: trio.abc.Stream, peer: Peer) -> str:
         self._last_link += 1
         number = LinkId(self._last_link)
-        avail = measure_avail(self._state.path)
+        avail = self._measure_avail()
+        free = None
+        if avail is not None:
+            free = (avail.cpu_percent, avail.memory_bytes, avail.disk_bytes, avail.swap_percent)
         hello = make_hello(
             Role.NODE,
             self._state.node,
@@ -136,7 +175,7 @@ class NodeDaemon:
             epoch=self._state.epoch,
             cpus=self.engine.cpus,
             addresses=self.identity.addresses,
-            avail=(avail.cpu_percent, avail.memory_bytes, avail.disk_bytes, avail.swap_percent),
+            avail=free,
         )
         session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}))
         link = Link(number, stream, peer, session)
@@ -172,7 +211,9 @@ class NodeDaemon:
                     if finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
-                    log.info("client %s at %s connected (dispy %s)", hello.name, link.peer.host, hello.version)
+                    log.info(
+                        "client %s at %s connected (dispy %s)", hello.name, link.peer.host, hello.version
+                    )
                     self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
@@ -181,25 +222,41 @@ class NodeDaemon:
 
     def _start_runner(self, effect: fx.StartRunner) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(self._serve_runner, effect.computation)
+        computation = effect.computation
+        # It is known from now on: what it is told before it is up, such as to close, waits in it.
+        runner = self._runners[computation.id] = RunnerProcess(computation.id, self._state.spool, self.handle)
+        self._nursery.start_soon(self._serve_runner, computation, runner)
 
-    async def _serve_runner(self, computation: HostedComputation) -> None:
+    async def _serve_runner(self, computation: HostedComputation, runner: RunnerProcess) -> None:
+        """See a runner through; what that raises is logged, and ends its computation only."""
+        what = f"the runner of {computation.offer.name!r}"
+        done = await self._contain(what, partial(self._run_runner, computation, runner))
+        if (
+            self._runners.get(computation.id) is runner
+        ):  # else the next one of this computation is there already
+            del self._runners[computation.id]
+        if not done:
+            self.handle(ev.RunnerFailed(computation.id, "internal error at the node, whose log tells more"))
+
+    async def _run_runner(self, computation: HostedComputation, runner: RunnerProcess) -> None:
         offer = computation.offer
-        runner = RunnerProcess(computation.id, self._state.spool, self.handle)
         try:
             folder = self._state.make_folder(computation.id)
             for file in offer.files:
-                self._state.place_file(folder, file.path, computation.files[file.path], file.mode, file.modified_at)
+                self._state.place_file(
+                    folder, file.path, computation.files[file.path], file.mode, file.modified_at
+                )
             executor = self._executor(offer.executor)
             plan = executor.plan(ExecutorRequest(name=offer.name, folder=folder, isolation=offer.isolation))
             runner.start(plan, folder)
         except OSError as error:
-            self.handle(ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started")))
+            self.handle(
+                ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started"))
+            )
             return
         except DispyError as error:
             self.handle(ev.RunnerFailed(computation.id, str(error)))
             return
-        self._runners[computation.id] = runner
         runner.configure(
             {
                 "isolation": offer.isolation,
@@ -211,10 +268,7 @@ class NodeDaemon:
             },
             computation.code,
         )
-        try:
-            await runner.serve()
-        finally:
-            self._runners.pop(computation.id, None)
+        await runner.serve()
 
     def _run_jobs(self, effect: fx.RunJobs) -> None:
         runner = self._runners.get(effect.computation)

@@ -53,6 +53,9 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[bytes] = []
+        """What it was told before it was started and configured."""
+        self._configured = False
         self._unsent: deque[memoryview] = deque()
         self._writable = trio.Event()
         self._reader = frames.FrameReader()
@@ -93,11 +96,15 @@ class RunnerProcess:
         self._socket = ours
 
     def configure(self, settings: dict[str, object], code: Body) -> None:
-        """Tell the runner what it is for."""
+        """Tell the runner what it is for, and then what it was told so far."""
+        self._configured = True
         base: dict[str, object] = {"inline_bytes": INLINE_BODY_BYTES, "output_bytes": OUTPUT_BYTES}
         self._send(frames.frame(frames.CONFIGURE, json.dumps(base | settings).encode()))
         payload = b"\1" + os.fsencode(code.path) if isinstance(code, Spooled) else b"\0" + code
         self._send(frames.frame(frames.LOAD, payload))
+        for data in self._early:
+            self._send(data)
+        self._early.clear()
 
     def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
         """Hand jobs over."""
@@ -138,16 +145,22 @@ class RunnerProcess:
             self._socket.close()
             with trio.CancelScope(shield=True):
                 status = await self._reap()
-        if self._failure or not self._ready:
-            reason = self._failure or f"its runner {_describe_end(status)} before it was ready"
-            self._emit(ev.RunnerFailed(self.computation, reason))
-        else:
-            ended = self._garbled or f"its runner {_describe_end(status)}"
-            reason = "" if self.told_to_close and not self._garbled else ended
-            self._emit(ev.RunnerEnded(self.computation, reason))
+        self._emit(self._end_event(status))
+
+    def _end_event(self, status: int) -> ev.RunnerFailed | ev.RunnerEnded:
+        reason = self._failure or self._garbled
+        if self.told_to_close and not reason:
+            return ev.RunnerEnded(self.computation)
+        reason = reason or f"its runner {_describe_end(status)}"
+        if self._ready and not self._failure:
+            return ev.RunnerEnded(self.computation, reason)
+        return ev.RunnerFailed(self.computation, reason if self._failure else f"{reason} before it was ready")
 
     def _send(self, data: bytes) -> None:
         """Write at once what the socket takes; the writer task sends the rest."""
+        if not self._configured:
+            self._early.append(data)
+            return
         assert self._socket is not None
         view = memoryview(data)
         if not self._unsent:
@@ -190,36 +203,54 @@ class RunnerProcess:
                 return
             if not data:
                 return
-            try:
-                for kind, payload in self._reader.feed(data):
-                    self._receive(kind, payload)
-            except (struct.error, ValueError, OSError) as error:
-                # Code of a job may have got hold of the runner; the daemon does not trust it.
-                self._garbled = f"its runner sent what no runner sends: {error}"
-                return
+            for kind, payload in self._reader.feed(data):
+                try:
+                    event = self._parse(kind, payload)
+                except (struct.error, ValueError, OSError) as error:
+                    # Code of a job may have got hold of the runner; the daemon does not trust it.
+                    self._garbled = f"its runner sent what no runner sends: {error}"
+                    return
+                if event is not None:
+                    self._emit(event)
 
-    def _receive(self, kind: int, payload: bytes) -> None:
+    def _parse(self, kind: int, payload: bytes) -> ev.Event | None:
+        """Return what a frame tells the engine, or None.
+
+        Raises:
+            struct.error, ValueError, OSError: no runner sends this.
+        """
         computation = self.computation
         if kind == frames.ENDED:
             results = []
-            for job, attempt, outcome, code, started_at, ended_at, detail, is_path, body in frames.unpack_results(
-                payload
-            ):
+            for (
+                job,
+                attempt,
+                outcome,
+                code,
+                started_at,
+                ended_at,
+                detail,
+                is_path,
+                body,
+            ) in frames.unpack_results(payload):
                 spooled = None
                 if is_path:
                     spooled, body = self._take_spooled(os.fsdecode(body)), b""
                 result = JobResult(job, attempt, outcome, code, detail, started_at, ended_at, body)
                 results.append(ev.AttemptResult(result, spooled))
-            self._emit(ev.AttemptsEnded(computation, results))
+            return ev.AttemptsEnded(computation, results)
         elif kind == frames.STARTED:
-            self._emit(ev.AttemptsStarted(computation, [JobStart(*start) for start in frames.unpack_starts(payload)]))
+            return ev.AttemptsStarted(
+                computation, [JobStart(*start) for start in frames.unpack_starts(payload)]
+            )
         elif kind == frames.SLOTS:
-            self._emit(ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0]))
+            return ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0])
         elif kind == frames.READY:
             self._ready = True
-            self._emit(ev.RunnerReady(computation))
+            return ev.RunnerReady(computation)
         elif kind == frames.FAILED:
             self._failure = payload.decode("utf-8", "replace")
+        return None
 
     def _take_spooled(self, path: str) -> Spooled:
         """Accept a result file, which user code could have named: only a plain file of the spool folder will do."""
@@ -246,7 +277,8 @@ class RunnerProcess:
 
 def _describe_end(status: int) -> str:
     if status < 0:
-        return f"was killed by signal {-status} ({signal.Signals(-status).name})"
+        known = {number.value: number.name for number in signal.Signals}  # without most real-time signals
+        return f"was killed by signal {-status} ({known.get(-status, 'a real-time signal')})"
     return f"ended with status {status}"
 
 

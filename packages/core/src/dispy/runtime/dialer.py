@@ -7,7 +7,6 @@ node that starts later, or restarts, is used then.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import trio
 
 from dispy.errors import DispyError, TransportError
 from dispy.interfaces import Address, Peer, Transport
+from dispy.logger import logger
 from dispy.model import ComputationId
 from dispy.runtime.embedded import LOCAL_HOST, EmbeddedNode
 from dispy.runtime.resolver import Resolver
@@ -32,8 +32,6 @@ LAST_PAUSE_S = 3.0
 
 DIAL_S = 5.0
 """A host that neither accepts nor refuses for so long counts as not there."""
-
-_logger = logging.getLogger("dispy")
 
 Serve = Callable[[trio.abc.Stream, Peer, Target], Awaitable[str]]
 """Serves a connection until it ends, and returns why."""
@@ -71,7 +69,9 @@ async def dial_target(
     for address in await resolver.resolve(host) if port else [host]:
         try:
             with trio.fail_after(DIAL_S):
-                return await dial(Address(scheme, address, port), local_host=choose_local_host(address, local_hosts))
+                return await dial(
+                    Address(scheme, address, port), local_host=choose_local_host(address, local_hosts)
+                )
         except trio.TooSlowError:
             place = f"{host}:{port}" if port else host
             last = TransportError(
@@ -181,10 +181,12 @@ class Dialer:
         reason = "internal error; see the log"
         try:
             reason = await self._open_and_serve(target, attempted)
-        except* Exception as group:
+        except* Exception:
             where = target[1] if not target[2] else f"{target[1]}:{target[2]}"
-            _logger.error("a bug in dispy, or in a plugin, has ended the link to %s", where, exc_info=group)
-            self._report(f"the link to {where} has ended by an internal error; it is made again (see the log)")
+            logger.exception("a bug in dispy, or in a plugin, has ended the link to %s", where)
+            self._report(
+                f"the link to {where} has ended by an internal error; it is made again (see the log)"
+            )
         return reason
 
     async def _open_and_serve(self, target: Target, attempted: Attempted) -> str:
@@ -193,7 +195,9 @@ class Dialer:
             stream, peer = (
                 (node.stream, node.peer)
                 if node is not None
-                else await dial_target(target, self._transport, self._resolver, local_hosts=attempted.local_hosts)
+                else await dial_target(
+                    target, self._transport, self._resolver, local_hosts=attempted.local_hosts
+                )
             )
         except (DispyError, OSError) as error:
             return str(error)

@@ -55,7 +55,9 @@ class Application(Protocol):
 class SchedulerDriver:
     """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread."""
 
-    def __init__(self, policy: FaultPolicy, transport: Callable[[str], Transport], application: Application) -> None:
+    def __init__(
+        self, policy: FaultPolicy, transport: Callable[[str], Transport], application: Application
+    ) -> None:
         self.engine = SchedulerEngine(policy)
         self.dialer: Dialer
         self._transport = transport

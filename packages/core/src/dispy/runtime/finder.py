@@ -84,9 +84,17 @@ class NodeFinder:
         """Tell of what was dialled and is no node so far."""
         nodes = self._connected_nodes()
         for target, attempted in self._driver.dialer.targets.items():
-            if self._computation.id not in attempted.wanted_by or any(target[1:] in node.targets for node in nodes):
+            if self._computation.id not in attempted.wanted_by or any(
+                target[1:] in node.targets for node in nodes
+            ):
                 continue
-            where = "this machine" if target == LOCAL_TARGET else f"{target[1]}:{target[2]}" if target[2] else target[1]
+            where = (
+                "this machine"
+                if target == LOCAL_TARGET
+                else f"{target[1]}:{target[2]}"
+                if target[2]
+                else target[1]
+            )
             yield f"  {where}: {'it answers, but has not greeted yet' if attempted.connected else attempted.last}"
 
     def _describe_others(self) -> Iterator[str]:
@@ -94,7 +102,9 @@ class NodeFinder:
         nodes = self._connected_nodes()
         for node in nodes:
             if node.id not in self._computation.placements:
-                why = "it takes no more jobs" if node.draining else "nodes=[...] does not ask for it, or for none of its CPUs"
+                why = "nodes=[...] does not ask for it, or for none of its CPUs"
+                if node.draining:
+                    why = "it takes no more jobs"
                 yield f"  node {node.name} ({node.peer_host}): {why}"
         for pattern in self._patterns:
             if pattern.is_wildcard and not any(pattern.matches(node) for node in nodes):
@@ -125,9 +135,7 @@ class NodeFinder:
         while self._is_open() and not self._has_answer():
             # Refused everywhere is an answer too: it need not be waited for. Nodes that another cluster of this
             # process is about to reach may serve this one as well.
-            if all(found.failed for found in targets.values()) or (
-                trio.current_time() - began >= LOOK_S
-            ):
+            if all(found.failed for found in targets.values()) or (trio.current_time() - began >= LOOK_S):
                 self._start_node()
                 return
             await trio.sleep(POLL_S)

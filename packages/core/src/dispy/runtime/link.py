@@ -110,7 +110,10 @@ class Link:
         if self._closing or self._writing:
             return
         self.close_soon(reason, final=final)
-        with trio.CancelScope(shield=True), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        with (
+            trio.CancelScope(shield=True),
+            suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
             await self._flush()
 
     async def _read(self, handle: EventHandler) -> str:

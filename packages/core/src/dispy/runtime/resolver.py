@@ -80,7 +80,9 @@ class Resolver:
         self._requests.put((host, answer))
         await answer.arrived.wait()
         if answer.error:
-            raise TransportError(f"unknown host {host!r}: check the spelling, or use its address") from answer.error
+            raise TransportError(
+                f"unknown host {host!r}: check the spelling, or use its address"
+            ) from answer.error
         return answer.addresses
 
     def close(self) -> None:

@@ -166,8 +166,12 @@ class Runtime:
 
     def _ended(self) -> DispyError:
         if self._failure is None:
-            return DispyError("the engine's thread has ended, as its last cluster was closed: make a new cluster")
-        return DispyError(f"the engine's thread has ended by an internal error, {self._failure!r}: make a new cluster")
+            return DispyError(
+                "the engine's thread has ended, as its last cluster was closed: make a new cluster"
+            )
+        return DispyError(
+            f"the engine's thread has ended by an internal error, {self._failure!r}: make a new cluster"
+        )
 
     def _post(self, function: Callable[[], None]) -> None:
         self.wait_ready()
@@ -259,9 +263,8 @@ class Runtime:
         """Run a finder; what it raises ends that search only."""
         try:
             await finder.run()
-        except* Exception as group:
-            logger.error("a bug in dispy has ended the search for nodes for %r", name)
-            logger.exception("%r", group)
+        except* Exception:
+            logger.exception("a bug in dispy has ended the search for nodes for %r", name)
             tell_user(f"the search for nodes for {name!r} has ended by an internal error (see the log)")
 
     async def _main(self) -> None:

@@ -30,13 +30,16 @@ class Caller:
     Args:
         computation: what to call.
         settings: where results go and how large they may be.
-        settle: called as soon as the function has returned or raised; afterwards no KeyboardInterrupt comes.
+        settle: called as soon as the function has returned or raised; afterwards no KeyboardInterrupt comes. None if
+            one that comes so late may end the process: then the job counts as cancelled, as was asked for.
 
     Attributes:
         process: id of the process whose job it is.
     """
 
-    def __init__(self, computation: Computation, settings: Settings, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, computation: Computation, settings: Settings, settle: Callable[[], None] | None
+    ) -> None:
         self._compute = computation.compute
         self._sources = computation.sources
         self._settings = settings
@@ -52,16 +55,20 @@ class Caller:
         try:
             args, kwargs = loads(body) if kind != SPOOLED else self._load_spooled(body)
         except Exception as error:
-            self._settle()
+            if self._settle is not None:
+                self._settle()
             return 0, self._broken(job, attempt, started_at, explain.arguments(error, self._settings.place))
         except BaseException as error:
-            self._settle()
+            if self._settle is not None:
+                self._settle()
             return self._failed(job, attempt, started_at, error)
         try:
             value = self._compute(*args, **kwargs)
-            self._settle()
+            if self._settle is not None:
+                self._settle()
         except BaseException as error:
-            self._settle()
+            if self._settle is not None:
+                self._settle()
             if getpid() != self.process:
                 os._exit(0)
             return self._failed(job, attempt, started_at, error)

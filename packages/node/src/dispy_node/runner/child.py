@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dispy_node.runner.namespace import Computation
     from dispy_node.runner.settings import Settings
 
-SIGINT, SIG_IGN, signal = signals.SIGINT, signals.SIG_IGN, signals.signal
+SIGINT, signal = signals.SIGINT, signals.signal
 
 NO_BYTES = b"\0\0\0\0"
 READ_BYTES = 16 * 1024
@@ -68,7 +68,7 @@ class Child:
         self._streams = (sys.stdout, sys.stderr)
         self._caller: Caller | None = None
         if computation is not None:
-            self._caller = Caller(computation, settings, self._settle)
+            self._caller = self._make_caller(computation)
 
     def serve_one(self, channel: int) -> None:
         """Wait for a job, run it, answer.
@@ -98,9 +98,8 @@ class Child:
         self._flush()
         self._send(HEAD.pack(MAGIC, len(record), flags) + record)
 
-    def _settle(self) -> None:
-        """Have no more KeyboardInterrupt: the function has returned or raised."""
-        signal(SIGINT, SIG_IGN)
+    def _make_caller(self, computation: Computation) -> Caller:
+        return Caller(computation, self._settings, None)
 
     def _run_program(self, job: int, attempt: int, kind: int, body: bytes) -> None:
         started_at = time()
@@ -218,6 +217,9 @@ class Worker(Child):
             else:
                 self._send(HEAD.pack(MAGIC, len(record), flags) + record)
             self._restore_streams()
+
+    def _make_caller(self, computation: Computation) -> Caller:
+        return Caller(computation, self._settings, self._settle)
 
     def _output_waits(self) -> bool:
         """Tell whether there are bytes in one of the pipes; that can be asked at either end."""

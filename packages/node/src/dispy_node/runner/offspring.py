@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections import deque
-from os import closerange, dup2, fork, getppid, setsid
+from os import _exit, closerange, dup2, fork, getppid, setsid
 
 from dispy_node.runner.bare import READABLE, channel, dumps, signals
 from dispy_node.runner.child import CELLS_BYTES, NOTHING_STARTED, STARTED_AT, ChannelClosed, Child, Worker
@@ -148,6 +148,7 @@ class Nursery:
             del fcntl, termios  # workers import them, and must not have to look for them
             self._map = mmap.mmap
         modules = -1 if foreign else len(sys.modules)
+        self._numpy_random = sys.modules.get("numpy.random")
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
 
@@ -167,11 +168,9 @@ class Nursery:
                 os.read(ours, 4096)
                 getppid()
                 dup2(theirs, theirs)
-                _reseed()
         finally:
             os.close(ours)
             os.close(theirs)
-            signals.signal(signals.SIGINT, signals.default_int_handler)
 
     def fork(self, count: int, siblings: Iterable[int]) -> list[Offspring]:
         """Fork children, each of which waits for its first record.
@@ -281,12 +280,13 @@ class Nursery:
         try:
             setsid()
             if self._libc.die_with_parent() and getppid() != self._runner:
-                os._exit(1)  # the runner ended before the kernel knew that this one must follow
+                _exit(1)  # the runner ended before the kernel knew that this one must follow
             dup2(stdout, 1)
             dup2(stderr, 2)
             for low, high in unwanted:
                 closerange(low, high)
-            _reseed()
+            if self._numpy_random is not None:
+                self._numpy_random.seed()  # ``random`` does that by itself after each fork
             pthread_sigmask(SIG_SETMASK, self._mask)
             if cells is None:
                 self._child.serve_one(channel)
@@ -303,7 +303,7 @@ class Nursery:
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
         finally:
-            os._exit(status)
+            _exit(status)
 
 
 def ranges_without(descriptors: list[int], kept: int) -> list[tuple[int, int]]:
@@ -325,13 +325,6 @@ def ranges_without(descriptors: list[int], kept: int) -> list[tuple[int, int]]:
 
 def _do_nothing() -> None:
     pass
-
-
-def _reseed() -> None:
-    """Give numpy's global generator a new seed; ``random`` does that by itself after each fork."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
 
 
 def freeze() -> None:

@@ -150,14 +150,19 @@ async def _check_addresses(transport: Transport, address: Address) -> None:
 
 async def _check_local_host(transport: Transport, bound: Address) -> None:
     """Dial from an address that no machine has: that fails as every dial does, or is not the transport's business."""
-    require("local_host" in inspect.signature(transport.dial).parameters, "dial must take local_host, or ignore it")
+    require(
+        "local_host" in inspect.signature(transport.dial).parameters,
+        "dial must take local_host, or ignore it",
+    )
     try:
         with _patience(f"dialling {bound} from {NO_LOCAL_HOST} must succeed or fail"):
             stream, _ = await transport.dial(bound, local_host=NO_LOCAL_HOST)
     except TransportError:
         return
     except Exception as error:
-        raise ContractViolation(f"a local_host that cannot be used must raise a TransportError, not {error!r}") from error
+        raise ContractViolation(
+            f"a local_host that cannot be used must raise a TransportError, not {error!r}"
+        ) from error
     await trio.aclose_forcefully(stream)
 
 

@@ -1,0 +1,93 @@
+"""Plain values: versions, numbers that the original has as well, bytes in pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispy.model import (
+    CHUNK_BYTES,
+    INLINE_BODY_BYTES,
+    MAX_FRAME_BYTES,
+    Isolation,
+    JobStatus,
+    NodeStatus,
+    Outcome,
+    Pieces,
+    PythonVersion,
+    Role,
+)
+
+numbers = st.integers(0, 999)
+versions = st.builds(PythonVersion, numbers, numbers, numbers)
+
+
+@given(versions)
+def test_version_is_read_as_it_is_written(version: PythonVersion) -> None:
+    assert PythonVersion.parse(str(version)) == version
+
+
+def test_version_may_come_without_its_last_number() -> None:
+    assert PythonVersion.parse("3.12") == PythonVersion(3, 12, 0)
+    assert str(PythonVersion(3, 12)) == "3.12.0"
+
+
+@pytest.mark.parametrize("text", ["", "3", "3.", "3.12.1.0", "3.12rc1", "three.twelve", "."])
+def test_what_is_no_version_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (some are refused by int)
+        PythonVersion.parse(text)
+
+
+@given(versions, versions)
+def test_bytecode_is_shared_within_a_minor_version(one: PythonVersion, other: PythonVersion) -> None:
+    same = (one.major, one.minor) == (other.major, other.minor)
+    assert one.shares_bytecode_with(other) is other.shares_bytecode_with(one) is same
+
+
+def test_bytecode_is_shared_whatever_the_last_number() -> None:
+    assert PythonVersion(3, 12, 1).shares_bytecode_with(PythonVersion(3, 12, 9))
+    assert not PythonVersion(3, 12, 1).shares_bytecode_with(PythonVersion(3, 13, 1))
+    assert not PythonVersion(3, 12, 1).shares_bytecode_with(PythonVersion(4, 12, 1))
+
+
+def test_statuses_have_the_numbers_of_the_original() -> None:
+    assert {status.name: int(status) for status in JobStatus} == {
+        "CREATED": 5,
+        "RUNNING": 6,
+        "PROVISIONAL_RESULT": 7,
+        "CANCELLED": 8,
+        "TERMINATED": 9,
+        "ABANDONED": 10,
+        "FINISHED": 11,
+    }
+    assert {status.name: int(status) for status in NodeStatus} == {
+        "INITIALIZED": 4,
+        "CLOSED": 16,
+        "AVAIL_INFO": 17,
+    }
+
+
+def test_what_travels_keeps_its_values() -> None:
+    assert [(outcome.name, int(outcome)) for outcome in Outcome] == [
+        ("RETURNED", 0),
+        ("EXITED", 1),
+        ("RAISED", 2),
+        ("DIED", 3),
+        ("BROKEN", 4),
+        ("CANCELLED", 5),
+    ]
+    assert [str(role) for role in Role] == ["client", "node"]
+    assert [str(isolation) for isolation in Isolation] == ["process", "worker"]
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_pieces_are_as_long_as_their_bytes(parts: list[bytes]) -> None:
+    pieces = Pieces(tuple(parts))
+    assert len(pieces) == len(b"".join(parts))
+    assert pieces.parts == tuple(parts)
+    assert bool(pieces) is any(parts)
+
+
+def test_limits_fit_into_each_other() -> None:
+    assert 0 < INLINE_BODY_BYTES < CHUNK_BYTES < MAX_FRAME_BYTES

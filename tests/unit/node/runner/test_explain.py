@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from dispy_node.runner import explain
+
+PLACE = "node there (Python 3.11.7)"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (3, "the job's process exited with status 3 without a result (os._exit?)"),
+        (-11, "the job's process was killed by signal 11 (SIGSEGV)"),
+        (-9, "the job's process was killed by signal 9 (SIGKILL): is the node out of memory?"),
+        (-50, "the job's process was killed by signal 50 (a real-time signal)"),
+    ],
+)
+def test_death(code: int, text: str) -> None:
+    assert explain.death(code) == text
+
+
+def test_missing_module_with_remedy() -> None:
+    error = ModuleNotFoundError("No module named 'x'", name="x")
+    text = (
+        "ModuleNotFoundError: module 'x' is not installed on node there (Python 3.11.7): "
+        "install it there or ship it with depends=[...]"
+    )
+    assert explain.bundle(error, PLACE) == text
+    assert explain.arguments(error, PLACE) == f"the job's arguments cannot be loaded: {text}"
+    assert "ImportError: odd on node there" in explain.bundle(ImportError("odd"), PLACE)
+
+
+def test_name_missing_in_arguments() -> None:
+    assert "depends=[...]" in explain.arguments(AttributeError("no Thing"), PLACE)
+    assert "depends" not in explain.arguments(ValueError("bad"), PLACE)
+
+
+def test_broken_exception_is_named_nevertheless() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise TypeError
+
+    assert explain.brief(Odd()) == "Odd: its text cannot be made: TypeError"
+    assert explain.brief(ValueError()) == "ValueError"
+
+
+def test_disk_that_is_full() -> None:
+    text = explain.spool(OSError(errno.ENOSPC, "No space left on device"), "the result", 12, PLACE)
+    assert text.startswith("the result (12 bytes) cannot be stored on node there")
+    assert text.endswith("free disk space there or return less")
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "async_generator"])
+def test_lazy_results_have_a_remedy(kind: str) -> None:
+    assert explain.lazy_result(kind, "compute").startswith("compute is a")
+    assert "instead" in explain.lazy_result(kind, "compute") or "make it" in explain.lazy_result(
+        kind, "compute"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.EAGAIN, "ulimit -u"), (errno.EMFILE, "ulimit -n"), (errno.ENOMEM, "memory"), (errno.EIO, "log")],
+)
+def test_no_process(number: int, remedy: str) -> None:
+    text = explain.no_process(OSError(number, os.strerror(number)), PLACE)
+    assert PLACE in text
+    assert remedy in text
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "text"),
+    [
+        (errno.EACCES, b"x", "make it executable (chmod +x)"),
+        (errno.ENOEXEC, b"x", "has a format that node there"),
+        (errno.ENOENT, None, "is not on node there"),
+        (errno.ENOENT, b"#! /opt/x -u\n", "needs '/opt/x', which is not on"),
+        (errno.ENOENT, b"\x7fELF", "loader"),
+        (errno.E2BIG, b"x", "put them into a file"),
+        (errno.EIO, b"x", "cannot be executed"),
+    ],
+)
+def test_no_execution(tmp_path: Path, number: int, content: bytes | None, text: str) -> None:
+    program = tmp_path / "program"
+    if content is not None:
+        program.write_bytes(content)
+    told = explain.no_execution(OSError(number, os.strerror(number)), str(program), PLACE)
+    assert repr(str(program)) in told
+    assert text in told
+
+
+def test_folder_is_no_program(tmp_path: Path) -> None:
+    assert "is a folder" in explain.no_execution(OSError(errno.EACCES, ""), str(tmp_path), PLACE)
