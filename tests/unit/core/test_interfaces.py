@@ -6,8 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dispy import interfaces
 from dispy.interfaces import (
@@ -23,7 +21,6 @@ from dispy.interfaces import (
     Transport,
     Verdict,
 )
-from dispy.offers import parse_address
 
 INTERFACES = [Transport, FaultPolicy, Command, Executor]
 

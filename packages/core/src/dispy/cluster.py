@@ -185,7 +185,8 @@ class JobCluster:
         body = self._packed.pack_arguments(args, kwargs)
         runtime = self._runtime
         uid = runtime.next_job()
-        job = DispyJob(uid, job_id or next(self._ids), text_output=self._packed.is_function)
+        number = next(self._ids)
+        job = DispyJob(uid, job_id or number, text_output=self._packed.is_function)
         record = self._job_record(
             uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
         )

@@ -192,7 +192,9 @@ class NodeDaemon:
                 log.info("client %s at %s left: %s", session.peer.name, peer.host, reason)
                 self.handle(ev.LinkClosed(number, reason, final=link.final))
             else:
-                log.warning("connection from %s refused: %s", peer.host, reason)
+                # Who connects and leaves without a word looked whether the port is open, or has changed its mind.
+                level = logging.WARNING if link.bytes_received else logging.INFO
+                log.log(level, "connection from %s refused: %s", peer.host, reason)
         return reason
 
     def _received(self, link: Link, events: Sequence[SessionEvent]) -> None:

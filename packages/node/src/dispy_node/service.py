@@ -60,7 +60,9 @@ async def serve(settings: NodeSettings) -> None:
 
 async def _wait_for_end(daemon: NodeDaemon) -> None:
     """Return when a drain is complete, or at the second signal."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    # A terminal that closes (SIGHUP) or its quit key must not take the node away without a word to its clients.
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    with trio.open_signal_receiver(*ends) as signals:
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:

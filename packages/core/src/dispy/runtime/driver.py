@@ -121,10 +121,9 @@ class SchedulerDriver:
         self._token.run_sync_soon(self._drain, idempotent=True)
 
     def take_leftovers(self) -> list[Job]:
-        """After the end of `run`: return the jobs that will never be settled, and forget them."""
+        """After the end of `run`: return the jobs that will never be settled."""
         leftovers = [job for job in self.engine.jobs.values() if job.state is not JobState.ABANDONED]
         leftovers += [job for job in self._waiting if isinstance(job, Job)]
-        self._waiting.clear()
         return leftovers
 
     # ---- in the engine's thread

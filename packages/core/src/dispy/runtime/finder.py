@@ -43,7 +43,10 @@ class NodeFinder:
         self._patterns = patterns
         self._tell = tell
         self._local_hosts = local_hosts
-        self._here: Target = ("tcp", "127.0.0.1", node_port)
+        wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
+        ports = {node_port if pattern.port is None else pattern.port for pattern in wildcards}
+        self._here: list[Target] = [("tcp", "127.0.0.1", port) for port in sorted(ports)]
+        """Where a node of this machine listens, if wildcards may mean it."""
 
     async def run(self) -> None:
         """Dial what is named, look around for wildcards, start a node here if that is all there can be."""
@@ -53,11 +56,10 @@ class NodeFinder:
         for pattern in self._patterns:
             if pattern.target is not None:
                 self._want(pattern.target)
-        if any(pattern.is_wildcard for pattern in self._patterns):
-            # What listens on this machine needs no discovery.
-            self._want(self._here)
-            if any(pattern.matches_everything for pattern in self._patterns):
-                await self._start_node_if_alone(began)
+        for target in self._here:  # what listens on this machine needs no discovery
+            self._want(target)
+        if any(pattern.matches_everything for pattern in self._patterns):
+            await self._start_node_if_alone(began)
         await trio.sleep_until(began + SILENT_S)
         if self._is_open() and not self._is_usable():
             self._tell(self.explain())
@@ -147,8 +149,9 @@ class NodeFinder:
                 "install one with: pip install 'dispy-core[local]'"
             )
             return
-        if all(pattern.target != self._here for pattern in self._patterns):
-            self._driver.dialer.unwant_target(self._here, self._computation.id)
+        for target in self._here:
+            if all(pattern.target != target for pattern in self._patterns):
+                self._driver.dialer.unwant_target(target, self._computation.id)
         self._want(LOCAL_TARGET)
         self._tell(
             f"no node answered for {self._computation.name!r}: running its jobs on this machine "

@@ -61,7 +61,7 @@ def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]]
     """Cut replies out of *data*: pairs of flags and record, and the incomplete rest.
 
     Raises:
-        GarbledReplies: a length is more than any reply has.
+        GarbledReplies: these are no replies.
     """
     found = []
     start, size, available = 0, HEAD.size, len(data)
@@ -75,6 +75,8 @@ def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]]
             break
         found.append((flags, data[start + size : end]))
         start = end
+    if start < available and data[start] != MAGIC:
+        raise GarbledReplies(f"a reply of kind {data[start]}")
     return found, data[start:] if start else data
 
 

@@ -1,0 +1,297 @@
+"""How nodes are looked for, and what the user is told about it; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from dispy.engine import events as ev
+from dispy.engine.policy import CancelPolicy
+from dispy.engine.records import Computation, Node
+from dispy.engine.scheduler import SchedulerEngine
+from dispy.model import ComputationId, Isolation, LinkId
+from dispy.nodes import choose_slots, parse_nodes
+from dispy.runtime import embedded
+from dispy.runtime.dialer import LOCAL_TARGET, Attempted, Target
+from dispy.runtime.finder import LOOK_S, SILENT_S, NodeFinder
+from dispy.wire.messages import ComputationFailed, ComputationReady, Hello
+
+PORT = 51348
+HERE: Target = ("tcp", "127.0.0.1", PORT)
+NAMED: Target = ("tcp", "10.0.0.1", PORT)
+
+
+class FakeDialer:
+    """Notes what is wanted; the test says what becomes of it."""
+
+    def __init__(self) -> None:
+        self.targets: dict[Target, Attempted] = {}
+        self.local_hosts: list[Sequence[str]] = []
+
+    def want(self, target: Target, computation: ComputationId, *, local_hosts: Sequence[str] = ()) -> None:
+        self.targets.setdefault(target, Attempted()).wanted_by.add(computation)
+        self.local_hosts.append(local_hosts)
+
+    def unwant_target(self, target: Target, computation: ComputationId) -> None:
+        attempted = self.targets.pop(target, None)
+        if attempted is not None:
+            attempted.wanted_by.discard(computation)
+
+
+class Scene:
+    """A real engine and a finder; nodes are told by their host."""
+
+    def __init__(self, nodes: Any, **options: Any) -> None:
+        self.engine = SchedulerEngine(CancelPolicy())
+        self.dialer = FakeDialer()
+        self.told: list[str] = []
+        self.patterns = parse_nodes(nodes, PORT)
+        self.computation = Computation(
+            id=ComputationId("c" * 32),
+            name="compute",
+            executor="function",
+            isolation=Isolation.PROCESS,
+            reentrant=False,
+            accepts=lambda node: choose_slots(self.patterns, None, node),
+            code_for=lambda python: b"code",
+        )
+        self.handle(ev.ComputationAdded(self.computation))
+        driver: Any = self
+        self.finder = NodeFinder(driver, self.computation, self.patterns, PORT, self.told.append, **options)
+        self._links = 0
+
+    def handle(self, event: ev.Event) -> None:
+        self.engine.handle(event, trio.current_time())
+
+    def fail(self, target: Target, reason: str = "nothing listens there") -> None:
+        self.dialer.targets[target].failed = True
+        self.dialer.targets[target].last = reason
+
+    def connect(self, host: str, *, ready: bool = True, **fields: Any) -> Node:
+        self._links += 1
+        link, ident = LinkId(self._links), f"{self._links:032x}"
+        settings: dict[str, Any] = {
+            "role": "node",
+            "ident": ident,
+            "name": f"node{self._links}",
+            "python": "3.11.7",
+            "heartbeat_s": 5.0,
+            "cpus": 2,
+        }
+        hello = Hello(
+            protocol_min=1,
+            protocol_max=1,
+            epoch=1,
+            version="1",
+            platform="linux",
+            max_frame_bytes=1 << 22,
+            **(settings | fields),
+        )
+        for target in self.dialer.targets:
+            if target[1] == host:
+                self.dialer.targets[target].connected = True
+        self.handle(ev.LinkOpened(link, hello, (host, PORT), host))
+        if ready:
+            self.handle(ev.MessageReceived(link, ComputationReady(self.computation.id)))
+        return next(node for node in self.engine.nodes.values() if node.id == ident)
+
+    def close(self) -> None:
+        self.handle(ev.ComputationClosing(self.computation.id, terminate=True))
+
+
+def run(nodes: Any, script: Callable[[Scene], Awaitable[None]], **options: Any) -> Scene:
+    """Run a finder with a script beside it."""
+
+    async def main() -> Scene:
+        scene = Scene(nodes, **options)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.finder.run)
+            await wait_all_tasks_blocked()
+            await script(scene)
+        return scene
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+
+@pytest.fixture(autouse=True)
+def node_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "is_available", lambda: True)
+
+
+def test_named_nodes_are_wanted_and_no_other() -> None:
+    async def script(scene: Scene) -> None:
+        assert set(scene.dialer.targets) == {NAMED, ("tcp", "10.0.0.2", 9)}
+        assert scene.dialer.local_hosts == [["10.1.1.1"]] * 2
+        scene.connect("10.0.0.1")
+
+    scene = run(["10.0.0.1", "10.0.0.2:9"], script, local_hosts=["10.1.1.1"])
+    assert scene.told == []
+
+
+def test_node_on_this_machine_is_used_before_one_is_started() -> None:
+    async def script(scene: Scene) -> None:
+        assert set(scene.dialer.targets) == {HERE}
+        scene.connect("127.0.0.1")
+
+    scene = run(None, script)
+    assert set(scene.dialer.targets) == {HERE}
+    assert scene.told == []
+
+
+def test_refused_everywhere_one_is_started_at_once() -> None:
+    async def script(scene: Scene) -> None:
+        began = trio.current_time()
+        scene.fail(HERE)
+        while LOCAL_TARGET not in scene.dialer.targets:
+            await trio.sleep(0.01)
+        assert trio.current_time() - began < 0.1
+        scene.connect("local")
+
+    scene = run(None, script)
+    assert set(scene.dialer.targets) == {LOCAL_TARGET}
+    assert len(scene.told) == 1
+    assert "on this machine" in scene.told[0]
+
+
+def test_who_does_not_answer_is_not_waited_for_for_ever() -> None:
+    async def script(scene: Scene) -> None:
+        await trio.sleep(LOOK_S * 0.9)
+        assert LOCAL_TARGET not in scene.dialer.targets
+        await trio.sleep(LOOK_S * 0.2)
+        assert LOCAL_TARGET in scene.dialer.targets
+        scene.connect("local")
+
+    run("*", script)
+
+
+def test_node_that_is_named_stays_wanted_when_one_is_started() -> None:
+    async def script(scene: Scene) -> None:
+        scene.fail(HERE)
+        await trio.sleep(0.1)
+        assert set(scene.dialer.targets) == {HERE, LOCAL_TARGET}
+        scene.connect("local")
+
+    run(["*", "127.0.0.1"], script)
+
+
+def test_none_is_started_for_a_narrower_pattern() -> None:
+    async def script(scene: Scene) -> None:
+        scene.fail(HERE)
+
+    scene = run("10.*", script)
+    assert LOCAL_TARGET not in scene.dialer.targets
+    assert "10.*: no node that is known matches" in scene.told[0]
+
+
+def test_without_the_node_package_the_user_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "is_available", lambda: False)
+
+    async def script(scene: Scene) -> None:
+        scene.fail(HERE)
+
+    scene = run(None, script)
+    assert "pip install 'dispy-core[local]'" in scene.told[0]
+    assert set(scene.dialer.targets) == {HERE}
+
+
+def test_silence_is_explained_after_three_seconds() -> None:
+    async def main() -> None:
+        scene = Scene(["10.0.0.1"])
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scene.finder.run)
+            await wait_all_tasks_blocked()
+            scene.fail(NAMED, "no way to 10.0.0.1: is the machine on?")
+        assert trio.current_time() - began == pytest.approx(SILENT_S)
+        (text,) = scene.told
+        assert "no usable node for 'compute'" in text
+        assert f"10.0.0.1:{PORT}: no way to 10.0.0.1: is the machine on?" in text
+        assert "dispy node" in text
+
+    trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+
+def test_cluster_that_is_closed_meanwhile_is_not_spoken_of() -> None:
+    async def script(scene: Scene) -> None:
+        scene.close()
+
+    scene = run(None, script)
+    assert scene.told == []
+    assert LOCAL_TARGET not in scene.dialer.targets
+
+
+def test_cluster_that_is_closed_before_its_finder_runs_wants_nothing() -> None:
+    async def main() -> None:
+        scene = Scene(["10.0.0.1"])
+        scene.close()
+        await scene.finder.run()
+        assert scene.dialer.targets == {}
+
+    trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+
+def explained(nodes: Any, script: Callable[[Scene], None]) -> str:
+    """Let nodes come and give the explanation."""
+
+    async def main() -> str:
+        scene = Scene(nodes)
+        for pattern in scene.patterns:
+            if pattern.target is not None:
+                scene.dialer.want(pattern.target, scene.computation.id)
+        script(scene)
+        await trio.lowlevel.checkpoint()
+        return scene.finder.explain()
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+
+def test_nodes_in_use_are_told_and_nothing_is_to_be_done() -> None:
+    def script(scene: Scene) -> None:
+        scene.connect("10.0.0.1")
+        scene.fail(("tcp", "10.0.0.2", PORT))
+
+    text = explained(["10.0.0.1", "10.0.0.2"], script)
+    assert text.splitlines() == [
+        "nodes that are used for 'compute': 1",
+        "  node node1 (10.0.0.1): used, with 2 jobs at once",
+        f"  10.0.0.2:{PORT}: nothing listens there",
+    ]
+
+
+def test_node_that_is_away_is_told() -> None:
+    def script(scene: Scene) -> None:
+        scene.connect("10.0.0.1")
+        scene.handle(ev.LinkClosed(LinkId(1), "reset"))
+
+    assert "node node1 (10.0.0.1): used, but its link is lost at the moment" in explained(["10.0.0.1"], script)
+
+
+def test_node_that_cannot_or_is_not_yet_told_why() -> None:
+    def script(scene: Scene) -> None:
+        scene.connect("10.0.0.1", ready=False)
+        scene.connect("10.0.0.2", ready=False)
+        scene.handle(ev.MessageReceived(LinkId(2), ComputationFailed(scene.computation.id, "its disk is full")))
+
+    text = explained(["10.0.0.1", "10.0.0.2"], script)
+    assert "node node1 (10.0.0.1): it is still being prepared" in text
+    assert "node node2 (10.0.0.2): its disk is full" in text
+    assert "what to do" in text
+
+
+def test_node_that_is_not_asked_for_and_one_that_has_not_greeted() -> None:
+    def script(scene: Scene) -> None:
+        scene.connect("192.168.0.9")
+        scene.dialer.targets[NAMED].connected = True
+
+    text = explained(["10.0.0.1"], script)
+    assert "node node1 (192.168.0.9): nodes=[...] does not ask for it" in text
+    assert f"10.0.0.1:{PORT}: it answers, but has not greeted yet" in text
+
+
+def test_local_node_is_called_this_machine() -> None:
+    text = explained(["local"], lambda scene: scene.fail(LOCAL_TARGET, "too many processes"))
+    assert "  this machine: too many processes" in text

@@ -1,0 +1,108 @@
+"""The pool of fresh processes without the loop around it; tests/e2e/test_runner.py has the whole."""
+
+from __future__ import annotations
+
+from dispy_node.runner.body import BROKEN, CANCELLED, DIED, RETURNED
+
+POOL = """
+from dispy_node.runner.pool import Pool
+"""
+
+
+def test_each_job_has_a_process_of_its_own(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(Pool, os.getpid)
+pool.queue.extend([make_job(1), make_job(2)])
+pool.dispatch()
+waiting = [len(pool.queue), pool.empty]
+pool.set_slots(2)
+turn_until(pool, poll, lambda: len(host.results) == 2)
+outcomes = [host.results[number][2] for number in (1, 2)]
+bodies = {host.results[number][8] for number in (1, 2)}
+finish(pool, poll)
+told = [waiting, outcomes, len(bodies), host.starts, host.logs]
+"""
+    )
+    assert told == [[2, True], [RETURNED, RETURNED], 2, [], []]
+
+
+def test_never_more_jobs_than_slots_and_long_ones_are_announced(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(Pool, time.sleep, cancel_grace_s=[20.0, 20.0])
+pool.set_slots(1)
+first, second = make_job(1, 60), make_job(2, 60)
+pool.queue.extend([first, second])
+turn_until(pool, poll, lambda: host.starts)
+told = [len(pool.busy), len(pool.queue), host.starts[:]]
+pool.cancel(second)
+told.append(host.results[2][2])
+pool.cancel(first)
+turn_until(pool, poll, lambda: len(host.results) == 2)
+told.append(host.results[1][2])
+pool.cancel(first)
+finish(pool, poll)
+"""
+    )
+    assert told == [1, 1, [1], CANCELLED, CANCELLED]
+
+
+def test_a_death_costs_one_job(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(Pool, lambda status: status and os._exit(status))
+pool.set_slots(1)
+pool.queue.extend([make_job(1, 7), make_job(2, 0)])
+turn_until(pool, poll, lambda: len(host.results) == 2)
+finish(pool, poll)
+told = [host.results[1][2:4], host.results[2][2]]
+"""
+    )
+    assert told == [[DIED, 7], RETURNED]
+
+
+def test_children_are_forked_ahead_only_while_there_is_work_to_come(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(Pool, len)
+pool.top_up()
+told = [pool.empty]
+pool.set_slots(1)
+pool.top_up()
+told.append(pool.empty)
+pool.draining = True
+pool.top_up()
+turn_until(pool, poll, lambda: pool.empty)
+told += [pool.empty, pool.timeout()]
+"""
+    )
+    assert told == [True, False, True, -1.0]
+
+
+def test_jobs_are_given_up_when_no_process_can_be_had(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+import errno
+from dispy_node.runner import pool as module
+module.PATIENCE_S = module.RETRY_S = 0.01
+pool, poll, host = make_pool(Pool, len)
+class Barren:
+    def fork(self, count, siblings):
+        raise OSError(errno.EAGAIN, "no more")
+pool._nursery = Barren()
+pool.set_slots(1)
+pool.queue.append(make_job(1, ""))
+turn_until(pool, poll, lambda: host.results)
+told = [host.results[1][2], host.results[1][6], len(host.logs)]
+"""
+    )
+    assert told[0] == BROKEN
+    assert told[1].startswith("no process can be started on node there")
+    assert "ulimit -u" in told[1]
+    assert told[2] == 1
