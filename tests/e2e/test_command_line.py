@@ -109,7 +109,7 @@ def test_help_imports_nothing_heavy() -> None:
     """Names and one-line helps are all that is needed, so neither trio nor rich nor a node's insides are."""
     check = (
         "import sys\n"
-        "from dispy_cli.main import make_umbrella, run_umbrella\n"
+        "from dispy_cli.umbrella import make_umbrella, run_umbrella\n"
         "status = run_umbrella(make_umbrella(), ['--help'], 'dispy')\n"
         "heavy = {'trio', 'rich', 'cloudpickle', 'psutil', 'dispy_node.daemon', 'dispy_cli.run'}\n"
         "sys.exit(status or ', '.join(sorted(heavy & sys.modules.keys())) or 0)\n"

@@ -339,3 +339,94 @@ def size_of(data: bytes) -> int:
 def test_json_log(start_node: Callable[..., Any]) -> None:
     node = start_node("--log-format", "json")
     assert '"text": "node' in node.log
+
+
+def kills_its_runner_if(kills: bool) -> str:
+    import os
+    import signal
+    import time
+
+    if kills:
+        os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(0.2)
+    return "done"
+
+
+def test_job_that_kills_its_runner_harms_only_what_ran_beside_it(node: Any) -> None:
+    with dispy.JobCluster(kills_its_runner_if, nodes=[node.address]) as cluster:
+        jobs = [cluster.submit(number == 1) for number in range(6)]
+        for job in jobs:
+            assert job.wait(60)
+        assert jobs[1].status == dispy.DispyJob.Terminated
+        assert "SIGKILL" in jobs[1].exception
+        assert [job() for job in jobs[2:]] == ["done"] * 4
+
+
+RUN_UNTIL_LOST = """
+import sys
+import dispy
+
+def nap(seconds):
+    import time
+    time.sleep(seconds)
+
+cluster = dispy.JobCluster(nap, nodes=[sys.argv[1]])
+jobs = [cluster.submit(60) for _ in range(3)]
+while jobs[0].status != dispy.DispyJob.Running:
+    pass
+print("running", flush=True)
+jobs[2].wait(6)
+cluster.close(timeout=0, terminate=True)
+"""
+
+
+def test_loss_of_the_last_node_is_told(node: Any, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(RUN_UNTIL_LOST)
+    program = subprocess.Popen(
+        [sys.executable, script, node.address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "running\n"
+    node.process.kill()
+    _, said = program.communicate(timeout=60)
+    assert said.count("no usable node for 'nap'") == 1
+    assert node.address in said
+
+
+def test_interrupt_while_waiting_at_exit_is_told_and_seen_by_the_shell(node: Any, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import sys, dispy\n"
+        "def nap():\n    import time; time.sleep(600)\n"
+        "cluster = dispy.JobCluster(nap, nodes=[sys.argv[1]])\n"
+        "cluster.submit()\n"
+    )
+    program = subprocess.Popen([sys.executable, script, node.address], stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    assert "waiting for 1 job(s)" in program.stderr.readline()
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == -signal.SIGINT
+    assert "interrupted: ending 1 job(s)" in said
+    assert "Traceback" not in said
+
+
+def test_module_that_no_node_has_ends_the_jobs_with_the_reason(node: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "only_at_the_client.py").write_text("value = 5\n")
+    script = tmp_path / "program.py"
+    script.write_text(
+        f"import sys; sys.path.append({str(folder)!r})\n"
+        "import dispy, only_at_the_client\n"
+        "def compute():\n    return only_at_the_client.value\n"
+        "with dispy.JobCluster(compute, nodes=[sys.argv[1]]) as cluster:\n"
+        "    job = cluster.submit()\n"
+        "    print(job.wait(30), job.status == dispy.DispyJob.Terminated, job.exception)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, node.address], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("True True"), done.stderr
+    assert "only_at_the_client" in done.stdout

@@ -16,7 +16,7 @@ from dispy.logger import logger
 from dispy.model import JobStatus
 from dispy.plugins import PluginManager
 from dispy.status import ClusterStatus
-from dispy_cli.main import make_umbrella, run_umbrella
+from dispy_cli.umbrella import make_umbrella, run_umbrella
 
 
 class FakeJob:

@@ -192,7 +192,7 @@ def test_heading_says_what_where_and_how_long(screen: Recorder) -> None:
 
 
 def test_json_tells_all(screen: Recorder) -> None:
-    printer = JsonPrinter(screen.out, screen)
+    printer = JsonPrinter(screen.out, screen.err, screen)
     printer.print(make_end(stdout="é\n".encode(), stderr=b"\xff"))
     printer.print(make_end(number=4, status=JobStatus.CANCELLED, exit_status=None, error="stop", node=""))
     first, second = screen.out.getvalue().splitlines()
@@ -213,11 +213,11 @@ def test_json_tells_all(screen: Recorder) -> None:
     told = json.loads(second)
     assert (told["job"], told["status"], told["exit_status"]) == (4, "cancelled", None)
     assert (told["error"], told["node"]) == ("stop", None)
-    assert screen.err.getvalue() == b""
+    assert screen.err.getvalue() == b"dispy: job 4 ('a b' c): cancelled: stop\n"
 
 
 def test_json_keeps_arguments_that_are_not_utf8(screen: Recorder) -> None:
-    JsonPrinter(screen.out, screen).print(make_end(arguments=["caf\udce9"]))
+    JsonPrinter(screen.out, screen.err, screen).print(make_end(arguments=["caf\udce9"]))
     line = screen.out.getvalue()
     assert line.isascii()
     assert json.loads(line)["arguments"] == ["caf\udce9"]

@@ -109,3 +109,8 @@ def test_arguments_of_a_method(compute: Any, args: Any, kwargs: Any, bound: Any)
 def test_what_is_none(compute: Any, said: str) -> None:
     with pytest.raises(InvalidComputation, match=said):
         examine(compute)
+
+
+def test_builtin_function_is_refused_with_what_to_write() -> None:
+    with pytest.raises(InvalidComputation, match=r"lambda x: len\(x\)"):
+        examine(len)

@@ -48,7 +48,8 @@ def test_all_nodes_are_waited_for(world: World) -> None:
 
 def test_nodes_that_cannot_be_reached_or_used_are_not_waited_for(world: World) -> None:
     computation = world.add()
-    world.use(computation, 1, 2, 3)
+    world.use(computation, 1, 2)
+    world.connect(3)
     world.disconnect(1)
     world.disconnect(2, final=True)
     world.say(ComputationFailed("c1", "why"), 3)

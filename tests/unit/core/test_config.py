@@ -33,17 +33,18 @@ def test_other_defaults() -> None:
 
 @pytest.mark.parametrize("value", ["9700", None, 0, 65536, -1, 9.5, True], ids=repr)
 def test_a_port_must_be_a_port(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="dispy_port must be a number from 1 to 65535, not"):
+    with pytest.raises(UsageError, match="dispy_port must be a number from 1 to 65534, not"):
         config.set_port(value)
     assign(monkeypatch, "NodePort", value)
     with pytest.raises(UsageError, match=r"dispy\.config\.NodePort must be a number"):
         config.node_port()
 
 
-def test_the_highest_port_leaves_no_room_for_nodes() -> None:
-    config.set_port(65535)
-    with pytest.raises(UsageError, match="NodePort"):
-        config.node_port()
+def test_the_highest_port_would_leave_no_room_for_nodes_and_changes_nothing() -> None:
+    before = config.DispyPort
+    with pytest.raises(UsageError, match="from 1 to 65534"):
+        config.set_port(65535)
+    assert config.DispyPort == before
 
 
 def test_unknown_names_are_errors() -> None:

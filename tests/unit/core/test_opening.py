@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dispy.engine.effects import Report, SendMessage, SendStream, TellNode
-from dispy.engine.events import NodesWidened
+from dispy.engine.events import JobsGivenUp, NodesWidened
+from dispy.engine.opening import RESTARTS_MAX
 from dispy.engine.records import Node, PlacementState, SourceFile
 from dispy.model import INLINE_BODY_BYTES, JobStatus, NodeStatus, PythonVersion
 from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
+    ComputationReady,
     FileOffer,
     JobsRejected,
     NodeChanged,
@@ -162,17 +164,19 @@ def test_a_failure_is_told_and_final(world: World) -> None:
     assert computation.pending == 1
 
 
-def test_a_failure_after_ready_requeues_what_was_not_started(world: World) -> None:
+def test_a_runner_that_dies_is_started_again_and_what_it_had_not_started_waits(world: World) -> None:
     computation = world.add()
     world.use(computation, 1, cpus=3)
     jobs = world.submit(computation, 4)
     world.start(jobs[0])
-    world.use(computation, 2, cpus=1)
     effects = world.say(ComputationFailed("c1", "the runner has died"), 1)
+    assert effects[0] == Report(
+        "node node1 (10.0.0.1): the runner has died; compute1 is prepared there again", computation.id
+    )
     assert effects[1] == TellNode(world.node(1), NodeStatus.CLOSED, computation.id)
-    assert world.assigned(effects) == []
+    assert [type(message).__name__ for message in world.messages(effects)] == ["OpenComputation"]
     assert list(world.placement(computation, 1).inflight) == [jobs[0].id]
-    assert [job.id for job in computation.queue] == [2, 3]
+    assert [job.id for job in computation.queue] == [2, 3, 4]
     # The node says itself how those ended that it had started, and that it does not have the others.
     world.say(JobsRejected("c1", [(2, 1), (3, 1)], "the runner has died"), 1)
     assert world.engine.counters.late_rejections == 2
@@ -180,17 +184,38 @@ def test_a_failure_after_ready_requeues_what_was_not_started(world: World) -> No
     assert computation.pending == 3
 
 
-def test_a_failure_cancels_what_is_bound_to_the_node(world: World) -> None:
+def test_a_runner_that_keeps_dying_makes_the_node_unusable(world: World) -> None:
     computation = world.add()
-    world.use(computation, 1, 2, cpus=1)
-    jobs = world.submit(computation, 2, pinned=world.ident(1))
+    world.use(computation, 1, cpus=1)
+    bound = world.submit(computation, 2, pinned=world.ident(1))
+    for _ in range(RESTARTS_MAX):
+        world.say(ComputationFailed("c1", "the runner has died"), 1)
+        assert world.placement(computation).state is PlacementState.PREPARING
+        world.say(ComputationReady("c1"), 1)
     changes = world.changes(world.say(ComputationFailed("c1", "the runner has died"), 1))
+    assert world.placement(computation).state is PlacementState.FAILED
     assert [(change.job.id, change.status) for change in changes] == [
-        (job.id, JobStatus.CANCELLED) for job in jobs
+        (job.id, JobStatus.CANCELLED) for job in bound
     ]
     reason = "it is bound to node node1 (10.0.0.1), which cannot be used: the runner has died"
     assert {change.reason for change in changes} == {reason}
     assert computation.pending == 0
+
+
+def test_jobs_that_no_node_will_run_end_with_the_reason(world: World) -> None:
+    computation = world.add()
+    world.connect(1)
+    world.say(ComputationFailed("c1", "no module numpy"))
+    world.submit(computation, 2)
+    changes = world.changes(world.do(JobsGivenUp(computation.id, "no node can run it: no module numpy")))
+    assert [(change.job.id, change.status) for change in changes] == [
+        (1, JobStatus.TERMINATED),
+        (2, JobStatus.TERMINATED),
+    ]
+    assert changes[0].reason == "no node can run it: no module numpy"
+    assert computation.pending == 0
+    world.submit(computation)
+    assert computation.pending == 1
 
 
 def test_a_new_epoch_of_the_node_is_a_new_chance(world: World) -> None:

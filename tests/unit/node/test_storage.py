@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,76 @@ def test_files_are_placed_without_dangerous_modes(tmp_path: Path) -> None:
     state.remove_folder(CID)
     assert not folder.exists()
     state.close()
+
+
+@pytest.mark.parametrize("modified_at", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_time_that_is_none_is_told(tmp_path: Path, modified_at: float) -> None:
+    state = StateFolder(tmp_path)
+    folder = state.make_folder(CID)
+    with pytest.raises(UsageError, match="modification time"):
+        state.place_file(folder, "data", state.open_spool(0).finish(), 0o644, modified_at)
+    state.close()
+
+
+def test_folder_gets_out_of_the_way_at_once_and_is_removed_later(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    (state.make_folder(CID) / "old").write_text("x")
+    folder = state.make_folder(CID)
+    assert not list(folder.iterdir())
+    state.remove_folder(CID)
+    state.remove_folder(CID)  # twice does not matter
+    assert not folder.exists()
+    assert len(list(state.computations.iterdir())) == 2
+    state.empty_trash()
+    assert not list(state.computations.iterdir())
+    state.close()
+
+
+@pytest.fixture
+def as_user() -> Iterator[None]:
+    """Give up root's right to write everywhere, if this is root."""
+    user = os.geteuid()
+    yield
+    os.seteuid(user)
+
+
+def test_folder_that_a_job_has_closed_is_removed(tmp_path: Path, as_user: None) -> None:
+    state = StateFolder(tmp_path / "node")
+    if os.geteuid() == 0:
+        for path in (tmp_path / "node", state.computations):
+            os.chown(path, 65534, -1)
+        for parent in tmp_path.parents[: len(tmp_path.parents) - 1]:
+            if not parent.stat().st_mode & 0o001:
+                pytest.skip("the folder of the tests is root's own")
+        os.seteuid(65534)
+    folder = state.make_folder(CID)
+    (folder / "sub" / "deep").mkdir(parents=True)
+    (folder / "sub" / "deep" / "file").write_text("x")
+    (folder / "link").symlink_to("/")
+    for path in (folder / "sub" / "deep", folder / "sub", folder):
+        path.chmod(0)
+    state.remove_folder(CID)
+    state.empty_trash()
+    assert not list(state.computations.iterdir())
+    os.close(state._lock)
+
+
+def test_what_cannot_be_removed_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    state = StateFolder(tmp_path)
+    state.make_folder(CID)
+    state.remove_folder(CID)
+    with monkeypatch.context() as patch:
+        patch.setattr("dispy_node.storage.shutil.rmtree", fails)
+        state.empty_trash()
+    assert "cannot be removed: [Errno 16] Device or resource busy" in caplog.text
+    state.close()
+    assert not state.computations.exists()
 
 
 @pytest.mark.parametrize("text", ["file", "a/b/c.dat", "name with spaces", "ünï", ".hidden", "a..b", "..."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from dispy_cli.main import completion_variable
+from dispy_cli.umbrella import completion_variable
 
 SHELLS = ("bash", "zsh", "fish")
 

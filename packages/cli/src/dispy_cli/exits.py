@@ -24,6 +24,23 @@ class Stopped(KeyboardInterrupt):
         super().__init__(f"signal {signal_number}")
 
 
+class Told(KeyboardInterrupt):
+    """The program was interrupted, and has said so.
+
+    Args:
+        exit_status: what to end with.
+    """
+
+    def __init__(self, exit_status: int) -> None:
+        self.exit_status = exit_status
+        super().__init__("interrupted")
+
+
+def status_of_interrupt(interrupt: BaseException | None) -> int:
+    """Return the exit status for what has interrupted the program."""
+    return interrupt.exit_status if isinstance(interrupt, Stopped | Told) else INTERRUPTED
+
+
 def status_of(error: DispyError) -> int:
     """Return the exit status for an error that ends the program."""
     if isinstance(error, NoNodesError):

@@ -145,7 +145,7 @@ class TextPrinter:
         elif self._tell_failures and not end.is_success:
             if err and not err.endswith(b"\n"):
                 err += b"\n"
-            err += _encode(f"dispy: {end.title()}: {end.describe()}\n")
+            err += _failure(end)
         write(self._out, out, self._screen)
         write(self._err, err, self._screen)
 
@@ -156,15 +156,23 @@ class TextPrinter:
 
 
 class JsonPrinter:
-    """Writes one JSON object per line for each job; `to_json` tells its keys."""
+    """Writes one JSON object per line for each job to *out*; `to_json` tells its keys.
 
-    def __init__(self, out: BinaryIO, screen: Screen) -> None:
+    Args:
+        tell_failures: False if failures are not to be told on *err* as well.
+    """
+
+    def __init__(self, out: BinaryIO, err: BinaryIO, screen: Screen, *, tell_failures: bool = True) -> None:
         self._out = out
+        self._err = err
         self._screen = screen
+        self._tell_failures = tell_failures
 
     def print(self, end: JobEnd) -> None:
         """Write one job."""
         write(self._out, json.dumps(to_json(end)).encode() + b"\n", self._screen)
+        if self._tell_failures and not end.is_success:
+            write(self._err, _failure(end), self._screen)
 
 
 def to_json(end: JobEnd) -> dict[str, Any]:
@@ -207,6 +215,10 @@ def write(stream: BinaryIO, data: bytes, screen: Screen) -> None:
     stream.write(data)
     stream.flush()
     screen.written(data, stream)
+
+
+def _failure(end: JobEnd) -> bytes:
+    return _encode(f"dispy: {end.title()}: {end.describe()}\n")
 
 
 def _encode(text: str) -> bytes:

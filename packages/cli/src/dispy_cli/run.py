@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import click
@@ -20,6 +20,7 @@ from dispy_cli.diagnostics import log_to_stderr
 from dispy_cli.outcomes import JsonPrinter, Printer, TextPrinter
 from dispy_cli.progress import NoProgress, ProgressLine, choose_progress
 from dispy_cli.running import Feeder, Run, describe_tally, signals_stop
+from dispy_cli.wording import while_waiting
 
 WAIT_NODES_S = 10.0
 """Default of ``--wait-nodes``; a node that is there answers in milliseconds, one that is starting in seconds."""
@@ -114,7 +115,7 @@ def run_program(options: RunOptions) -> int:
     began = time.monotonic()
     progress = choose_progress(wanted=not options.quiet)
     printer = _choose_printer(options, progress)
-    with progress, signals_stop(), _open_cluster(options) as cluster:
+    with progress, signals_stop(), _rewording(options), _open_cluster(options) as cluster:
         jobs = list_jobs(options.args, _read_stdin)
         runner = Run(
             cluster,
@@ -125,13 +126,21 @@ def run_program(options: RunOptions) -> int:
         )
         try:
             tally = runner.run()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             took_s = time.monotonic() - began
             _tell(f"interrupted after {describe_tally(runner.tally, took_s)}; the other jobs are ended")
-            raise
+            raise exits.Told(exits.status_of_interrupt(interrupt)) from interrupt
     if not options.quiet:
         _tell(describe_tally(tally, time.monotonic() - began))
     return exits.SOME_JOB_FAILED if tally.failed else exits.SUCCESS
+
+
+def _rewording(options: RunOptions) -> AbstractContextManager[None]:
+    """Let the library talk of options rather than parameters."""
+    from dispy.runtime.thread import rewording
+
+    timeout_s = _node_timeout(options)
+    return rewording(lambda text: while_waiting(text, timeout_s))
 
 
 @contextmanager
@@ -154,7 +163,7 @@ def _open_cluster(options: RunOptions) -> Iterator[dispy.JobCluster]:
 def _choose_printer(options: RunOptions, progress: ProgressLine | NoProgress) -> Printer:
     out, err = sys.stdout.buffer, sys.stderr.buffer
     if options.json:
-        return JsonPrinter(out, progress)
+        return JsonPrinter(out, err, progress, tell_failures=not options.quiet)
     return TextPrinter(out, err, progress, headings=options.verbose, tell_failures=not options.quiet)
 
 

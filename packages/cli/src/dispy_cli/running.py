@@ -23,6 +23,7 @@ from dispy.status import ClusterStatus
 from dispy_cli.exits import Stopped
 from dispy_cli.outcomes import JobEnd
 from dispy_cli.progress import NoProgress, ProgressLine, Standing
+from dispy_cli.wording import why_given_up
 
 WINDOW_JOBS = 10_000
 """Jobs that may wait behind one that is not done: enough for the slots of hundreds of nodes."""
@@ -201,7 +202,7 @@ class Run:
     def _look_for_node(self) -> None:
         self._has_node = bool(self._cluster.status().nodes)
         if not self._has_node and self._clock() >= self._nodes_due_at:
-            raise NoNodesError(f"no usable node within {self._node_timeout_s:g} s: {self._cluster.explain()}")
+            raise NoNodesError(why_given_up(self._cluster.explain(), self._node_timeout_s))
 
 
 @contextmanager

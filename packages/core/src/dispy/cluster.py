@@ -105,7 +105,9 @@ class JobCluster:
         self.name = self._packed.name
         self.start_time = time.time()
         self.end_time = self.start_time
-        self._node_port = config.node_port() if node_port is None else node_port
+        self._node_port = (
+            config.node_port() if node_port is None else config.checked_port(node_port, "node_port")
+        )
         chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
@@ -192,16 +194,30 @@ class JobCluster:
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
-            self._pending += 1
-            if self.cluster_status is not None:
-                self._call_soon(self.cluster_status, DispyJob.Created, None, job)
             try:
+                self._pending += 1
+                if self.cluster_status is not None:
+                    self._call_soon(self.cluster_status, DispyJob.Created, None, job)
                 runtime.submit(record)
-            except BaseException:
-                if not job._done:
-                    self._pending -= 1
+            except DispyError:
+                self._pending -= not job._done
+                raise
+            except BaseException:  # Ctrl-C at any point above
+                runtime.post(lambda: self._forget_unless_taken(job))
                 raise
         return job
+
+    def _forget_unless_taken(self, job: DispyJob) -> None:
+        """Count a job no longer that never reached the engine; in the engine's thread."""
+        if JobId(job._uid) not in self._runtime.driver.engine.jobs and not job._done:
+            self._forget_pending(1)
+
+    def _forget_pending(self, count: int) -> None:
+        with self._lock:
+            self._pending -= count
+            if not self._pending:
+                self.end_time = time.time()
+                self._lock.notify_all()
 
     def cancel(self, job: DispyJob) -> int:
         """End a job: a queued one is removed, a running one is interrupted.
@@ -215,7 +231,7 @@ class JobCluster:
             record = self._runtime.driver.engine.jobs.get(JobId(job._uid))
             if record is None or record.handle is not job or record.computation != self._computation.id:
                 return -1
-            if job.status not in (DispyJob.Created, DispyJob.Running, DispyJob.ProvisionalResult):
+            if job._done or job._status is JobStatus.CANCELLED:
                 return -1
             job._status = JobStatus.CANCELLED
             self._runtime.driver.cancel([record.id])
@@ -344,11 +360,7 @@ class JobCluster:
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
-            with self._lock:
-                self._pending -= done
-                if not self._pending:
-                    self.end_time = time.time()
-                    self._lock.notify_all()
+            self._forget_pending(done)
 
     def node_changed(self, node: Node, status: NodeStatus) -> None:
         """Take news of a node."""
@@ -417,10 +429,13 @@ class JobCluster:
     def _node_of(self, node: Node | None) -> DispyNode | None:
         if node is None:
             return None
+        placement = self._computation.placements.get(node.id)
         shown = self._nodes.get(node.id)
         if shown is None:
-            shown = self._nodes[node.id] = DispyNode(node.peer_host, node.name)
-        shown._update(node, self._computation.placements.get(node.id))
+            shown = DispyNode(node.peer_host, node.name)
+            if placement is not None and placement.is_usable:
+                self._nodes[node.id] = shown  # news of jobs of a lost node must not bring it back
+        shown._update(node, placement)
         return shown
 
     def _refresh_nodes(self) -> None:
@@ -480,19 +495,35 @@ def _finish_at_exit() -> None:
     A program that was stopped by Ctrl-C does not want to wait.
     """
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-    clusters = [cluster for cluster in _open_clusters if cluster._pid == os.getpid()]
+    clusters = [cluster for cluster in list(_open_clusters) if cluster._pid == os.getpid()]
     try:
         for cluster in clusters:
             if not interrupted and not cluster.wait(3.0):
                 print(
-                    f"dispy: waiting for {cluster._pending} jobs of {cluster.name!r}; Ctrl-C ends them",
+                    f"dispy: waiting for {cluster._pending} job(s) of {cluster.name!r}; Ctrl-C ends them",
                     file=sys.stderr,
                 )
                 cluster.wait()
             cluster.close(timeout=0 if interrupted else None, terminate=interrupted)
     except KeyboardInterrupt:
-        for cluster in clusters:
-            cluster.close(timeout=0, terminate=True)
+        _end_by_interrupt(clusters)
+
+
+def _end_by_interrupt(clusters: list[JobCluster]) -> None:
+    """End what still runs, and then this process as one that Ctrl-C has ended; a second Ctrl-C does so at once."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for cluster in clusters:
+        if cluster._pending:
+            print(
+                f"dispy: interrupted: ending {cluster._pending} job(s) of {cluster.name!r}", file=sys.stderr
+            )
+        cluster.close(timeout=0, terminate=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # An exit handler cannot set the exit status; a shell must see that the program did not do its work.
+    signal.raise_signal(signal.SIGINT)
 
 
 atexit.register(_finish_at_exit)

@@ -58,15 +58,16 @@ def set_port(number: object) -> None:
     Raises:
         UsageError: *number* is no port number.
     """
-    globals()["DispyPort"] = checked_port(number, "dispy_port")
+    checked = checked_port(number, "dispy_port", most=65535 - max(OFFSETS.values()))
+    globals()["DispyPort"] = checked
 
 
-def checked_port(value: Any, label: str) -> int:
-    """Return *value* if it is a port number.
+def checked_port(value: Any, label: str, *, most: int = 65535) -> int:
+    """Return *value* if it is a port number, at most *most*.
 
     Raises:
         UsageError: it is not; *label* tells what it is.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-        raise UsageError(f"{label} must be a number from 1 to 65535, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+        raise UsageError(f"{label} must be a number from 1 to {most}, not {value!r}")
     return value

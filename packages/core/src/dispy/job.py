@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dispy.errors import JobAbandoned, JobCancelled, JobError
+from dispy.errors import JobAbandoned, JobBroken, JobCancelled, JobError
 from dispy.model import JobStatus
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class DispyJob:
             self._status = JobStatus.TERMINATED  # a result that cannot be loaded here
 
     def _store_reason(self, reason: str) -> None:
-        kind: type[JobError] = JobError
+        kind: type[JobError] = JobBroken
         if self._status is JobStatus.CANCELLED:
             kind, reason = JobCancelled, reason or "the job was cancelled before it ran"
         elif self._status is JobStatus.ABANDONED:

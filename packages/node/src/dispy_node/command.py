@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 
-from dispy.errors import DispyError
+from dispy import __version__
+from dispy.errors import DispyError, UsageError
 from dispy.interfaces import API_VERSION, Command
 from dispy_node.settings import NodeSettings, read_settings, write_settings
-
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +41,7 @@ def _dashed(name: str) -> str:
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
 @_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")
 @_option("--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal.")
+@click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def node(config: Path | None, save_config: Path | None, daemon: bool, **options: Any) -> None:
     """Run jobs on this machine for clients that connect.
 
@@ -64,7 +65,8 @@ def node(config: Path | None, save_config: Path | None, daemon: bool, **options:
     except* DispyError as group:
         failures.append(_first_of(group))
     if failures:  # raised inside the handler, it would go into a group, which click does not show
-        raise click.ClickException(str(failures[0])) from failures[0]
+        kind = click.UsageError if isinstance(failures[0], UsageError) else click.ClickException
+        raise kind(str(failures[0])) from failures[0]
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

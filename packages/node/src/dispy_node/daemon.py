@@ -68,6 +68,8 @@ class NodeDaemon:
         self._last_link = 0
         self._nursery: trio.Nursery | None = None
         self._timer = trio.Event()
+        self._trash = trio.Event()
+        """Set when folders were put away that are to be removed."""
         self.draining = False
         self.drained = trio.Event()
         """Set when a drain is complete."""
@@ -93,6 +95,7 @@ class NodeDaemon:
             self._nursery = nursery
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._watch_avail)
+            nursery.start_soon(self._empty_trash)
             task_status.started()
 
     def handle(self, event: ev.Event) -> None:
@@ -117,6 +120,12 @@ class NodeDaemon:
                 self.handle(ev.TimePassed())
             else:
                 await trio.sleep(0.02)  # deadlines are seconds away; see dispy.runtime.driver
+
+    async def _empty_trash(self) -> None:
+        while True:
+            await self._trash.wait()
+            self._trash = trio.Event()
+            await trio.to_thread.run_sync(self._state.empty_trash)
 
     async def _watch_avail(self) -> None:
         while True:
@@ -244,6 +253,7 @@ class NodeDaemon:
         offer = computation.offer
         try:
             folder = self._state.make_folder(computation.id)
+            self._trash.set()  # it may have been there
             for file in offer.files:
                 self._state.place_file(
                     folder, file.path, computation.files[file.path], file.mode, file.modified_at
@@ -312,6 +322,7 @@ class NodeDaemon:
 
     def _remove_folder(self, effect: fx.RemoveFolder) -> None:
         self._state.remove_folder(effect.computation)
+        self._trash.set()
 
     def _remove_spooled(self, effect: fx.RemoveSpooled) -> None:
         for spooled in effect.files:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import signal
 import socket
 import stat
 import struct
 import subprocess
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -17,11 +20,13 @@ from pathlib import Path
 import trio
 
 from dispy.interfaces import ExecutorPlan
-from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId
+from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import JobResult, JobStart
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
 from dispy_node.runner import frames
+
+log = logging.getLogger("dispy.node")
 
 CONTROL_VARIABLE = "DISPY_RUNNER_FD"
 """Environment variable that tells the runner its control socket."""
@@ -33,6 +38,30 @@ READ_BYTES = 256 * 1024
 
 END_S = 2.0
 """How long the runner may take to exit after its socket has closed, before it is killed."""
+
+KILLED_S = 10.0
+"""How long a killed runner is waited for; one that hangs in the system may never go."""
+
+LOADING_S = 1.0
+"""How long a runner that is not ready may take to end: it reads nothing while it loads, and has no jobs."""
+
+TERMINATE_S = 10.0
+"""How long a runner may take to cancel its jobs: both graces (5 and 2 seconds), and time to tell of it."""
+
+POLL_S = 0.1
+"""How often the process is looked at where the system cannot tell of its end."""
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Longest frame that is taken from a runner."""
+
+DETAIL_BYTES = 64 * 1024
+"""Longest explanation that is taken from a runner; the rest is cut."""
+
+LOG_CHARS = 1000
+"""Longest line of a runner that is logged; the rest is cut."""
+
+LOG_LINES = 20
+"""How many lines of one runner are logged in a minute."""
 
 OUTPUT_BYTES = 10_000_000
 """Output of a job that is kept, per stream; of more, the middle is dropped."""
@@ -58,11 +87,16 @@ class RunnerProcess:
         self._configured = False
         self._unsent: deque[memoryview] = deque()
         self._writable = trio.Event()
-        self._reader = frames.FrameReader()
+        self._reader = frames.FrameReader(MAX_FRAME_BYTES)
+        self._reading: trio.CancelScope | None = None
+        """Within it what the runner tells is read; it has a deadline when the runner is to end."""
+        self._logged: deque[float] = deque(maxlen=LOG_LINES)
+        """When its last lines were logged."""
         self._ready = False
         self._failure = ""
         self._garbled = ""
         self.told_to_close = False
+        self._terminate = False
 
     def start(self, plan: ExecutorPlan, folder: Path) -> None:
         """Start the process.
@@ -125,9 +159,21 @@ class RunnerProcess:
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
 
     def close(self, *, terminate: bool) -> None:
-        """Have the runner end."""
+        """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
         self.told_to_close = True
+        self._terminate = self._terminate or terminate
         self._send(frames.frame(frames.CLOSE, bytes([terminate])))
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if self._reading is None or not self.told_to_close:
+            return
+        if not self._ready:
+            self._reading.deadline = trio.current_time() + LOADING_S
+        elif self._terminate:
+            self._reading.deadline = trio.current_time() + TERMINATE_S
+        else:
+            self._reading.deadline = math.inf
 
     async def serve(self) -> None:
         """Read what the runner tells until it ends; then tell that it has ended.
@@ -135,12 +181,23 @@ class RunnerProcess:
         Cancelled, it kills the runner with all its jobs.
         """
         assert self._socket is not None
+        assert self._process is not None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
-                await self._read()
+                with trio.CancelScope() as self._reading:
+                    nursery.start_soon(self._watch, self._reading)
+                    self._set_deadline()
+                    await self._read()
                 nursery.cancel_scope.cancel()
+            if self._reading.cancelled_caught:
+                if self._process.poll() is None:
+                    log.warning("the runner of %s did not end in time and is killed", self.computation)
+                    self._kill()
+                else:
+                    self._read_rest()
         finally:
+            self._reading = None
             # The runner kills all its jobs and exits when this end of the socket is closed.
             self._socket.close()
             with trio.CancelScope(shield=True):
@@ -201,17 +258,42 @@ class RunnerProcess:
                 continue
             except OSError:
                 return
-            if not data:
+            if not data or not self._take(data):
                 return
-            for kind, payload in self._reader.feed(data):
-                try:
-                    event = self._parse(kind, payload)
-                except (struct.error, ValueError, OSError) as error:
-                    # Code of a job may have got hold of the runner; the daemon does not trust it.
-                    self._garbled = f"its runner sent what no runner sends: {error}"
-                    return
-                if event is not None:
-                    self._emit(event)
+
+    def _read_rest(self) -> None:
+        """Read what the runner had told before it ended, when something else holds its end of the socket."""
+        assert self._socket is not None
+        for _ in range(MAX_FRAME_BYTES // READ_BYTES):
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except OSError:
+                return
+            if not data or not self._take(data):
+                return
+
+    def _take(self, data: bytes) -> bool:
+        """Emit what the bytes tell; return False if no runner sends them."""
+        try:
+            told = self._reader.feed(data)
+        except ValueError as error:
+            self._garbled = f"its runner sent what no runner sends: {error}"
+            return False
+        for kind, payload in told:
+            try:
+                event = self._parse(kind, payload)
+            except (struct.error, ValueError, OSError) as error:
+                # Code of a job may have got hold of the runner; the daemon does not trust it.
+                self._garbled = f"its runner sent what no runner sends: {error}"
+                return False
+            if event is not None:
+                self._emit(event)
+        return True
+
+    async def _watch(self, reading: trio.CancelScope) -> None:
+        """End the reading with the process: a program that it has started may hold its end of the socket."""
+        await self._process_end()
+        reading.cancel()
 
     def _parse(self, kind: int, payload: bytes) -> ev.Event | None:
         """Return what a frame tells the engine, or None.
@@ -236,21 +318,38 @@ class RunnerProcess:
                 spooled = None
                 if is_path:
                     spooled, body = self._take_spooled(os.fsdecode(body)), b""
-                result = JobResult(job, attempt, outcome, code, detail, started_at, ended_at, body)
+                _check_times(started_at, ended_at)
+                result = JobResult(
+                    job, attempt, Outcome(outcome), code, _cut(detail), started_at, ended_at, body
+                )
                 results.append(ev.AttemptResult(result, spooled))
             return ev.AttemptsEnded(computation, results)
         elif kind == frames.STARTED:
-            return ev.AttemptsStarted(
-                computation, [JobStart(*start) for start in frames.unpack_starts(payload)]
-            )
+            starts = [JobStart(*start) for start in frames.unpack_starts(payload)]
+            _check_times(*(start.started_at for start in starts))
+            return ev.AttemptsStarted(computation, starts)
         elif kind == frames.SLOTS:
             return ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0])
         elif kind == frames.READY:
             self._ready = True
+            self._set_deadline()
             return ev.RunnerReady(computation)
         elif kind == frames.FAILED:
-            self._failure = payload.decode("utf-8", "replace")
+            self._failure = payload[:DETAIL_BYTES].decode("utf-8", "replace")
+        elif kind == frames.LOG:
+            self._log(payload[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
+        else:
+            raise ValueError(f"a frame of kind {kind}")
         return None
+
+    def _log(self, text: str) -> None:
+        """Log a line of the runner, unless it has logged too many."""
+        now = time.monotonic()
+        if len(self._logged) == LOG_LINES and now - self._logged[0] < 60:
+            return
+        self._logged.append(now)
+        plain = "".join(char if char.isprintable() else " " for char in text)
+        log.warning("the runner of %s: %s", self.computation, plain)
 
     def _take_spooled(self, path: str) -> Spooled:
         """Accept a result file, which user code could have named: only a plain file of the spool folder will do."""
@@ -261,18 +360,53 @@ class RunnerProcess:
 
     async def _reap(self) -> int:
         """Wait for the process, kill it if it stays, and kill what it left behind; return its exit status."""
-        process = self._process
-        assert process is not None
-        for _ in range(int(END_S / 0.01)):
-            if process.poll() is not None:
-                break
-            await trio.sleep(0.01)
-        else:
-            process.kill()
-        status = process.wait()
-        if status != 0:
-            _kill_marked(self._mark)
-        return status
+        assert self._process is not None
+        with trio.move_on_after(END_S):
+            await self._process_end()
+        if self._process.poll() is None:
+            self._kill()
+            with trio.move_on_after(KILLED_S):
+                await self._process_end()
+        # A runner that ends well may still have left a program that its computation has started at import.
+        await trio.to_thread.run_sync(_kill_marked, self._mark)
+        status = self._process.poll()
+        return -signal.SIGKILL if status is None else status
+
+    def _kill(self) -> None:
+        """Kill the process and its group; what is in other groups goes by its mark."""
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except OSError as error:
+            log.warning("the runner of %s cannot be killed: %s", self.computation, error.strerror)
+
+    async def _process_end(self) -> None:
+        """Return when the process has ended."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return
+        try:
+            descriptor = os.pidfd_open(self._process.pid)
+        except OSError:  # an old kernel, or no descriptor is left
+            while self._process.poll() is None:
+                await trio.sleep(POLL_S)
+            return
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_times(*times: float) -> None:
+    for at in times:
+        if not math.isfinite(at):
+            raise ValueError(f"the time {at}")
+
+
+def _cut(text: str) -> str:
+    if len(text) <= DETAIL_BYTES // 4:
+        return text
+    return text.encode("utf-8", "replace")[:DETAIL_BYTES].decode("utf-8", "ignore")
 
 
 def _describe_end(status: int) -> str:

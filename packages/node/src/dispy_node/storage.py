@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -22,6 +23,8 @@ from pathlib import Path, PurePosixPath
 from dispy.errors import DispyError, UsageError
 from dispy.model import ComputationId, NodeId
 from dispy_node.engine.records import Spooled
+
+log = logging.getLogger("dispy.node")
 
 MAX_PATH_BYTES = 1024
 """Longest relative path of a file that comes along with a computation; Linux allows 4096 for the whole path."""
@@ -54,6 +57,27 @@ def explain_os_error(error: OSError, what: str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}: the disk of the node is full ({error.filename or 'spool'}); free some space there"
     return f"{what}: {error.strerror or error}"
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, also one that a job has made undeletable; log what stays."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
+        for base, names, _files in os.walk(folder):
+            for name in names:
+                path = os.path.join(base, name)
+                if not os.path.islink(path):
+                    with contextlib.suppress(OSError):  # the removal below tells
+                        os.chmod(path, 0o700)
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except (OSError, RecursionError) as error:
+        log.warning("%s cannot be removed: %s", folder, error)
 
 
 class SpoolWriter:
@@ -124,12 +148,13 @@ class StateFolder:
         self._clear_leftovers()
         self.node, self.epoch = self._next_identity()
         self._spooled = 0
+        self._trash: list[Path] = []
 
     def _clear_leftovers(self) -> None:
         for folder in (self.spool, self.computations):
             if folder.is_symlink():
                 folder.unlink()
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_tree(folder)
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def _next_identity(self) -> tuple[NodeId, int]:
@@ -164,9 +189,8 @@ class StateFolder:
 
     def make_folder(self, computation: ComputationId) -> Path:
         """Make the folder of a computation, empty."""
+        self.remove_folder(computation)
         folder = self.computations / computation
-        if folder.exists():
-            shutil.rmtree(folder)
         folder.mkdir(mode=0o700)
         return folder
 
@@ -174,7 +198,7 @@ class StateFolder:
         """Move a spool file to its place below a computation's folder.
 
         Raises:
-            UsageError: the path leads elsewhere.
+            UsageError: the path leads elsewhere, or the time is none.
             OSError: it cannot be placed.
         """
         target = folder / relative_path(text)
@@ -182,14 +206,34 @@ class StateFolder:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.replace(spooled.path, target)
         os.chmod(target, mode & 0o755 | 0o600)
-        os.utime(target, (modified_at, modified_at))
+        try:
+            os.utime(target, (modified_at, modified_at))
+        except (ValueError, OverflowError) as error:  # not a number, or beyond what the system counts
+            raise UsageError(f"file {text!r} cannot have the modification time {modified_at!r}") from error
 
     def remove_folder(self, computation: ComputationId) -> None:
-        """Remove the folder of a computation with all that jobs have left there."""
-        shutil.rmtree(self.computations / computation, ignore_errors=True)
+        """Put away the folder of a computation with all that jobs have left there; `empty_trash` removes it.
+
+        To remove it may take minutes, but it gets out of the way at once.
+        """
+        # In the same folder, since a job may have made its own one unwritable, which then cannot move elsewhere.
+        trash = self.computations / f".removed-{uuid.uuid4().hex}"
+        try:
+            (self.computations / computation).rename(trash)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("%s", explain_os_error(error, f"the folder of {computation} cannot be put away"))
+            return
+        self._trash.append(trash)
+
+    def empty_trash(self) -> None:
+        """Remove the folders that were put away. It may take long, and may run in another thread."""
+        while self._trash:
+            _remove_tree(self._trash.pop())
 
     def close(self) -> None:
         """Remove what belongs to this run, and unlock the folder."""
         for folder in (self.spool, self.computations):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_tree(folder)
         os.close(self._lock)

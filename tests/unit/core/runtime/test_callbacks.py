@@ -38,3 +38,16 @@ def test_it_knows_its_own_thread_and_can_be_closed_from_it() -> None:
     assert done.wait(5)
     assert inside == [True]
     assert not callbacks.is_current()
+
+
+def test_exit_in_a_callback_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks = CallbackThread()
+    called: list[int] = []
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    callbacks.call_soon(leave)
+    callbacks.call_soon(lambda: called.append(1))
+    callbacks.close(5)
+    assert called == [1]

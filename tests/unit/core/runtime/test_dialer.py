@@ -14,7 +14,15 @@ from dispy.errors import PluginNotInstalled, TransportError
 from dispy.interfaces import API_VERSION, Address, Peer, Transport
 from dispy.model import ComputationId
 from dispy.runtime import dialer as dialing
-from dispy.runtime.dialer import DIAL_S, LAST_PAUSE_S, LOCAL_TARGET, Dialer, Target, choose_local_host, dial_target
+from dispy.runtime.dialer import (
+    DIAL_S,
+    LAST_PAUSE_S,
+    LOCAL_TARGET,
+    Dialer,
+    Target,
+    choose_local_host,
+    dial_target,
+)
 from dispy.runtime.resolver import Resolver
 
 ONE, TWO = ComputationId("1" * 32), ComputationId("2" * 32)

@@ -61,7 +61,9 @@ class FakeRunner:
 
     def cancel(self, attempts: list[AttemptKey]) -> None:
         self.log.append(f"cancel {attempts}")
-        ends = [nev.AttemptResult(JobResult(*key, Outcome.CANCELLED, 0, "", 0.0, 0.0, b"")) for key in attempts]
+        ends = [
+            nev.AttemptResult(JobResult(*key, Outcome.CANCELLED, 0, "", 0.0, 0.0, b"")) for key in attempts
+        ]
         self.emit(nev.AttemptsEnded(self.computation, ends))
 
     def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
@@ -139,7 +141,9 @@ class World:
     def __init__(self, state: StateFolder) -> None:
         self.network = MemoryNetwork()
         self.app = Application()
-        self.driver = SchedulerDriver(CancelPolicy(), lambda scheme: self.network.transport("laptop"), self.app)
+        self.driver = SchedulerDriver(
+            CancelPolicy(), lambda scheme: self.network.transport("laptop"), self.app
+        )
         self.daemon = NodeDaemon(NodeIdentity("worker", cpus=2), state, lambda name: FakeExecutor())
         self.computation = self.make_computation("1")
 
@@ -176,7 +180,9 @@ class World:
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[World], Awaitable[None]]], World]:
+def play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[World], Awaitable[None]]], World]:
     """Run a script in a world whose client and node are up."""
     monkeypatch.setattr(node_daemon, "RunnerProcess", FakeRunner)
     monkeypatch.setattr(FakeRunner, "made", [])
@@ -322,7 +328,9 @@ def test_bytes_are_counted_on_the_way_and_when_a_link_ends(play: Play) -> None:
     play(script)
 
 
-def test_bug_while_a_message_is_handled_costs_that_link_only(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bug_while_a_message_is_handled_costs_that_link_only(
+    play: Play, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def script(world: World) -> None:
         world.add()
         world.app.bugs = 1

@@ -267,14 +267,18 @@ def test_node_that_is_away_is_told() -> None:
         scene.connect("10.0.0.1")
         scene.handle(ev.LinkClosed(LinkId(1), "reset"))
 
-    assert "node node1 (10.0.0.1): used, but its link is lost at the moment" in explained(["10.0.0.1"], script)
+    assert "node node1 (10.0.0.1): used, but its link is lost at the moment" in explained(
+        ["10.0.0.1"], script
+    )
 
 
 def test_node_that_cannot_or_is_not_yet_told_why() -> None:
     def script(scene: Scene) -> None:
         scene.connect("10.0.0.1", ready=False)
         scene.connect("10.0.0.2", ready=False)
-        scene.handle(ev.MessageReceived(LinkId(2), ComputationFailed(scene.computation.id, "its disk is full")))
+        scene.handle(
+            ev.MessageReceived(LinkId(2), ComputationFailed(scene.computation.id, "its disk is full"))
+        )
 
     text = explained(["10.0.0.1", "10.0.0.2"], script)
     assert "node node1 (10.0.0.1): it is still being prepared" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispy.errors import RemoteProtocolError
+from dispy.model import Outcome
 from dispy.runtime.inbox import ResultInbox
 from dispy.wire.messages import JobResult, JobResults, JobsStarted, JobStart
 
@@ -38,11 +39,13 @@ def test_result_of_a_job_that_never_started_is_held_back_silently() -> None:
     assert ResultInbox().hold_back(JobResults("c", [never])) == []
 
 
-def test_broken_stream_is_dropped_because_the_node_keeps_the_result() -> None:
+def test_result_that_the_node_cannot_read_is_broken() -> None:
     inbox = ResultInbox()
     inbox.hold_back(JobResults("c", [result(2, stream=5, size=6)]))
     inbox.add_chunk(5, b"abc")
-    assert inbox.finish(5, "disk error") is None
+    (broken,) = inbox.finish(5, "disk error").results
+    assert (broken.job, broken.outcome, broken.body, broken.stream) == (2, Outcome.BROKEN, b"", 0)
+    assert "disk error" in broken.detail
 
 
 @pytest.mark.parametrize("data", [b"abc", b"abcdefg"])

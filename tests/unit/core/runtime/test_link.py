@@ -177,3 +177,73 @@ def test_stream_on_a_closing_link_closes_its_source() -> None:
         client.link.session.close()
 
     run(main)
+
+
+def test_what_is_sent_while_the_stream_is_being_closed_is_dropped() -> None:
+    """Others run while a link ends; what they send then is lost, as on a broken link, and no error."""
+
+    async def main() -> None:
+        client, node = make_ends()
+        source = BytesSource(b"abc")
+        close = node.link._stream.aclose
+
+        async def aclose() -> None:
+            node.link.send(NodeChanged(8))
+            node.link.send_stream(1, source, 3)
+            node.link.consumed(1, 1)
+            node.link.close_soon("twice")
+            await close()
+
+        node.link._stream.aclose = aclose  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            nursery.start_soon(node.run)
+            await trio.testing.wait_all_tasks_blocked()
+            client.link.close_soon("enough", final=True)
+        assert node.reason == "enough"
+        with pytest.raises(ValueError, match="released"):
+            source.read(1)
+
+    run(main)
+
+
+def test_bug_of_the_handler_is_told_to_both_sides_and_the_peer_may_come_back() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+
+        def fails(link: Link, events: Sequence[SessionEvent]) -> None:
+            raise RuntimeError("a bug")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            with pytest.raises(ExceptionGroup) as caught:
+                await node.link.run(fails)
+            await client.ended.wait()
+        assert caught.group_contains(RuntimeError, match="a bug")
+        assert client.reason == "internal error on the other side"
+        assert not client.link.final
+
+    run(main)
+
+
+def test_link_can_be_closed_while_a_write_hangs() -> None:
+    async def main() -> None:
+        client, node = make_ends()
+
+        async def never(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            nursery.start_soon(node.run)
+            await trio.testing.wait_all_tasks_blocked()
+            node.link._stream.send_all = never  # type: ignore[method-assign]
+            node.link.send(NodeChanged(1))
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            node.link.close_soon("enough")
+            await node.ended.wait()
+            assert trio.current_time() - began < 5
+            nursery.cancel_scope.cancel()
+
+    run(main)

@@ -96,7 +96,9 @@ class Cluster:
         return job
 
     def close_at(self, runtime: thread.Runtime) -> None:
-        runtime.call(lambda: runtime.driver.handle(ev.ComputationClosing(self.computation.id, terminate=True)))
+        runtime.call(
+            lambda: runtime.driver.handle(ev.ComputationClosing(self.computation.id, terminate=True))
+        )
 
 
 @pytest.fixture
@@ -113,6 +115,8 @@ def runtime(plugin: Plugin) -> Iterator[thread.Runtime]:
     yield made
     if made.users:
         thread.release(made)
+    if [one for one in threading.enumerate() if one.name.startswith("dispy-")]:
+        __import__("faulthandler").dump_traceback(file=open("/tmp/race/dump", "a"))
     assert not [one for one in threading.enumerate() if one.name.startswith("dispy-")]
 
 
@@ -133,6 +137,8 @@ def test_one_runtime_serves_all_and_ends_with_the_last(plugin: Plugin) -> None:
     thread.release(first)
     assert first.call(lambda: 5) == 5
     thread.release(second)
+    if [one for one in threading.enumerate() if one.name.startswith("dispy-")]:
+        __import__("faulthandler").dump_traceback(file=open("/tmp/race/dump", "a"))
     assert not [one for one in threading.enumerate() if one.name.startswith("dispy-")]
     with pytest.raises(DispyError, match="has ended"):
         first.call(lambda: 5)
@@ -255,7 +261,9 @@ def test_bug_of_a_finder_ends_that_search_only(
     assert "search for nodes" in shown.err
 
 
-def test_engine_that_fails_lets_nobody_wait(runtime: thread.Runtime, capsys: pytest.CaptureFixture[str]) -> None:
+def test_engine_that_fails_lets_nobody_wait(
+    runtime: thread.Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
     cluster, other = Cluster("1"), Cluster("2")
     cluster.add_to(runtime)
     other.add_to(runtime)
@@ -266,7 +274,11 @@ def test_engine_that_fails_lets_nobody_wait(runtime: thread.Runtime, capsys: pyt
     assert other.is_closed.wait(LONG_S)
     assert [(change.job, change.status) for change in cluster.changes] == [(job, JobStatus.ABANDONED)]
     assert "engine's thread has ended" in cluster.changes[0].reason
-    for act in (lambda: runtime.call(lambda: 5), lambda: cluster.submit_to(runtime), lambda: other.add_to(runtime)):
+    for act in (
+        lambda: runtime.call(lambda: 5),
+        lambda: cluster.submit_to(runtime),
+        lambda: other.add_to(runtime),
+    ):
         with pytest.raises(DispyError, match="internal error"):
             act()
     shown = capsys.readouterr().err
@@ -313,7 +325,9 @@ def test_what_still_waits_when_the_last_cluster_goes_is_abandoned(runtime: threa
     assert cluster.is_closed.is_set()
 
 
-def test_runtime_from_before_a_fork_is_left_alone(runtime: thread.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_from_before_a_fork_is_left_alone(
+    runtime: thread.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -5)
         thread.release(runtime)
@@ -321,7 +335,9 @@ def test_runtime_from_before_a_fork_is_left_alone(runtime: thread.Runtime, monke
     runtime.users = 1  # for the fixture
 
 
-def test_user_is_told_even_if_nobody_can_be(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_is_told_even_if_nobody_can_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Gone:
         def write(self, text: str) -> int:
             raise BrokenPipeError(32, "broken pipe")

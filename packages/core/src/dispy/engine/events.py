@@ -53,6 +53,17 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsGivenUp:
+    """The driver sees that no node will ever run the jobs that wait: each that there is has refused.
+
+    Jobs that are queued now end as TERMINATED, with this reason; later ones are taken in as usual.
+    """
+
+    computation: ComputationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkOpened:
     """A link to a node is up and both have greeted.
 
@@ -94,6 +105,7 @@ Event = (
     | NodesWidened
     | JobsSubmitted
     | CancelRequested
+    | JobsGivenUp
     | LinkOpened
     | LinkClosed
     | MessageReceived

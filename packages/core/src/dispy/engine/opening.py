@@ -22,6 +22,11 @@ from dispy.wire.messages import FileOffer, OpenComputation
 _T = TypeVar("_T")
 
 
+RESTARTS_MAX = 3
+"""How often a computation is opened again at a node after its runner died there: one bad job may kill a runner, but
+a computation whose runners keep dying must not keep a node busy for ever."""
+
+
 class Opening:
     """Opens computations at nodes, and takes in what nodes say about that."""
 
@@ -141,6 +146,25 @@ class Opening:
             self._ledger.release(computation, placement, job)
         self._ledger.requeue(computation, placement, jobs, JobStep.RETURNED)
         self._ledger.drop_pinned(computation, placement, reason)
+
+    def restart(self, computation: Computation, placement: Placement, reason: str) -> bool:
+        """Open a READY placement again whose runner has died; return False if that happens too often.
+
+        What was running there is told by the node; what it has not started goes back to the queue.
+        """
+        if placement.state is not PlacementState.READY or placement.restarts >= RESTARTS_MAX:
+            return False
+        placement.restarts += 1
+        node = describe_node(placement.node)
+        self._ledger.report(f"{node}: {reason}; {computation.name} is prepared there again", computation.id)
+        advance_placement(placement, PlacementStep.FORGOTTEN)
+        self.tell_gone(computation, placement)
+        jobs = [job for job in placement.inflight.values() if job.state is JobState.ASSIGNED]
+        for job in jobs:
+            self._ledger.release(computation, placement, job)
+        self._ledger.requeue(computation, placement, jobs, JobStep.RETURNED)
+        self.open(computation, placement)
+        return True
 
     def _place(self, computation: Computation, node: Node) -> Placement:
         placement = Placement(node, PlacementState.PREPARING, 0)

@@ -209,6 +209,8 @@ class Placement:
     paused: bool = False
     blocked: bool = False
     initialized: bool = False
+    restarts: int = 0
+    """How often its runner has died and it was opened again."""
 
     @property
     def is_usable(self) -> bool:

@@ -25,6 +25,7 @@ from dispy.engine.events import (
     ComputationAdded,
     ComputationClosing,
     Event,
+    JobsGivenUp,
     JobsSubmitted,
     LinkClosed,
     LinkOpened,
@@ -37,11 +38,12 @@ from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, 
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
 from dispy.engine.reconciling import Reconciling
-from dispy.engine.records import Computation, Job, Node, Placement, PlacementState
+from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.settling import Settling
+from dispy.engine.tables import JobStep
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
-from dispy.model import Avail, ComputationId, JobId, LinkId, NodeId, NodeStatus
+from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
 from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
@@ -105,6 +107,8 @@ class SchedulerEngine:
                 self._message_received(event.link, event.message, now)
             case JobsSubmitted():
                 self._jobs_submitted(event)
+            case JobsGivenUp():
+                self._jobs_given_up(event)
             case CancelRequested():
                 self._settling.cancel(event.jobs)
             case LinkOpened():
@@ -186,6 +190,15 @@ class SchedulerEngine:
                 continue
             jobs[job.id] = job
             computation.pending += 1
+
+    def _jobs_given_up(self, event: JobsGivenUp) -> None:
+        computation = self._ledger.computations.get(event.computation)
+        if computation is None:
+            return
+        queues = [computation.queue, *(placement.pinned for placement in computation.placements.values())]
+        for job in [job for queue in queues for job in queue if job.state is JobState.QUEUED]:
+            self._ledger.settle(computation, job, JobStep.GIVEN_UP, JobStatus.TERMINATED, reason=event.reason)
+        self._ledger.sweep(computation)
 
     def _pin(self, computation: Computation, job: Job, ident: NodeId) -> str | None:
         """Queue a job at the node that it is bound to, or tell why it can never run there."""
@@ -285,7 +298,9 @@ class SchedulerEngine:
     def _computation_failed(self, node: Node, message: ComputationFailed) -> None:
         found = self._placement(node, message.computation)
         if found is not None and found[1].state in (PlacementState.PREPARING, PlacementState.READY):
-            self._opening.fail(*found, message.reason)
+            computation, placement = found
+            if computation.closing or not self._opening.restart(computation, placement, message.reason):
+                self._opening.fail(computation, placement, message.reason)
         elif found is not None and found[1].state is PlacementState.CLOSING:
             self._closing.computation_closed(node, ComputationClosed(message.computation))
         else:

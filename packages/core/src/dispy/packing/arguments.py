@@ -31,7 +31,7 @@ COUNT = struct.Struct("<I")
 class ArgumentPacker:
     """Pickles arguments of function jobs. Safe to use from several threads.
 
-    Plain pickle does it, unless the pickle mentions ``__main__`` or a local module that the node does not have:
+    Plain pickle does it, unless the pickle mentions the main module or a local module that the node does not have:
     then classes and functions that are in the bundle go by name, and others by value.
 
     Args:
@@ -81,10 +81,10 @@ class ArgumentPacker:
         return any(name in data for name in suspects)
 
     def _find_suspects(self) -> tuple[bytes, ...]:
-        from dispy.packing.modules import is_local
+        from dispy.packing.modules import MAINS, is_local
 
         modules = sys.modules.copy()
-        names = [b"__main__"]
+        names = [name.encode() for name in MAINS]
         for name, module in modules.items():
             if is_local(module) and not self._is_whole(name):
                 names.append(name.encode("utf-8", "surrogatepass"))

@@ -18,8 +18,8 @@ from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.diagnosis import find_culprit
 from dispy.packing.files import Files
-from dispy.packing.modules import ModuleSources, is_local, loading_text, names_imported_by
-from dispy.packing.pickler import MAIN, BundlePickler, ByName, Filling, Installation, Names, error_of
+from dispy.packing.modules import MAIN, MAINS, ModuleSources, is_local, loading_text, names_imported_by
+from dispy.packing.pickler import BundlePickler, ByName, Filling, Installation, Names, error_of
 from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
@@ -188,7 +188,7 @@ class _Contents:
         if callee.owner is not None:
             self._add_name(callee.owner)
         namespace = callee.function.__globals__
-        in_main = namespace.get("__name__", MAIN) == MAIN
+        in_main = namespace.get("__name__", MAIN) in MAINS
         self._main = namespace if in_main else vars(sys.modules[MAIN])
 
     def is_whole(self, module: str) -> bool:

@@ -59,7 +59,8 @@ def examine(compute: object) -> Callee:
     callee = _examine(compute)
     if callee is None:
         what = f"class {compute.__qualname__!r}" if isinstance(compute, type) else type(compute).__name__
-        raise InvalidComputation(f"invalid computation type: {what}; {REMEDY}")
+        wrap = f"; or wrap it: lambda x: {compute.__name__}(x)" if inspect.isbuiltin(compute) else ""
+        raise InvalidComputation(f"invalid computation type: {what}; {REMEDY}{wrap}")
     problem = _problem_with(callee.function)
     if problem:
         raise InvalidComputation(f"computation {callee.name!r} is {problem}")

@@ -29,6 +29,14 @@ OWN_PACKAGES = frozenset(
 """dispy itself is at every node, also where it is run from a checkout."""
 
 
+MAIN = "__main__"
+
+SPAWNED_MAIN = "__mp_main__"
+"""What the main module is called in a child that multiprocessing has spawned; there ``__main__`` is the same module."""
+
+MAINS = frozenset({MAIN, SPAWNED_MAIN})
+
+
 def is_local(module: object) -> bool:
     """Tell whether nodes need the module's source text. ``__main__`` is no module in this sense."""
     if not isinstance(module, ModuleType):
@@ -42,7 +50,7 @@ def is_local(module: object) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _is_local_file(name: str, file: str) -> bool:
     top = name.partition(".")[0]
-    if top in OWN_PACKAGES or top in sys.stdlib_module_names or name in ("__main__", "__mp_main__"):
+    if top in OWN_PACKAGES or top in sys.stdlib_module_names or name in MAINS:
         return False
     if not file.endswith(".py"):
         return False

@@ -9,6 +9,7 @@ cloudpickle: import it only when something is to be pickled.
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import operator
 import sys
@@ -19,12 +20,10 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import cloudpickle.cloudpickle as reducers  # type: ignore[import-untyped]
 
-from dispy.packing.modules import is_local
+from dispy.packing.modules import MAIN, MAINS, SPAWNED_MAIN, is_local
 
 PROTOCOL = 5
 """Pickle protocol: the newest that every supported Python has."""
-
-MAIN = "__main__"
 
 Names = dict[str, dict[str, object]]
 """Module -> name -> function or class."""
@@ -122,17 +121,19 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
             self._note(obj, is_reference=reduced is NotImplemented)
             return reduced
         if isinstance(obj, ModuleType):
+            if obj.__name__ == SPAWNED_MAIN:
+                return importlib.import_module, (MAIN,)
             self.modules.add(obj.__name__)
         return super().reducer_override(obj)
 
     def _stays_here(self, module: object) -> bool:
         """Tell whether what is in a module is not found by name at the node."""
-        if module == MAIN:
+        if module in MAINS:
             return True
         return isinstance(module, str) and is_local(sys.modules.get(module)) and not self._is_whole(module)
 
     def _note(self, obj: Any, *, is_reference: bool) -> None:
-        module, name = obj.__module__, obj.__name__
+        module, name = known_as(obj.__module__), obj.__name__
         if is_reference:
             self.modules.add(module)
             return
@@ -144,7 +145,7 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
 
     def _dynamic_function_reduce(self, func: FunctionType) -> tuple[Any, ...]:
         """Reduce a function that goes by value, giving it the right globals at the node."""
-        name = func.__globals__.get("__name__", MAIN)
+        name = known_as(func.__globals__.get("__name__", MAIN))
         module = sys.modules.get(name) if isinstance(name, str) else None
         if name == MAIN or func.__globals__ is self._main:
             self.globals_ref.setdefault(id(func.__globals__), self.namespace(MAIN))
@@ -183,14 +184,19 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     def reducer_override(self, obj: Any) -> Any:
         """Refer to what is at the node by name, and take along what is not."""
+        if isinstance(obj, ModuleType) and obj.__name__ == SPAWNED_MAIN:
+            return importlib.import_module, (MAIN,)
         if not isinstance(obj, (type, FunctionType)):
             return super().reducer_override(obj)
-        module, path = obj.__module__, obj.__qualname__
+        module, path = known_as(obj.__module__), obj.__qualname__
         if find(self._shipped.get(module, {}), path) is obj:
-            if find(vars(sys.modules[module]), path) is obj:
+            if module == obj.__module__ and find(vars(sys.modules[module]), path) is obj:
                 return NotImplemented  # plain pickle's own reference
-            # Made by `exec` in a namespace that is not sys.modules["__main__"] here, but is at the node.
+            # Made by `exec` in a namespace that is not sys.modules["__main__"] here, but is at the node; or in a
+            # spawned child, where plain pickle's reference would have a name that the node does not know.
             return operator.attrgetter(path), (sys.modules[module],)
+        if obj.__module__ == SPAWNED_MAIN:
+            return by_value(self, obj)
         if is_local(sys.modules.get(module)) and not self._is_whole(module):
             return by_value(self, obj)
         return super().reducer_override(obj)
@@ -199,8 +205,36 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 def by_value(pickler: Any, obj: Any) -> Any:
     """Reduce a function or class so that it needs no module at the node."""
     if isinstance(obj, FunctionType):
-        return pickler._dynamic_function_reduce(obj)
-    return reducers._dynamic_class_reduce(obj)
+        reduced = pickler._dynamic_function_reduce(obj)
+    else:
+        reduced = reducers._dynamic_class_reduce(obj)
+    return _in_main(reduced) if obj.__module__ == SPAWNED_MAIN else reduced
+
+
+def known_as(module: Any) -> Any:
+    """Return the name that a module has at nodes; whatever is no name of a module stays as it is."""
+    return MAIN if module == SPAWNED_MAIN else module
+
+
+def _in_main(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Let a function or class of a spawned child's main module belong to ``__main__``, so that results can name it."""
+    make, arguments, state, *rest = reduced
+    return make, _renamed(arguments), _renamed(state), *rest
+
+
+def _renamed(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    # cloudpickle tells the module as an argument of its own, or in a dict of attributes or globals.
+    return tuple(map(_renamed_part, parts))
+
+
+def _renamed_part(part: Any) -> Any:
+    if type(part) is str:
+        return known_as(part)
+    if type(part) is dict and part.get("__name__") == SPAWNED_MAIN:
+        part["__name__"] = MAIN  # in place: all functions of the pickle share these globals
+    if type(part) is dict and part.get("__module__") == SPAWNED_MAIN:
+        return {**part, "__module__": MAIN}
+    return part
 
 
 def find(names: Mapping[str, object], path: str) -> object:

@@ -23,8 +23,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from dispy.packing.importer import ModuleText
-from dispy.packing.modules import loading_text
-from dispy.packing.pickler import MAIN, PROTOCOL, ByName
+from dispy.packing.modules import MAIN, MAINS, SPAWNED_MAIN, loading_text
+from dispy.packing.pickler import PROTOCOL, ByName
 
 COMPUTE = "_dispy_compute"
 """Name, in the node's namespace, of what is called."""
@@ -98,7 +98,7 @@ class _Walk:
             self._add(name, f"{name} = {name}_owner.{value.name}", f"{name}_owner")
         elif not _is_definition(value):
             self._assign(name, value)
-        elif value.__module__ == MAIN:
+        elif value.__module__ in MAINS:
             self._define(name, value)
         elif _is_importable(value):
             self._add(name, f"from {value.__module__} import {value.__qualname__} as {name}")
@@ -135,10 +135,14 @@ class _Walk:
             data = pickle.dumps(value, PROTOCOL)
         except Exception as error:  # the value's own code may raise anything
             raise SourceUnavailable(f"{name!r} is neither text nor can it be pickled ({error})") from error
-        classes = _names_in_pickle(data) if MAIN.encode() in data else {}
+        classes = _names_in_pickle(data) if any(main.encode() in data for main in MAINS) else {}
         for used, found in classes.items():
             self.need(used, found)
-        self._add(name, f"{name} = __import__('pickle').loads({data!r})", *classes)
+        load = f"{name} = __import__('pickle').loads({data!r})"
+        if SPAWNED_MAIN.encode() in data:  # that is how the pickle calls what is in __main__ at the node
+            modules = "__import__('sys').modules"
+            load = f"{modules}[{SPAWNED_MAIN!r}] = {modules}[{MAIN!r}]; {load}"
+        self._add(name, load, *classes)
 
     def _define(self, name: str, value: Any) -> None:
         plain = inspect.unwrap(value) if hasattr(value, "__wrapped__") else value
@@ -179,7 +183,7 @@ class _ReferenceFinder(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Note the name, and look it up."""
-        if module == MAIN:
+        if module in MAINS:
             top = name.partition(".")[0]
             self.names[top] = super().find_class(module, top)
         return super().find_class(module, name)

@@ -38,5 +38,7 @@ class CallbackThread:
         while function := self._calls.get():
             try:
                 function()
-            except Exception:
+            except (
+                BaseException
+            ):  # sys.exit() in a callback must not end the thread that all callbacks run in
                 logger.exception("a callback failed")

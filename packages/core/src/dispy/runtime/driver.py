@@ -17,7 +17,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.interfaces import FaultPolicy, Peer, Transport
 from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
-from dispy.runtime.dialer import Dialer, Target
+from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.inbox import ResultInbox
 from dispy.runtime.link import Link
@@ -204,7 +204,9 @@ class SchedulerDriver:
             del self._links[number]
             del self._inboxes[number]
             if session.peer is not None:
-                self.handle(ev.LinkClosed(number, reason, final=link.final))
+                # The embedded node has no other link: without it, it ends, whatever it had.
+                final = link.final or target == LOCAL_TARGET
+                self.handle(ev.LinkClosed(number, reason, final=final))
         return reason
 
     def _received(self, link: Link, events: Sequence[SessionEvent], target: Target) -> None:
@@ -221,8 +223,7 @@ class SchedulerDriver:
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
                     results = self._inboxes[link.number].finish(stream, reason)
-                    if results is not None:
-                        self.handle(ev.MessageReceived(link.number, results))
+                    self.handle(ev.MessageReceived(link.number, results))
                 case Greeted(hello):
                     self._aliases[target] = NodeId(hello.ident)
                     _scheme, host, port = target

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dispy.engine.events import JobsGivenUp
 from dispy.engine.records import Computation, Node, NodeState, Placement, PlacementState
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Target
@@ -25,8 +26,12 @@ POLL_S = 0.02
 """How often it is looked whether a node has answered, within LOOK_S."""
 
 
+WATCH_S = 0.25
+"""How often it is looked whether the cluster still has a usable node."""
+
+
 class NodeFinder:
-    """Finds the nodes of one cluster; `run` ends when there is nothing left to tell."""
+    """Finds the nodes of one cluster, and watches that it has some; `run` ends with the cluster."""
 
     def __init__(
         self,
@@ -60,13 +65,49 @@ class NodeFinder:
             self._want(target)
         if any(pattern.matches_everything for pattern in self._patterns):
             await self._start_node_if_alone(began)
-        await trio.sleep_until(began + SILENT_S)
-        if self._is_open() and not self._is_usable():
-            self._tell(self.explain())
+        await self._watch(began)
+
+    async def _watch(self, began: float) -> None:
+        """Tell once whenever no node is usable for SILENT_S, and end jobs that no node will ever run."""
+        unusable_since: float | None = began
+        told = False
+        first = True  # before the first node is there it is told without any job waiting, too
+        while self._is_open():
+            if self._is_usable():
+                unusable_since, told, first = None, False, False
+            else:
+                now = trio.current_time()
+                unusable_since = now if unusable_since is None else unusable_since
+                waits = first or self._computation.pending > 0
+                if waits and not told and now - unusable_since >= SILENT_S:
+                    self._tell(self.explain())
+                    told = True
+                if self._computation.pending:
+                    self._give_up_if_hopeless()
+            await trio.sleep(WATCH_S)
+
+    def _give_up_if_hopeless(self) -> None:
+        """End the jobs that wait, if every node that was asked for is there and cannot run them."""
+        targets = self._driver.dialer.targets.values()
+        mine = [attempted for attempted in targets if self._computation.id in attempted.wanted_by]
+        reached = [
+            placement
+            for placement in self._computation.placements.values()
+            if placement.node.state is NodeState.CONNECTED
+        ]
+        if (
+            reached
+            and all(placement.state is PlacementState.FAILED for placement in reached)
+            and all(attempted.connected for attempted in mine)
+        ):
+            reasons = "; ".join(dict.fromkeys(placement.reason for placement in reached))
+            self._driver.handle(
+                JobsGivenUp(self._computation.id, f"no node can run {self._computation.name}: {reasons}")
+            )
 
     def explain(self) -> str:
         """Say which nodes are used, what else was tried, what answered, and what to do."""
-        used = [placement for placement in self._computation.placements.values() if placement.is_usable]
+        used = [placement for placement in self._computation.placements.values() if _is_reachable(placement)]
         name = self._computation.name
         if used:
             lines = [f"nodes that are used for {name!r}: {len(used)}"]
@@ -122,9 +163,7 @@ class NodeFinder:
         return self._computation.id in self._driver.engine.computations and not self._computation.closing
 
     def _is_usable(self) -> bool:
-        return any(
-            placement.state is PlacementState.READY for placement in self._computation.placements.values()
-        )
+        return any(map(_is_reachable, self._computation.placements.values()))
 
     def _has_answer(self) -> bool:
         return any(
@@ -157,6 +196,10 @@ class NodeFinder:
             f"no node answered for {self._computation.name!r}: running its jobs on this machine "
             '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)'
         )
+
+
+def _is_reachable(placement: Placement) -> bool:
+    return placement.is_usable and placement.node.state is NodeState.CONNECTED
 
 
 def _describe_placement(placement: Placement) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from dispy.errors import RemoteProtocolError
+from dispy.model import Outcome
 from dispy.wire.messages import JobResult, JobResults, JobsStarted, JobStart, Message
 
 
 class ResultInbox:
     """The streams that arrive on one link of a client.
 
-    A stream that breaks off at the sender is dropped: the node keeps the result until it is acknowledged, and
-    tells it again on the next link.
+    What has half arrived when the link breaks is dropped: the node keeps results until they are acknowledged, and
+    tells them again on the next link.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class ResultInbox:
         if len(body) > result.size:
             raise RemoteProtocolError(f"stream {stream} is longer than the {result.size} bytes announced")
 
-    def finish(self, stream: int, reason: str) -> JobResults | None:
-        """End a stream; return its result, whole, or None if the stream broke off.
+    def finish(self, stream: int, reason: str) -> JobResults:
+        """End a stream; return its result: whole, or, if the node could not send it, as broken for that reason.
 
         Raises:
             RemoteProtocolError: as `add_chunk`, or less came than was announced.
@@ -61,9 +62,14 @@ class ResultInbox:
         entry = self._awaited.pop(stream, None)
         if entry is None:
             raise RemoteProtocolError(f"end of stream {stream}, which no message has announced")
-        if reason:
-            return None
         computation, result, body = entry
+        if reason:
+            # The link goes on, so the node will not tell the result again: without this the job would run for ever.
+            detail = f"its result could not be read at the node: {reason}"
+            broken = msgspec.structs.replace(
+                result, outcome=int(Outcome.BROKEN), detail=detail, stream=0, size=0
+            )
+            return JobResults(computation, [broken])
         if len(body) != result.size:
             raise RemoteProtocolError(f"stream {stream} has {len(body)} bytes instead of {result.size}")
         # The bytearray is passed on as it is: a copy of a gigabyte would double what the client holds.

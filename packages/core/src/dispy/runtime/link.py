@@ -51,6 +51,8 @@ class Link:
         self._greeted = trio.Event()
         self._closing = ""
         self._writing = False
+        self._flushing = trio.CancelScope()
+        """Around every write; gets a deadline when the link is to be closed, also if a write hangs by then."""
 
     def send(self, message: Message) -> None:
         """Queue a message; after `close_soon` it is dropped, as it would be on a broken link."""
@@ -76,6 +78,7 @@ class Link:
         """Say goodbye, send what is queued for a short while, and close."""
         if not self._closing:
             self._closing = reason or "closed"
+            self._flushing.deadline = trio.current_time() + FLUSH_S
             self.session.goodbye(reason, final=final)
             self._wake.set()
 
@@ -102,9 +105,11 @@ class Link:
                 if not reason:  # cancelled: we end, not the peer, which need not wait for our return
                     await self._take_leave("the other side has ended", final=True)
             finally:
+                # From here on sending does nothing: others run while the stream is being closed.
+                self._closing = self._closing or reason or "connection lost"
                 self.session.close()
                 await trio.aclose_forcefully(self._stream)
-        return self._closing or reason or "connection lost"
+        return self._closing
 
     async def _take_leave(self, reason: str, *, final: bool) -> None:
         if self._closing or self._writing:
@@ -166,7 +171,10 @@ class Link:
                 await self._wake.wait()
 
     async def _flush(self) -> None:
-        with trio.move_on_after(FLUSH_S if self._closing else float("inf")):
+        self._flushing = trio.CancelScope(
+            deadline=trio.current_time() + FLUSH_S if self._closing else float("inf")
+        )
+        with self._flushing:
             while pieces := self.session.data_to_send():
                 # Cancelled in the middle of a frame, nothing more can be said on this stream.
                 self._writing = True

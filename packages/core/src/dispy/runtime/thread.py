@@ -6,12 +6,14 @@ one connection to a node, and a node found by one can serve the other.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
@@ -19,7 +21,7 @@ import trio
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
 from dispy.engine.records import Computation, Job, Node
-from dispy.errors import DispyError
+from dispy.errors import DispyError, PluginError
 from dispy.hookspecs import JobEvent, NodeEvent
 from dispy.logger import logger
 from dispy.model import ComputationId, JobId, JobStatus, NodeStatus
@@ -56,8 +58,24 @@ class Listener(Protocol):
         """It is closed at every node."""
 
 
+_reword: Callable[[str], str] | None = None
+
+
+@contextmanager
+def rewording(reword: Callable[[str], str]) -> Iterator[None]:
+    """Let *reword* turn what is said to the user into the words of another program than one in Python."""
+    global _reword
+    before, _reword = _reword, reword
+    try:
+        yield
+    finally:
+        _reword = before
+
+
 def tell_user(text: str) -> None:
     """Say something to the person at the terminal, at once; if there is none any more, to the log."""
+    if _reword is not None:
+        text = _reword(text)
     try:
         print(f"dispy: {text}", file=sys.stderr, flush=True)
     except (OSError, ValueError):  # closed, or the other end of a pipe is gone: no reason to stop the engine
@@ -126,6 +144,11 @@ class Runtime:
         except trio.RunFinishedError as error:
             raise self._ended() from error
 
+    def post(self, function: Callable[[], None]) -> None:
+        """Have *function* called soon in the engine's thread; if that has ended, nothing happens."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self.driver.post(function)
+
     def require_transports(self, patterns: Sequence[NodePattern]) -> None:
         """Check that nodes can be reached as they are named; in the engine's thread.
 
@@ -135,8 +158,16 @@ class Runtime:
         """
         for pattern in patterns:
             scheme = pattern.target[0] if pattern.target else "tcp"
-            if scheme != LOCAL_HOST:
+            if scheme == LOCAL_HOST:
+                continue
+            try:
                 self.plugins.transport(scheme)
+            except PluginError as error:
+                if scheme == "tcp" or type(error) is not PluginError:
+                    raise
+                raise PluginError(
+                    f"{error}; or did you mean host:port with a number, instead of {pattern.text!r}?"
+                ) from error
 
     def next_job(self) -> JobId:
         """Return a number for a new job."""
@@ -274,6 +305,9 @@ class Runtime:
 
     def jobs_changed(self, changes: list[fx.JobChange]) -> None:
         """Pass news of jobs on to their clusters and to observing plugins (`driver.Application`)."""
+        if logger.level <= logger.DEBUG:
+            for change in changes:
+                self._log_change(change)
         listeners = self._listeners
         if len(listeners) == 1:
             # The usual case, and the hot one: all changes are of the one cluster there is.
@@ -288,6 +322,17 @@ class Runtime:
         if self.plugins.has_job_observers:
             self.plugins.on_jobs([self._describe(change) for change in changes])
 
+    def _log_change(self, change: fx.JobChange) -> None:
+        event = self._describe(change)
+        logger.debug(
+            "job %s of %s is %s%s%s",
+            event.job,
+            event.computation,
+            event.status.name.lower(),
+            f" at {event.node}" if event.node else "",
+            f": {event.reason}" if event.reason else "",
+        )
+
     def _describe(self, change: fx.JobChange) -> JobEvent:
         computation = self.driver.engine.computations.get(change.job.computation)
         return JobEvent(
@@ -300,6 +345,9 @@ class Runtime:
 
     def node_changed(self, node: Node, status: NodeStatus, computation: Computation) -> None:
         """Pass news of a node on (`driver.Application`)."""
+        logger.debug(
+            "node %s (%s) is %s for %s", node.name, node.peer_host, status.name.lower(), computation.name
+        )
         listener = self._listeners.get(computation.id)
         if listener is not None:
             listener.node_changed(node, status)

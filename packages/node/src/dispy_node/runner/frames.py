@@ -45,19 +45,30 @@ Result = tuple[int, int, int, int, float, float, str, bool, bytes]
 
 
 class FrameReader:
-    """Cuts a byte stream into frames."""
+    """Cuts a byte stream into frames.
 
-    def __init__(self) -> None:
+    Args:
+        limit: longest payload in bytes that is taken.
+    """
+
+    def __init__(self, limit: int = 0xFFFFFFFF) -> None:
         self._buffer = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:
-        """Take bytes as they come; return the frames that are complete, as (kind, payload)."""
+        """Take bytes as they come; return the frames that are complete, as (kind, payload).
+
+        Raises:
+            ValueError: a frame is longer than the limit.
+        """
         buffer = self._buffer
         buffer += data
         frames = []
         start, size = 0, HEADER.size
         while len(buffer) - start >= size:
             kind, length = HEADER.unpack_from(buffer, start)
+            if length > self._limit:
+                raise ValueError(f"a frame of {length} bytes; at most {self._limit} are taken")
             end = start + size + length
             if len(buffer) < end:
                 break
@@ -101,13 +112,19 @@ def pack_result(result: Result) -> bytes:
 
 
 def unpack_results(payload: bytes) -> Iterator[Result]:
-    """Undo joined `pack_result` records."""
+    """Undo joined `pack_result` records.
+
+    Raises:
+        struct.error, ValueError: the payload ends within a record.
+    """
     offset, size = 0, RESULT.size
     while offset < len(payload):
         job, attempt, outcome, code, started_at, ended_at, detail_length, is_path, length = (
             RESULT.unpack_from(payload, offset)
         )
         offset += size
+        if offset + detail_length + length > len(payload):
+            raise ValueError(f"the result of job {job} is cut off")
         detail = payload[offset : offset + detail_length].decode("utf-8", "replace") if detail_length else ""
         offset += detail_length
         body = payload[offset : offset + length]

@@ -330,6 +330,9 @@ def main(control: int) -> Never:
     """
     status = 0
     try:
+        os.set_inheritable(
+            control, False
+        )  # programs that the computation starts must not hold the socket open
         reader = FrameReader()
         given = _read_until_loaded(control, reader)
         if given is not None:

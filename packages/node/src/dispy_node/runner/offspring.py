@@ -42,6 +42,7 @@ class Offspring:
         jobs: what it was given and has not answered, the oldest first.
         out, err: what the oldest job printed; None as long as that is nothing.
         rest: beginning of a reply that has not come completely.
+        garbled: what is wrong with its replies; nothing more is heard from it then.
         unsent: records that did not fit into the channel.
         cells: memory shared with a worker, see `dispy_node.runner.child`.
         number: number of the job that a worker was given last.
@@ -62,6 +63,7 @@ class Offspring:
         "emptied",
         "ending",
         "err",
+        "garbled",
         "jobs",
         "leaving",
         "number",
@@ -89,6 +91,7 @@ class Offspring:
         self.out: Output | None = None
         self.err: Output | None = None
         self.rest = b""
+        self.garbled = ""
         self.unsent = b""
         self.cells = cells
         self.number = -1

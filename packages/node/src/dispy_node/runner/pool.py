@@ -13,10 +13,11 @@ from time import monotonic, time
 from dispy_node.runner import explain
 from dispy_node.runner.bare import READABLE, WRITABLE, signals
 from dispy_node.runner.body import RAISED
+from dispy_node.runner.capture import read_some, read_to_end, take
+from dispy_node.runner.escalation import NEVER, Escalation
 from dispy_node.runner.frames import JOB
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
-from dispy_node.runner.output import Output
 from dispy_node.runner.replies import (
     KEY_BYTES,
     OUTCOME_AT,
@@ -49,13 +50,7 @@ if TYPE_CHECKING:
             """Take a line for the operator."""
 
 
-NEVER = float("inf")
-"""A time that does not come; ``math`` is a library of its own."""
 READ_BYTES = 64 * 1024
-PIPE_BYTES = 64 * 1024
-"""A pipe holds no more."""
-READS_AT_END = 64
-"""So many times a pipe is read when a job has ended: a process that escaped from it may be writing for ever."""
 IDLE_CHILDREN = 4
 """Forked ahead at most: a fork takes less time than the shortest job, so there need not be one for each slot."""
 IDLE_AT_LEAST = 1
@@ -113,7 +108,7 @@ class Pool:
         self._ending = Ending(settings)
         self._children: dict[int, Offspring] = {}
         self._descriptors: dict[int, tuple[Offspring, int]] = {}
-        self._escalations: list[tuple[float, Job, int]] = []
+        self._escalation = Escalation(settings.grace_s)
         self._look_at = NEVER
         self._unseen = False
         self._retry_at = 0.0
@@ -313,8 +308,13 @@ class Pool:
         child.jobs.clear()
         if jobs and self._has_started(child, jobs[0]):
             first = jobs.pop(0)
-            stdout, stderr = self._take_output(child, to_end=True)
-            self._end(first, self._ending.died(first, code, self._started_at(child, first), stdout, stderr))
+            self._read_to_end(child)
+            stdout, stderr = take(child)
+            if child.garbled:
+                record = self._ending.broken(first, child.garbled, stdout, stderr)
+            else:
+                record = self._ending.died(first, code, self._started_at(child, first), stdout, stderr)
+            self._end(first, record)
         else:
             self._postpone(
                 f"a process on {self._settings.place} ended before its first job: {explain.death(code)}"
@@ -366,52 +366,14 @@ class Pool:
         # poll reported is no longer true. One read only, for the same reason. (A fresh process has one job,
         # and all output is that job's.)
         self._hear(child)
-        if descriptor in self._descriptors and child.emptied != self._turn:
-            self._read_output(child, descriptor, role)
-
-    def _read_output(self, child: Offspring, descriptor: int, role: int) -> None:
-        try:
-            data = os.read(descriptor, PIPE_BYTES)
-        except BlockingIOError:
+        if descriptor not in self._descriptors or child.emptied == self._turn:
             return
-        if data:
-            self._keep(child, role, data)
-        else:
-            # Every writer has closed it; it would be reported for ever.
-            self._forget(descriptor)
-
-    def _keep(self, child: Offspring, role: int, data: bytes) -> None:
-        if role == STDOUT:
-            if child.out is None:
-                child.out = Output(self._settings.output_bytes)
-            child.out.add(data)
-        else:
-            if child.err is None:
-                child.err = Output(self._settings.output_bytes)
-            child.err.add(data)
-
-    def _take_output(self, child: Offspring, *, to_end: bool) -> tuple[bytes, bytes]:
-        """Give what the oldest job printed; read the rest of it if there may be any."""
-        if to_end:
-            self._read_to_end(child)
-        stdout = child.out.render() if child.out is not None else b""
-        stderr = child.err.render() if child.err is not None else b""
-        child.out = child.err = None
-        return stdout, stderr
+        if not read_some(child, descriptor, self._settings.output_bytes):
+            self._forget(descriptor)  # it would be reported for ever
 
     def _read_to_end(self, child: Offspring) -> None:
-        """Read what the oldest job has left in the pipes."""
         child.emptied = self._turn
-        for role, descriptor in ((STDOUT, child.stdout), (STDERR, child.stderr)):
-            try:
-                for _ in range(READS_AT_END):
-                    data = os.read(descriptor, PIPE_BYTES)
-                    if not data:
-                        break
-                    self._keep(child, role, data)
-            except BlockingIOError:
-                # That was all.
-                continue
+        read_to_end(child, self._settings.output_bytes)
 
     def _hear(self, child: Offspring) -> None:
         """Read all that a child has said."""
@@ -432,12 +394,16 @@ class Pool:
                 return
 
     def _take(self, child: Offspring, data: bytes) -> None:
+        if child.garbled:
+            return
         try:
             replies, child.rest = cut_replies(data, self._settings.inline_bytes)
             for flags, record in replies:
                 self._answer(child, flags, record)
         except GarbledReplies as error:
-            self._host.log(f"a job wrote to a descriptor that is not its own and is killed: {error}")
+            child.garbled = (
+                f"the job wrote to a descriptor that is not its own on {self._settings.place}: {error}"
+            )
             child.rest = b""
             self._forget(child.channel)
             self._signal(child, signals.SIGKILL)
@@ -474,10 +440,11 @@ class Pool:
     def _settle(self, child: Offspring, job: Job, flags: int, record: bytes) -> None:
         """Pass on the result of a job, completed by its output."""
         self._failing_since = NEVER
-        to_end = bool(flags & OUTPUT_WAITS)
         try:
             if flags or child.out is not None or child.err is not None or job.cancelled:
-                stdout, stderr = self._take_output(child, to_end=to_end)
+                if flags & OUTPUT_WAITS:
+                    self._read_to_end(child)
+                stdout, stderr = take(child)
                 record = self._ending.answered(job, flags, record, stdout, stderr)
             elif not is_whole(record):
                 raise GarbledReplies("lengths in a result do not fit")
@@ -517,23 +484,13 @@ class Pool:
     def _interrupt(self, child: Offspring, job: Job) -> None:
         job.signalled = True
         self._signal(child, signals.SIGINT)
-        self._escalations.append((monotonic() + self._settings.grace_s[0], job, signals.SIGTERM))
+        self._escalation.begin(job, monotonic())
 
     def _signal(self, child: Offspring, number: int) -> None:
         if child.pid in self._children:
             signal_group(child.pid, number)
         elif number == signals.SIGKILL:
             kill_rest(child.pid)
-
-    def _escalate(self, now: float) -> None:
-        due = [entry for entry in self._escalations if entry[0] <= now]
-        self._escalations = [entry for entry in self._escalations if entry[0] > now and not entry[1].ended]
-        for _, job, number in due:
-            if job.ended or job.child is None:
-                continue
-            self._signal(job.child, number)
-            if number == signals.SIGTERM:
-                self._escalations.append((now + self._settings.grace_s[1], job, signals.SIGKILL))
 
     def kill_all(self) -> None:
         """Kill every process, at once."""
@@ -556,8 +513,10 @@ class Pool:
                 if child.jobs and self._look(child, now):
                     more = True
             self._look_at = now + LOOK_S if more else NEVER
-        if self._escalations:
-            self._escalate(now)
+        if now >= self._escalation.due_at():
+            for job, number in self._escalation.due(now):
+                if job.child is not None:
+                    self._signal(job.child, number)
 
     def _look(self, child: Offspring, now: float) -> bool:
         """Announce a child's oldest job if it was already that at the last look; tell whether to look again."""
@@ -580,8 +539,7 @@ class Pool:
         due = self._look_at
         if (self._ending_count or self._stray_reaps or self.busy) and self._reap_at < due:
             due = self._reap_at
-        for entry in self._escalations:
-            due = min(due, entry[0])
+        due = min(due, self._escalation.due_at())
         if now < self._retry_at < due and not self.draining:
             due = self._retry_at
         if due == NEVER:

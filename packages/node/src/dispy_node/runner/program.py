@@ -52,13 +52,15 @@ def execute(settings: Settings, kind: int, body: bytes) -> Never:
         command = settings.program + decode_arguments(body)
     except ValueError as error:
         raise NotExecuted(str(error)) from error
-    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores these, programs expect to die of them
-        number = getattr(signals, name, None)
-        if number is not None:
-            signals.signal(number, signals.SIG_DFL)
+    numbers = [getattr(signals, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signals, name)]
+    for number in numbers:  # Python ignores these, programs expect to die of them
+        signals.signal(number, signals.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
         raise NotExecuted(explain.no_execution(error, command[0], settings.place)) from error
     except ValueError as error:
         raise NotExecuted(f"program {command[0]!r} cannot be given these arguments: {error}") from error
+    finally:
+        for number in numbers:
+            signals.signal(number, signals.SIG_IGN)

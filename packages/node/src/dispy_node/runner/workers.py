@@ -20,9 +20,10 @@ from time import monotonic, time
 
 from dispy_node.runner.bare import signals
 from dispy_node.runner.child import CLOCK_AT, NUMBERS, STARTED_AT, WITHDRAWN_AT
+from dispy_node.runner.escalation import NEVER
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.jobs import Job
-from dispy_node.runner.pool import NEVER, Pool
+from dispy_node.runner.pool import Pool
 from dispy_node.runner.replies import GO_ON_RECORD, OUTPUT_WAITS, SKIPPED, GarbledReplies, is_whole
 
 TYPE_CHECKING = False

@@ -1,0 +1,127 @@
+"""``dispy node``: options, and how what goes wrong is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from dispy import __version__
+from dispy.errors import TransportError, UsageError
+from dispy_node import command, logs, service
+from dispy_node.command import NodeCommand, main, node
+from dispy_node.settings import NodeSettings
+
+
+class Service:
+    """Stands for the node: keeps the settings, and fails as the test says."""
+
+    def __init__(self) -> None:
+        self.settings: list[NodeSettings] = []
+        self.error: Exception | None = None
+        self.in_nursery = False
+
+    async def serve(self, settings: NodeSettings) -> None:
+        self.settings.append(settings)
+        await trio.lowlevel.checkpoint()
+        if self.error is not None and self.in_nursery:
+            async with trio.open_nursery():
+                raise self.error
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Service:
+    made = Service()
+    monkeypatch.setattr(service, "serve", made.serve)
+    monkeypatch.setattr(logs, "set_up_logging", lambda **options: None)
+    return made
+
+
+@pytest.fixture
+def call(fake: Service) -> Callable[..., Result]:
+    return lambda *words: CliRunner().invoke(node, words)
+
+
+Call = Callable[..., Result]
+
+
+def test_defaults(call: Call, fake: Service) -> None:
+    assert call().exit_code == 0
+    assert fake.settings == [NodeSettings()]
+
+
+def test_options_in_both_spellings(call: Call, fake: Service) -> None:
+    for words in (
+        ["-c", "2", "-i", "127.0.0.1", "-i", "::1", "--ext_host", "a", "-p", "9700", "--dest_path_prefix", "/x", "--open"],
+        ["--cpus=2", "--host=127.0.0.1", "--host=::1", "--ext-host=a", "--dispy-port=9700", "--dest-path-prefix=/x", "--open", "--daemon"],
+    ):  # fmt: skip
+        assert call(*words).exit_code == 0
+    assert fake.settings[0] == fake.settings[1]
+    assert fake.settings[0] == NodeSettings(
+        cpus=2, host=("127.0.0.1", "::1"), ext_host=("a",), dispy_port=9700, dest_path_prefix="/x", open=True
+    )
+
+
+def test_options_win_over_the_file_which_may_come_from_save_config(call: Call, fake: Service, tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    assert call("--save_config", str(path), "--cpus", "3", "--name", "saved").exit_code == 0
+    assert fake.settings == []  # it has only saved
+    assert call("--config", str(path), "--name", "given").exit_code == 0
+    assert fake.settings == [NodeSettings(cpus=3, name="given")]
+
+
+@pytest.mark.parametrize("in_nursery", [False, True])
+@pytest.mark.parametrize("error", [UsageError("the settings do not fit"), TransportError("the port is in use")])
+def test_what_is_wrong_is_one_line(call: Call, fake: Service, error: Exception, in_nursery: bool) -> None:
+    fake.error, fake.in_nursery = error, in_nursery
+    done = call()
+    assert done.exit_code == (2 if isinstance(error, UsageError) else 1)
+    assert done.output == f"Error: {error}\n"
+
+
+def test_bug_is_a_traceback(call: Call, fake: Service) -> None:
+    fake.error = RuntimeError("a bug")
+    assert isinstance(call().exception, RuntimeError)
+
+
+def test_file_that_cannot_be_read_is_told(call: Call, fake: Service, tmp_path: Path) -> None:
+    done = call("--config", str(tmp_path / "missing.toml"))
+    assert (done.exit_code, fake.settings) == (2, [])
+    assert "missing.toml" in done.output
+
+
+def test_port_that_cannot_be_is_refused(call: Call, fake: Service) -> None:
+    assert call("-p", "65535").exit_code == 2
+    assert fake.settings == []
+
+
+def test_help_names_every_option_and_needs_no_trio(call: Call) -> None:
+    text = call("--help").output
+    for field in ("cpus", "host", "ext_host", "dispy_port", "name", "dest_path_prefix", "open", "debug", "log_format"):
+        assert f"--{field}" in text
+
+
+def test_version_is_told(call: Call, fake: Service) -> None:
+    done = call("--version")
+    assert (done.exit_code, fake.settings) == (0, [])
+    assert done.output.endswith(f" {__version__}\n")
+
+
+def test_plugin_gives_the_command() -> None:
+    assert NodeCommand().build() is node
+    assert NodeCommand.NAME == "node"
+
+
+def test_program_is_called_as_it_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[Any] = []
+    monkeypatch.setattr(command, "node", lambda **options: names.append(options))
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/dispynode.py"])
+    main()
+    assert names == [{"prog_name": "dispynode.py"}]

@@ -1,0 +1,264 @@
+"""The daemon's side of a runner, with tiny programs in place of the real one."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from dispy.interfaces import ExecutorPlan
+from dispy.model import ComputationId, Outcome
+from dispy_node import runners
+from dispy_node.engine import events as ev
+from dispy_node.engine.records import Spooled
+from dispy_node.runner import frames
+from dispy_node.runners import RunnerProcess, _describe_end
+
+COMPUTATION = ComputationId("c" * 32)
+
+PRELUDE = """
+import os, socket, struct, sys
+sock = socket.socket(fileno=int(os.environ["DISPY_RUNNER_FD"]))
+def take():
+    head = sock.recv(5, socket.MSG_WAITALL)
+    if len(head) < 5: sys.exit(0)
+    kind, size = struct.unpack("<BI", head)
+    return kind, sock.recv(size, socket.MSG_WAITALL) if size else b""
+def tell(kind, data=b""):
+    sock.sendall(struct.pack("<BI", kind, len(data)) + data)
+"""
+
+
+class Scene:
+    """A runner process and the events that it gave."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "folder"
+        self.spool = tmp_path / "spool"
+        self.folder.mkdir()
+        self.spool.mkdir()
+        self.events: list[ev.Event] = []
+        self.on_event: Callable[[ev.Event], None] = lambda event: None
+        self.runner = RunnerProcess(COMPUTATION, self.spool, self.emit)
+
+    def emit(self, event: ev.Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def start(self, program: str, **environment: str) -> None:
+        plan = ExecutorPlan(command=[sys.executable, "-S", "-c", PRELUDE + program], environment=environment)
+        self.runner.start(plan, self.folder)
+        self.runner.configure({"node": "worker"}, b"code")
+
+    def serve(self) -> None:
+        async def main() -> None:
+            with trio.fail_after(30):
+                await self.runner.serve()
+
+        trio.run(main, strict_exception_groups=True)
+
+    def play(self, program: str) -> list[ev.Event]:
+        self.start(program)
+        self.serve()
+        return self.events
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+READY = "take(); take(); tell(7);"
+
+
+def test_configuration_comes_first_then_what_was_told_before_the_start(scene: Scene) -> None:
+    """A computation may be closed in the same batch of messages that opens it."""
+    scene.runner.set_slots(2)
+    scene.runner.close(terminate=False)
+    events = scene.play(
+        "kinds = [take()[0] for _ in range(4)]; tell(7); open('kinds', 'w').write(repr(kinds))",
+    )
+    assert (scene.folder / "kinds").read_text() == repr([frames.CONFIGURE, frames.LOAD, frames.SLOTS, frames.CLOSE])
+    assert events == [ev.RunnerReady(COMPUTATION), ev.RunnerEnded(COMPUTATION)]
+
+
+def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> None:
+    body = scene.spool / "body"
+    body.write_bytes(b"large")
+    result = frames.pack_result((7, 1, Outcome.RETURNED, 0, 1.0, 2.0, "", False, b"small"))
+    spooled = frames.pack_result((8, 1, Outcome.RETURNED, 0, 1.0, 2.0, "", True, os.fsencode(body)))
+
+    def react(event: ev.Event) -> None:
+        if isinstance(event, ev.RunnerReady):
+            scene.runner.run_jobs([((7, 1), b"args"), ((8, 1), Spooled(str(body), 5))])
+            scene.runner.cancel([(8, 1)])
+        elif isinstance(event, ev.SlotsGivenUp):
+            scene.runner.close(terminate=True)
+
+    scene.on_event = react
+    events = scene.play(
+        f"{READY} run = take(); cancel = take();"
+        f"open('run', 'wb').write(run[1] + cancel[1]);"
+        f"tell(9, {frames.pack_starts([(7, 1, 1.5)])!r});"
+        f"tell(10, {result + spooled!r}); tell(8 + 3, b'a log line'); tell(4, {frames.COUNT.pack(3)!r}); take()"
+    )
+    told = (scene.folder / "run").read_bytes()
+    jobs = frames.pack_jobs([(7, 1, False, b"args"), (8, 1, True, os.fsencode(body))])
+    assert told == jobs + frames.pack_keys([(8, 1)])
+    assert [type(event).__name__ for event in events] == [
+        "RunnerReady",
+        "AttemptsStarted",
+        "AttemptsEnded",
+        "SlotsGivenUp",
+        "RunnerEnded",
+    ]
+    ended = events[2]
+    assert isinstance(ended, ev.AttemptsEnded)
+    assert [one.result.body for one in ended.results] == [b"small", b""]
+    assert [one.spooled for one in ended.results] == [None, Spooled(str(body), 5)]
+    assert events[4] == ev.RunnerEnded(COMPUTATION)
+
+
+def test_large_code_and_many_frames_wait_for_a_slow_runner(scene: Scene) -> None:
+    data = bytes(8_000_000)
+    scene.runner.run_jobs([((1, 1), data)])
+    scene.runner.close(terminate=False)
+    events = scene.play("take(); take(); size = len(take()[1]); tell(7); take(); open('size', 'w').write(str(size))")
+    assert int((scene.folder / "size").read_text()) > len(data)
+    assert events[-1] == ev.RunnerEnded(COMPUTATION)
+
+
+def test_code_in_a_file_is_named(scene: Scene) -> None:
+    plan = ExecutorPlan(
+        command=[sys.executable, "-S", "-c", PRELUDE + "take(); open('code', 'wb').write(take()[1])"],
+    )
+    scene.runner.start(plan, scene.folder)
+    scene.runner.configure({}, Spooled("/spool/code", 9))
+    scene.serve()
+    assert (scene.folder / "code").read_bytes() == b"\1/spool/code"
+
+
+@pytest.mark.parametrize(
+    ("program", "event"),
+    [
+        ("sys.exit(3)", ev.RunnerFailed(COMPUTATION, "its runner ended with status 3 before it was ready")),
+        ("os.kill(os.getpid(), 9)", ev.RunnerFailed(COMPUTATION, "its runner was killed by signal 9 (SIGKILL) before it was ready")),
+        ("take(); tell(8, b'no module named x')", ev.RunnerFailed(COMPUTATION, "no module named x")),
+        (READY + "os.kill(os.getpid(), 9)", ev.RunnerEnded(COMPUTATION, "its runner was killed by signal 9 (SIGKILL)")),
+        (READY + "sys.exit(0)", ev.RunnerEnded(COMPUTATION, "its runner ended with status 0")),
+    ],
+    ids=["exit", "killed", "cannot load", "killed when ready", "ends by itself"],
+)  # fmt: skip
+def test_end_that_nobody_asked_for_is_told(scene: Scene, program: str, event: ev.Event) -> None:
+    assert scene.play(program)[-1] == event
+
+
+def garbage() -> Iterator[tuple[str, bytes]]:
+    yield "short result", frames.frame(frames.ENDED, b"xy")
+    yield "bad time", frames.frame(frames.STARTED, b"x" * 13)
+    yield "bad count", frames.frame(frames.SLOTS, b"x")
+    for name in (b"/etc/passwd", b"spool/missing", b"\0"):
+        record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, name))
+        yield f"file {name!r}", frames.frame(frames.ENDED, record)
+
+
+@pytest.mark.parametrize("data", [data for _name, data in garbage()], ids=[name for name, _data in garbage()])
+def test_runner_that_user_code_has_taken_over_is_ended(scene: Scene, data: bytes) -> None:
+    events = scene.play(f"{READY} sock.sendall({data!r}); take(); take()")
+    assert len(events) == 2
+    assert isinstance(events[1], ev.RunnerEnded)
+    assert "sent what no runner sends" in events[1].reason
+
+
+def test_link_in_the_spool_folder_is_no_result(scene: Scene) -> None:
+    (scene.spool / "link").symlink_to("/etc/passwd")
+    record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, os.fsencode(scene.spool / "link")))
+    events = scene.play(f"{READY} tell(10, {record!r}); take(); take()")
+    assert isinstance(events[1], ev.RunnerEnded)
+    assert "no file of its spool folder" in events[1].reason
+
+
+def test_garbage_before_it_is_ready_is_told_too(scene: Scene) -> None:
+    (event,) = scene.play("tell(4, b'x'); take(); take(); take()")
+    assert isinstance(event, ev.RunnerFailed)
+    assert "sent what no runner sends" in event.reason
+
+
+def test_error_of_the_engine_is_not_blamed_on_the_runner(scene: Scene) -> None:
+    def fails(event: ev.Event) -> None:
+        if isinstance(event, ev.RunnerReady):
+            raise ValueError("a bug of the engine")
+
+    scene.on_event = fails
+    scene.start(f"{READY} take(); take()")
+    with pytest.raises(ExceptionGroup) as caught:
+        scene.serve()
+    assert caught.group_contains(ValueError, match="a bug of the engine")
+    assert scene.runner._process is not None
+    assert scene.runner._process.returncode is not None
+
+
+def test_runner_that_stays_is_killed_with_what_carries_its_mark(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "END_S", 0.2)
+    (_event,) = scene.play(
+        "import subprocess, time\n"
+        "child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])\n"
+        "open('child', 'w').write(str(child.pid))\n"
+        "sock.close(); time.sleep(600)"
+    )
+    assert isinstance(scene.events[-1], ev.RunnerFailed)
+    assert "SIGKILL" in scene.events[-1].reason
+    assert has_ended(int((scene.folder / "child").read_text()))
+
+
+def has_ended(process: int) -> bool:
+    """Tell whether a process ends within 30 s."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 30)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_program_that_is_not_there_leaves_nothing_open(scene: Scene) -> None:
+    with pytest.raises(FileNotFoundError):
+        scene.runner.start(ExecutorPlan(command=["/no/such/program"]), scene.folder)
+
+
+def test_what_is_told_after_the_end_is_dropped(scene: Scene) -> None:
+    scene.play("sys.exit(0)")
+    scene.runner.set_slots(3)
+    scene.runner.close(terminate=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "ended with status 0"),
+        (3, "ended with status 3"),
+        (-9, "was killed by signal 9 (SIGKILL)"),
+        (-40, "was killed by signal 40 (a real-time signal)"),
+    ],
+)
+def test_ends_in_words(status: int, text: str) -> None:
+    assert _describe_end(status) == text
+
+
+def test_frames_are_those_of_the_prelude() -> None:
+    """The programs above speak them by hand."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(frames.frame(frames.READY, b"abc"))
+        assert struct.unpack("<BI", theirs.recv(5)) == (7, 3)

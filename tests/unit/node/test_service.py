@@ -1,0 +1,179 @@
+"""A listening node from its start to its end, on the in-memory network. tests/e2e/test_node.py has it as a process."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from dispy.errors import TransportError, UsageError
+from dispy.interfaces import Address
+from dispy.model import LinkId, Role
+from dispy.plugins import PluginManager
+from dispy.runtime.greeting import make_hello
+from dispy.runtime.link import Link
+from dispy.wire.session import Greeted, Session
+from dispy_node import service
+from dispy_node.daemon import NodeDaemon
+from dispy_node.service import serve
+from dispy_node.settings import NodeSettings
+from dispy_node.storage import StateFolder, StorageError
+from dispy_testing.memory import MemoryNetwork
+
+HOST = "127.0.0.1"
+NODE = Address("memory", HOST, 51348)
+
+Script = Callable[[MemoryNetwork], Awaitable[None]]
+Play = Callable[..., None]
+
+
+class Plugins:
+    """What is installed: a network in memory under every scheme."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+
+    def transport(self, scheme: str) -> Any:
+        return self.network.transport(HOST)
+
+    def executor(self, name: str) -> Any:
+        raise UsageError(f"no executor {name!r} here")
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Run a node with settings, and a script beside it; the script must see to its end."""
+
+    def play(script: Script, **settings: Any) -> None:
+        async def main() -> None:
+            network = MemoryNetwork()
+            monkeypatch.setattr(PluginManager, "load", lambda: Plugins(network))
+            settings.setdefault("dest_path_prefix", str(tmp_path))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, NodeSettings(cpus=1, **settings))
+                await wait_all_tasks_blocked()
+                await script(network)
+
+        trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+    return play
+
+
+async def greet(network: MemoryNetwork) -> str:
+    """Connect as a client; return the node's name."""
+    stream, peer = await network.transport("laptop").dial(NODE)
+    session = Session(make_hello(Role.CLIENT, "1" * 32, name="me"), now=trio.current_time(), accepts=frozenset({Role.NODE}))
+    link = Link(LinkId(1), stream, peer, session)
+
+    def take(link: Link, events: Any) -> None:
+        if isinstance(events[0], Greeted):
+            link.close_soon("that is all", final=True)
+
+    await link.run(take)
+    assert session.peer is not None
+    return session.peer.name
+
+
+def test_node_listens_serves_and_ends_at_a_signal(play: Play, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def script(network: MemoryNetwork) -> None:
+        assert await greet(network) == "worker"
+        signal.raise_signal(signal.SIGTERM)
+        await wait_all_tasks_blocked()
+        with pytest.raises(TransportError):
+            await network.transport("laptop").dial(NODE)
+
+    play(script, name="worker")
+    assert "node worker listens on" in caplog.text
+    assert "SIGTERM: taking no more jobs" in caplog.text
+    assert "node worker has ended" in caplog.text
+    assert "OPEN" not in caplog.text
+    StateFolder(NodeSettings(dest_path_prefix=str(tmp_path)).folder()).close()  # it is not locked any more
+
+
+def test_second_signal_ends_it_at_once(play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def busy(self: NodeDaemon) -> None:
+        self.draining = True  # jobs that run go on for ever
+
+    monkeypatch.setattr(NodeDaemon, "drain", busy)
+
+    async def script(network: MemoryNetwork) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep(100)
+        assert await greet(network)
+        signal.raise_signal(signal.SIGINT)
+
+    play(script)
+    assert "SIGINT again: ending at once" in caplog.text
+
+
+def test_open_node_warns(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(network: MemoryNetwork) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+    play(script, open=True, host=(HOST,))
+    assert "THIS NODE IS OPEN" in caplog.text
+
+
+def test_bug_in_one_connection_leaves_the_node_there(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bugs = [RuntimeError("a bug")]
+    make = service.NodeDaemon._serve_link
+
+    async def buggy(self: NodeDaemon, stream: trio.abc.Stream, peer: Any) -> str:
+        if bugs:
+            raise bugs.pop()
+        return await make(self, stream, peer)
+
+    monkeypatch.setattr(NodeDaemon, "_serve_link", buggy)
+
+    async def script(network: MemoryNetwork) -> None:
+        stream, _peer = await network.transport("laptop").dial(NODE)
+        assert await stream.receive_some() == b""
+        await stream.aclose()
+        assert await greet(network)
+        signal.raise_signal(signal.SIGTERM)
+
+    play(script)
+    assert "RuntimeError: a bug" in caplog.text
+
+
+async def never(network: MemoryNetwork) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def test_folder_in_use_is_told(play: Play, tmp_path: Path) -> None:
+    held = StateFolder(NodeSettings(dest_path_prefix=str(tmp_path)).folder())
+    try:
+        with pytest.raises(ExceptionGroup) as caught:
+            play(never)
+        assert caught.group_contains(StorageError, match="is used by another node")
+    finally:
+        held.close()
+
+
+def test_port_in_use_is_told_and_the_folder_is_unlocked(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_use(self: MemoryNetwork, host: str, address: Address, accept: object) -> Address:
+        raise TransportError("port 51348 is in use")
+
+    monkeypatch.setattr(MemoryNetwork, "bind", in_use)
+    with pytest.raises(ExceptionGroup) as caught:
+        play(never)
+    assert caught.group_contains(TransportError, match="is in use")
+    StateFolder(NodeSettings(dest_path_prefix=str(tmp_path)).folder()).close()
+
+
+def test_settings_that_do_not_fit_are_refused_before_anything_is_touched(play: Play, tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        play(never, host=("10.0.0.1",))
+    assert caught.group_contains(UsageError, match="--open")
+    assert list(tmp_path.iterdir()) == []
