@@ -183,7 +183,9 @@ class FakeRuntime:
             starts = [JobStart(job.job, job.attempt, 10.0) for job in message.jobs]
             self.say(JobsStarted(message.computation, starts))
             if self.finishes:
-                self.say(JobResults(message.computation, [result(job.job, job.attempt) for job in message.jobs]))
+                self.say(
+                    JobResults(message.computation, [result(job.job, job.attempt) for job in message.jobs])
+                )
 
     def say(self, message: Message) -> None:
         self.handle(ev.MessageReceived(LINK, message))
@@ -254,7 +256,12 @@ def test_nothing_can_be_done_with_a_closed_cluster(make: Make) -> None:
     cluster = make()
     job = cluster.submit(1)
     cluster.close(timeout=0, terminate=True)
-    for act in (lambda: cluster.submit(1), lambda: cluster.cancel(job), lambda: cluster.submit_node("x", 1), cluster.explain):
+    for act in (
+        lambda: cluster.submit(1),
+        lambda: cluster.cancel(job),
+        lambda: cluster.submit_node("x", 1),
+        cluster.explain,
+    ):
         with pytest.raises(ClusterClosed, match="compute"):
             act()
     assert cluster.status() == ([], 0)
@@ -342,7 +349,8 @@ def test_callbacks_get_each_step(make: Make, runtime: FakeRuntime) -> None:
     ended: list[dispy.DispyJob] = []
     steps: list[tuple[int, str | None, Any]] = []
     cluster = make(
-        job_status=ended.append, cluster_status=lambda status, node, job: steps.append((status, node and node.name, job))
+        job_status=ended.append,
+        cluster_status=lambda status, node, job: steps.append((status, node and node.name, job)),
     )
     job = cluster.submit(1)
     runtime.connect()
@@ -386,7 +394,9 @@ def test_cluster_can_be_closed_in_its_own_callback(make: Make, runtime: FakeRunt
     assert waits == [True]
 
 
-def test_cluster_can_be_used_in_callbacks_that_come_while_it_is_made(make: Make, runtime: FakeRuntime) -> None:
+def test_cluster_can_be_used_in_callbacks_that_come_while_it_is_made(
+    make: Make, runtime: FakeRuntime
+) -> None:
     clusters: list[JobCluster] = []
     jobs: list[dispy.DispyJob] = []
 
@@ -592,7 +602,9 @@ def test_ctrl_c_while_the_program_ends_ends_the_jobs(make: Make, monkeypatch: py
     assert job.status == JobStatus.CANCELLED
 
 
-def test_program_that_was_interrupted_does_not_wait_at_its_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_was_interrupted_does_not_wait_at_its_end(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = make().submit(1)
     monkeypatch.setattr(cluster_module.sys, "last_value", KeyboardInterrupt(), raising=False)
     cluster_module._finish_at_exit()

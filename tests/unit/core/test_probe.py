@@ -148,7 +148,9 @@ def test_all_addresses_of_a_name_are_tried(resolver: Resolver, monkeypatch: pyte
 
 
 def test_host_that_does_not_answer_is_given_up(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(self: Net, address: Address, *, local_host: str | None = None) -> tuple[trio.abc.Stream, Peer]:
+    async def never(
+        self: Net, address: Address, *, local_host: str | None = None
+    ) -> tuple[trio.abc.Stream, Peer]:
         await trio.sleep_forever()
         raise AssertionError
 

@@ -1,4 +1,7 @@
-"""The node daemon: what it does with links and runners that fail. tests/unit/core/runtime/test_driver.py has it work."""
+"""The node daemon, and what it does with links and runners that fail.
+
+In tests/unit/core/runtime/test_driver.py it runs jobs for a real client.
+"""
 
 from __future__ import annotations
 

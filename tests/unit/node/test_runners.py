@@ -85,7 +85,9 @@ def test_configuration_comes_first_then_what_was_told_before_the_start(scene: Sc
     events = scene.play(
         "kinds = [take()[0] for _ in range(4)]; tell(7); open('kinds', 'w').write(repr(kinds))",
     )
-    assert (scene.folder / "kinds").read_text() == repr([frames.CONFIGURE, frames.LOAD, frames.SLOTS, frames.CLOSE])
+    assert (scene.folder / "kinds").read_text() == repr(
+        [frames.CONFIGURE, frames.LOAD, frames.SLOTS, frames.CLOSE]
+    )
     assert events == [ev.RunnerReady(COMPUTATION), ev.RunnerEnded(COMPUTATION)]
 
 
@@ -130,7 +132,9 @@ def test_large_code_and_many_frames_wait_for_a_slow_runner(scene: Scene) -> None
     data = bytes(8_000_000)
     scene.runner.run_jobs([((1, 1), data)])
     scene.runner.close(terminate=False)
-    events = scene.play("take(); take(); size = len(take()[1]); tell(7); take(); open('size', 'w').write(str(size))")
+    events = scene.play(
+        "take(); take(); size = len(take()[1]); tell(7); take(); open('size', 'w').write(str(size))"
+    )
     assert int((scene.folder / "size").read_text()) > len(data)
     assert events[-1] == ev.RunnerEnded(COMPUTATION)
 
@@ -146,18 +150,24 @@ def test_code_in_a_file_is_named(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "event"),
+    ("program", "kind", "reason"),
     [
-        ("sys.exit(3)", ev.RunnerFailed(COMPUTATION, "its runner ended with status 3 before it was ready")),
-        ("os.kill(os.getpid(), 9)", ev.RunnerFailed(COMPUTATION, "its runner was killed by signal 9 (SIGKILL) before it was ready")),
-        ("take(); tell(8, b'no module named x')", ev.RunnerFailed(COMPUTATION, "no module named x")),
-        (READY + "os.kill(os.getpid(), 9)", ev.RunnerEnded(COMPUTATION, "its runner was killed by signal 9 (SIGKILL)")),
-        (READY + "sys.exit(0)", ev.RunnerEnded(COMPUTATION, "its runner ended with status 0")),
+        ("sys.exit(3)", ev.RunnerFailed, "its runner ended with status 3 before it was ready"),
+        (
+            "os.kill(os.getpid(), 9)",
+            ev.RunnerFailed,
+            "its runner was killed by signal 9 (SIGKILL) before it was ready",
+        ),
+        ("take(); tell(8, b'no module named x')", ev.RunnerFailed, "no module named x"),
+        (READY + "os.kill(os.getpid(), 9)", ev.RunnerEnded, "its runner was killed by signal 9 (SIGKILL)"),
+        (READY + "sys.exit(0)", ev.RunnerEnded, "its runner ended with status 0"),
     ],
     ids=["exit", "killed", "cannot load", "killed when ready", "ends by itself"],
-)  # fmt: skip
-def test_end_that_nobody_asked_for_is_told(scene: Scene, program: str, event: ev.Event) -> None:
-    assert scene.play(program)[-1] == event
+)
+def test_end_that_nobody_asked_for_is_told(
+    scene: Scene, program: str, kind: Callable[..., ev.Event], reason: str
+) -> None:
+    assert scene.play(program)[-1] == kind(COMPUTATION, reason)
 
 
 def garbage() -> Iterator[tuple[str, bytes]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,9 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 async def greet(network: MemoryNetwork) -> str:
     """Connect as a client; return the node's name."""
     stream, peer = await network.transport("laptop").dial(NODE)
-    session = Session(make_hello(Role.CLIENT, "1" * 32, name="me"), now=trio.current_time(), accepts=frozenset({Role.NODE}))
+    session = Session(
+        make_hello(Role.CLIENT, "1" * 32, name="me"), now=trio.current_time(), accepts=frozenset({Role.NODE})
+    )
     link = Link(LinkId(1), stream, peer, session)
 
     def take(link: Link, events: Any) -> None:
@@ -80,7 +84,9 @@ async def greet(network: MemoryNetwork) -> str:
     return session.peer.name
 
 
-def test_node_listens_serves_and_ends_at_a_signal(play: Play, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_node_listens_serves_and_ends_at_a_signal(
+    play: Play, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
 
     async def script(network: MemoryNetwork) -> None:
@@ -98,7 +104,9 @@ def test_node_listens_serves_and_ends_at_a_signal(play: Play, tmp_path: Path, ca
     StateFolder(NodeSettings(dest_path_prefix=str(tmp_path)).folder()).close()  # it is not locked any more
 
 
-def test_second_signal_ends_it_at_once(play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_second_signal_ends_it_at_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def busy(self: NodeDaemon) -> None:
         self.draining = True  # jobs that run go on for ever
 
@@ -112,6 +120,35 @@ def test_second_signal_ends_it_at_once(play: Play, monkeypatch: pytest.MonkeyPat
 
     play(script)
     assert "SIGINT again: ending at once" in caplog.text
+
+
+def test_signal_while_it_cleans_up_does_not_kill_it(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    killed: list[int] = []
+    close = StateFolder.close
+
+    def slow_close(self: StateFolder) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        ends_at = time.monotonic() + 5
+        while "ending already" not in caplog.text and not killed and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        close(self)
+
+    async def script(network: MemoryNetwork) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(StateFolder, "close", slow_close)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: killed.append(number))
+    try:
+        play(script)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert killed == []
+    assert "SIGTERM: ending already" in caplog.text
+    assert "has ended" in caplog.text
 
 
 def test_open_node_warns(play: Play, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +198,9 @@ def test_folder_in_use_is_told(play: Play, tmp_path: Path) -> None:
         held.close()
 
 
-def test_port_in_use_is_told_and_the_folder_is_unlocked(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_is_told_and_the_folder_is_unlocked(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def in_use(self: MemoryNetwork, host: str, address: Address, accept: object) -> Address:
         raise TransportError("port 51348 is in use")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -130,7 +131,7 @@ def test_refused_target_is_tried_again_with_growing_pauses_until_it_is_there(res
         assert (attempted.failed, attempted.connected) == (True, False)
         assert attempted.last == "nothing listens on 10.0.0.1"
         times = [at for _host, _local, at in scene.net.dialled]
-        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in pairwise(times)]
         assert pauses[0] < 0.2
         assert max(pauses) <= LAST_PAUSE_S * 1.2
         assert min(pauses[-3:]) >= LAST_PAUSE_S * 0.8

@@ -199,13 +199,13 @@ def play(
             addresses = [Address("memory", "node1", 7), Address("memory", "node1", 8)]
             async with trio.open_nursery() as nursery:
                 await nursery.start(world.daemon.run)
-                async with world.network.transport("node1").listen(addresses, handle):
-                    async with trio.open_nursery() as inner:
-                        started = trio.Event()
-                        inner.start_soon(world.driver.run, resolver, started.set)
-                        await started.wait()
-                        await script(world)
-                        inner.cancel_scope.cancel()
+                listening = world.network.transport("node1").listen(addresses, handle)
+                async with listening, trio.open_nursery() as inner:
+                    started = trio.Event()
+                    inner.start_soon(world.driver.run, resolver, started.set)
+                    await started.wait()
+                    await script(world)
+                    inner.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
             return world
 

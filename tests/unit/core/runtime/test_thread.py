@@ -115,8 +115,6 @@ def runtime(plugin: Plugin) -> Iterator[thread.Runtime]:
     yield made
     if made.users:
         thread.release(made)
-    if [one for one in threading.enumerate() if one.name.startswith("dispy-")]:
-        __import__("faulthandler").dump_traceback(file=open("/tmp/race/dump", "a"))
     assert not [one for one in threading.enumerate() if one.name.startswith("dispy-")]
 
 
@@ -137,14 +135,33 @@ def test_one_runtime_serves_all_and_ends_with_the_last(plugin: Plugin) -> None:
     thread.release(first)
     assert first.call(lambda: 5) == 5
     thread.release(second)
-    if [one for one in threading.enumerate() if one.name.startswith("dispy-")]:
-        __import__("faulthandler").dump_traceback(file=open("/tmp/race/dump", "a"))
     assert not [one for one in threading.enumerate() if one.name.startswith("dispy-")]
     with pytest.raises(DispyError, match="has ended"):
         first.call(lambda: 5)
     third = thread.acquire()
     assert third is not first
     thread.release(third)
+
+
+def test_runtime_that_is_given_back_before_it_is_up_ends_too(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the second thing that a cluster asks of it is refused."""
+    begin = threading.Event()
+    run = thread.Runtime._run
+
+    def late(self: thread.Runtime) -> None:
+        assert begin.wait(LONG_S)
+        run(self)
+
+    monkeypatch.setattr(thread.Runtime, "_run", late)
+    runtime = thread.acquire()
+    stopper = threading.Thread(target=thread.release, args=(runtime,))
+    stopper.start()
+    begin.set()
+    stopper.join(LONG_S)
+    runtime._thread.join(LONG_S)
+    assert not runtime._thread.is_alive()
 
 
 def test_acquired_by_many_threads_at_once_it_is_made_once(plugin: Plugin) -> None:

@@ -161,3 +161,22 @@ def test_daemon_that_is_gone(ends: tuple[socket.socket, int], runner: Runner) ->
     with pytest.raises(DaemonGone):
         runner.log("x")
         runner._flush()
+
+
+def test_programs_that_the_computation_starts_do_not_get_the_control_socket(
+    ends: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inherited: list[bool] = []
+
+    def read(control: int, reader: frames.FrameReader) -> None:
+        inherited.append(os.get_inheritable(control))
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(main, "_read_until_loaded", read)
+    monkeypatch.setattr(os, "_exit", leave)
+    os.set_inheritable(ends[1], True)  # as the daemon passes it
+    with pytest.raises(SystemExit):
+        main.main(ends[1])
+    assert inherited == [False]

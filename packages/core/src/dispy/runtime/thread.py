@@ -249,6 +249,7 @@ class Runtime:
 
     def stop(self) -> None:
         """End the threads; bounded by STOP_S each. From a callback, or in the engine's thread, it does not wait."""
+        self._ready.wait(STOP_S)  # what has not begun yet cannot be cancelled
         nursery = self._nursery
         if nursery is not None:
             try:
