@@ -430,3 +430,28 @@ def test_module_that_no_node_has_ends_the_jobs_with_the_reason(node: Any, tmp_pa
     )
     assert done.stdout.startswith("True True"), done.stderr
     assert "only_at_the_client" in done.stdout
+
+
+LARGE_RESULTS = """
+import sys
+import dispy
+
+def fill(letter):
+    import time
+    time.sleep(0.3)
+    return letter * 300_000
+
+with dispy.JobCluster(fill, nodes=[sys.argv[1]]) as cluster:
+    jobs = [cluster.submit(sys.argv[2]) for _ in range(6)]
+    print(all(job() == sys.argv[2] * 300_000 for job in jobs))
+"""
+
+
+def test_large_results_of_two_clients_do_not_meet(node: Any, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(LARGE_RESULTS)
+    clients = [
+        subprocess.Popen([sys.executable, script, node.address, letter], stdout=subprocess.PIPE, text=True)
+        for letter in "ab"
+    ]
+    assert [client.communicate(timeout=60)[0].strip() for client in clients] == ["True", "True"]

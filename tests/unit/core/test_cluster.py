@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import pickle
 import struct
 import threading
@@ -596,10 +597,17 @@ def test_ctrl_c_while_the_program_ends_ends_the_jobs(make: Make, monkeypatch: py
         cluster.wait = original  # type: ignore[method-assign]
         raise KeyboardInterrupt
 
+    died: list[bool] = []
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cluster_module, "_die_of_interrupt", lambda: died.append(True))
     original = cluster.wait
     cluster.wait = interrupted  # type: ignore[method-assign]
-    cluster_module._finish_at_exit()
+    try:
+        cluster_module._finish_at_exit()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert job.status == JobStatus.CANCELLED
+    assert died == [True]
 
 
 def test_program_that_was_interrupted_does_not_wait_at_its_end(

@@ -33,6 +33,7 @@ from dispy.wire.messages import (
 from dispy.wire.session import MessagesReceived, PeerLeft, Session, SessionEvent
 from dispy_node import daemon as daemon_module
 from dispy_node.daemon import AVAIL_S, NodeDaemon, NodeIdentity
+from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body
 from dispy_node.storage import StateFolder
@@ -416,3 +417,27 @@ def test_client_that_stays_away_is_forgotten(play: Play) -> None:
         assert scene.daemon._runners == {}
 
     play(script)
+
+
+def test_folders_are_removed_beside_the_work(tmp_path: Path) -> None:
+    """To remove a folder may take minutes, in which links must not fall silent."""
+    state = StateFolder(tmp_path)
+    daemon = NodeDaemon(NodeIdentity("worker", cpus=1), state, never_called)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(daemon.run)
+            (state.make_folder(ComputationId(COMPUTATION)) / "file").write_text("x")
+            daemon._remove_folder(fx.RemoveFolder(ComputationId(COMPUTATION)))
+            assert [path.name[:9] for path in state.computations.iterdir()] == [".removed-"]
+            with trio.fail_after(10):
+                while list(state.computations.iterdir()):
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, strict_exception_groups=True)
+    state.close()
+
+
+def never_called(name: str) -> Executor:
+    raise AssertionError(name)

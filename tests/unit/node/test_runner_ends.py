@@ -137,7 +137,9 @@ def test_what_no_runner_sends_ends_it(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_long_explanations_are_cut(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(frames.frame(frames.ENDED, result(Outcome.DIED, detail="\u00e9" * 100_000)))
+    (tmp_path / "data").write_bytes(
+        frames.frame(frames.ENDED, result(Outcome.DIED, detail="\u00e9" * 100_000))
+    )
     program = "tell(READY); sock.sendall(open('data', 'rb').read()); tell(FAILED, b'x' * 100_000)"
     _ready, ended, failed = play(tmp_path, program)
     assert isinstance(ended, ev.AttemptsEnded)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dispy.errors import UsageError
 from dispy.model import ComputationId
+from dispy_node.engine.records import Spooled
 from dispy_node.storage import StateFolder, StorageError, explain_os_error, relative_path
 
 CID = ComputationId("c" * 32)
@@ -222,3 +223,17 @@ def test_full_disk_is_told_as_that() -> None:
         explain_os_error(OSError(errno.EACCES, "Permission denied"), "it failed")
         == "it failed: Permission denied"
     )
+
+
+def test_folder_of_a_runner_stays_until_its_last_result_is_fetched(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    one, other = state.make_runner_spool(), state.make_runner_spool()
+    assert one != other
+    result = one / "1-1.result"
+    result.write_bytes(b"abc")
+    state.leave_runner_spool(one)
+    state.leave_runner_spool(other)
+    assert list(state.spool.iterdir()) == [one]
+    state.remove_spooled(Spooled(str(result), 3))
+    assert list(state.spool.iterdir()) == []
+    state.close()

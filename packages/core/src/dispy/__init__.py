@@ -1,8 +1,8 @@
 """dispy: run one function or program many times over your own machines.
 
-    cluster = dispy.JobCluster(compute)
-    job = cluster.submit(x)
-    result = job()
+cluster = dispy.JobCluster(compute)
+job = cluster.submit(x)
+result = job()
 """
 
 __version__ = "5.0.0a1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import inspect
 import itertools
 import os
@@ -513,16 +514,23 @@ def _end_by_interrupt(clusters: list[JobCluster]) -> None:
     """End what still runs, and then this process as one that Ctrl-C has ended; a second Ctrl-C does so at once."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for cluster in clusters:
         if cluster._pending:
             print(
                 f"dispy: interrupted: ending {cluster._pending} job(s) of {cluster.name!r}", file=sys.stderr
             )
         cluster.close(timeout=0, terminate=True)
+    _die_of_interrupt()
+
+
+def _die_of_interrupt() -> None:
+    """End this process as SIGINT does: an exit handler cannot set the exit status, and a shell must see it."""
+    import signal
+
     sys.stdout.flush()
     sys.stderr.flush()
-    # An exit handler cannot set the exit status; a shell must see that the program did not do its work.
     signal.raise_signal(signal.SIGINT)
 
 

@@ -30,7 +30,6 @@ AttemptKey = tuple[int, int]
 """(job number, attempt number): names one start of one job. Attempts count from 1."""
 
 
-
 class Pieces:
     """Bytes in several parts, which need not be joined: a large argument is sent from where it lies.
 

@@ -29,18 +29,29 @@ def _dashed(name: str) -> str:
 
 
 @click.command("node", context_settings={"help_option_names": ["-h", "--help"]})
-@_option("--config", type=click.Path(path_type=Path), help="Read settings from this TOML file; options given win.")
+@_option(
+    "--config", type=click.Path(path_type=Path), help="Read settings from this TOML file; options given win."
+)
 @_option("--save_config", type=click.Path(path_type=Path), help="Write the settings to this file, and end.")
 @_option("-c", "--cpus", type=int, help="Jobs at once: 0 one per processor, -n all but n.  [default: 0]")
 @_option("-i", "--host", multiple=True, help="Address to listen on (repeatable).  [default: 127.0.0.1]")
 @_option("--ext_host", multiple=True, help="Address under which others reach this node (repeatable).")
-@_option("-p", "--dispy_port", type=click.IntRange(0, 65534), help="Listen on the port above this.  [default: 51347]")
+@_option(
+    "-p",
+    "--dispy_port",
+    type=click.IntRange(0, 65534),
+    help="Listen on the port above this.  [default: 51347]",
+)
 @_option("--name", help="Name of the node.  [default: the host's name]")
 @_option("--dest_path_prefix", help="Keep the node's files below this folder.")
-@_option("--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints.")
+@_option(
+    "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."
+)
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
 @_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")
-@_option("--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal.")
+@_option(
+    "--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal."
+)
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def node(config: Path | None, save_config: Path | None, daemon: bool, **options: Any) -> None:
     """Run jobs on this machine for clients that connect.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -235,13 +236,20 @@ class NodeDaemon:
         assert self._nursery is not None
         computation = effect.computation
         # It is known from now on: what it is told before it is up, such as to close, waits in it.
-        runner = self._runners[computation.id] = RunnerProcess(computation.id, self._state.spool, self.handle)
-        self._nursery.start_soon(self._serve_runner, computation, runner)
+        try:
+            spool = self._state.make_runner_spool()
+        except OSError as error:
+            reason = explain_os_error(error, "its runner could not be started")
+            self.handle(ev.RunnerFailed(computation.id, reason))
+            return
+        runner = self._runners[computation.id] = RunnerProcess(computation.id, spool, self.handle)
+        self._nursery.start_soon(self._serve_runner, computation, runner, spool)
 
-    async def _serve_runner(self, computation: HostedComputation, runner: RunnerProcess) -> None:
+    async def _serve_runner(self, computation: HostedComputation, runner: RunnerProcess, spool: Path) -> None:
         """See a runner through; what that raises is logged, and ends its computation only."""
         what = f"the runner of {computation.offer.name!r}"
-        done = await self._contain(what, partial(self._run_runner, computation, runner))
+        done = await self._contain(what, partial(self._run_runner, computation, runner, spool))
+        self._state.leave_runner_spool(spool)
         if (
             self._runners.get(computation.id) is runner
         ):  # else the next one of this computation is there already
@@ -249,7 +257,7 @@ class NodeDaemon:
         if not done:
             self.handle(ev.RunnerFailed(computation.id, "internal error at the node, whose log tells more"))
 
-    async def _run_runner(self, computation: HostedComputation, runner: RunnerProcess) -> None:
+    async def _run_runner(self, computation: HostedComputation, runner: RunnerProcess, spool: Path) -> None:
         offer = computation.offer
         try:
             folder = self._state.make_folder(computation.id)
@@ -273,7 +281,7 @@ class NodeDaemon:
             {
                 "isolation": offer.isolation,
                 "folder": str(folder),
-                "spool": str(self._state.spool),
+                "spool": str(spool),
                 "program": plan.program,
                 "node": self.identity.name,
                 "computation": offer.name,

@@ -43,7 +43,9 @@ class ProgramExecutor(Executor):
         elif os.access(program, os.X_OK):
             prefix = [str(program)]
         else:
-            raise UsageError(f"program {request.name!r} is not executable; mark it with: chmod +x {request.name}")
+            raise UsageError(
+                f"program {request.name!r} is not executable; mark it with: chmod +x {request.name}"
+            )
         return ExecutorPlan(
             command=list(RUNNER_COMMAND),
             environment={"PATH": f"{request.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},

@@ -96,7 +96,9 @@ def read_settings(path: Path) -> dict[str, object]:
     for key, value in raw.items():
         name = key.replace("-", "_")
         if name not in defaults:
-            raise UsageError(f"{str(path)!r} sets {key!r}, which does not exist; known: {', '.join(sorted(defaults))}")
+            raise UsageError(
+                f"{str(path)!r} sets {key!r}, which does not exist; known: {', '.join(sorted(defaults))}"
+            )
         if isinstance(defaults[name], tuple):
             value = tuple([value] if isinstance(value, str) else value)
         elif type(value) is not type(defaults[name]):

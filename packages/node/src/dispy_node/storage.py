@@ -148,6 +148,8 @@ class StateFolder:
         self._clear_leftovers()
         self.node, self.epoch = self._next_identity()
         self._spooled = 0
+        self._left: set[str] = set()
+        """Names of folders of runners that have ended, in which results are still to be fetched."""
         self._trash: list[Path] = []
 
     def _clear_leftovers(self) -> None:
@@ -182,10 +184,31 @@ class StateFolder:
         self._spooled += 1
         return SpoolWriter(self.spool / f"in-{self._spooled}-{uuid.uuid4().hex[:8]}", size_bytes)
 
+    def make_runner_spool(self) -> Path:
+        """Make a folder for the large results of one runner: runners choose names by job, and clients number alike.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        folder = self.spool / f"runner-{uuid.uuid4().hex}"
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def leave_runner_spool(self, folder: Path) -> None:
+        """Remove the folder of a runner that has ended, unless results in it are still to be fetched."""
+        try:
+            folder.rmdir()
+            self._left.discard(folder.name)
+        except OSError:  # not empty
+            self._left.add(folder.name)
+
     def remove_spooled(self, spooled: Spooled) -> None:
-        """Remove a spool file, which may be gone already."""
+        """Remove a spool file, which may be gone already; the last of an ended runner takes its folder along."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spooled.path)
+        folder = Path(spooled.path).parent
+        if folder.name in self._left:
+            self.leave_runner_spool(folder)
 
     def make_folder(self, computation: ComputationId) -> Path:
         """Make the folder of a computation, empty."""

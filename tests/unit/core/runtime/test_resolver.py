@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 import trio
 
-from dispy.errors import TransportError
-from dispy.runtime.resolver import Resolver, is_numeric
+from dispy.errors import TransportError, UsageError
+from dispy.runtime.resolver import Resolver, own_addresses, is_numeric
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0"])
@@ -45,3 +46,56 @@ def test_names_are_looked_up_ipv4_first_and_once_each(monkeypatch: pytest.Monkey
             resolver.close()
 
     trio.run(main, strict_exception_groups=True)
+
+
+def test_own_addresses_are_those_of_names_and_of_this_machine_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def getaddrinfo(host: object, *_args: object, **_keywords: object) -> list[tuple[object, ...]]:
+        if host == "me":
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0)),
+            ]
+        if host == "other":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+        if not isinstance(host, str):
+            raise TypeError("that is no name")
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert own_addresses("me") == ["127.0.0.1"]
+    assert own_addresses(["other", "nobody", 5, "me", "me"]) == ["127.0.0.1"]  # type: ignore[list-item]
+    shown = capsys.readouterr().out
+    assert "'other' is not used: it is not an address of this machine" in shown
+    assert "'nobody' is not used: " in shown
+    assert "5 is not used: that is no name" in shown
+    with pytest.raises(UsageError, match="no valid IP address found: host='other'"):
+        own_addresses("other")
+
+
+def test_closing_does_not_wait_for_a_slow_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def getaddrinfo(*_args: object, **_keywords: object) -> list[tuple[object, ...]]:
+        asked.set()
+        go_on.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def main() -> Resolver:
+        resolver = Resolver()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(resolver.resolve, "slow")
+            while not asked.is_set():
+                await trio.lowlevel.checkpoint()
+            resolver.close()
+            nursery.cancel_scope.cancel()
+        return resolver
+
+    resolver = trio.run(main, strict_exception_groups=True)
+    assert resolver._thread.is_alive()
+    go_on.set()
+    resolver._thread.join(30)
+    assert not resolver._thread.is_alive()

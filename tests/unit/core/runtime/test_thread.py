@@ -124,6 +124,7 @@ def fail_engine(runtime: thread.Runtime) -> None:
     def bug() -> None:
         raise RuntimeError("a bug of the engine")
 
+    runtime.wait_ready()
     runtime.driver.post(bug)
     runtime._thread.join(LONG_S)
     assert runtime.has_failed

@@ -19,6 +19,10 @@ from dispy.errors import TransportError, UsageError
 from dispy.logger import logger
 
 
+CLOSE_S = 0.2
+"""How long a look-up may still take when the resolver is closed: those of a slow name server take many seconds."""
+
+
 def is_numeric(host: str) -> bool:
     """Tell whether *host* is an address, not a name. A zone (``%eth0``) is allowed."""
     try:
@@ -86,8 +90,9 @@ class Resolver:
         return answer.addresses
 
     def close(self) -> None:
-        """End the thread, after the look-up that it is at."""
+        """End the thread, after the look-up that it is at; that is waited for CLOSE_S only."""
         self._requests.put(None)
+        self._thread.join(CLOSE_S)
 
     def _serve(self) -> None:
         while request := self._requests.get():
