@@ -77,7 +77,7 @@ def test_plugins_are_named_where_they_are(folder: str) -> None:
 
 @EACH_PROJECT
 def test_readme_says_what_it_is(folder: str) -> None:
-    title, blank, text = (ROOT / "packages" / folder / "README.md").read_text().splitlines()
+    title, blank, text, *_more = (ROOT / "packages" / folder / "README.md").read_text().splitlines()
     assert title == f"# dispy-{folder}"
     assert blank == ""
     assert text.endswith(".")

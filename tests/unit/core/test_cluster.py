@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import pickle
+import signal
 import struct
 import threading
 from collections import deque

@@ -70,6 +70,19 @@ def test_connections_within_a_host_are_local() -> None:
     run(main)
 
 
+def test_connections_come_from_the_own_host_only() -> None:
+    network = MemoryNetwork()
+
+    async def main() -> None:
+        async with network.transport("node1").listen([NODE], echo):
+            stream, _peer = await network.transport("laptop").dial(NODE, local_host="laptop")
+            await stream.aclose()
+            with pytest.raises(TransportError, match="desktop is not an address of this machine, laptop"):
+                await network.transport("laptop").dial(NODE, local_host="desktop")
+
+    run(main)
+
+
 def test_delay_takes_time_both_ways() -> None:
     network = MemoryNetwork()
 

@@ -95,6 +95,34 @@ def test_loopback_is_local_and_unbuffered() -> None:
     run(main)
 
 
+def test_connection_comes_from_the_local_host_that_is_given() -> None:
+    async def main() -> None:
+        seen: list[Peer] = []
+
+        async def note(_stream: trio.abc.Stream, peer: Peer) -> None:
+            seen.append(peer)
+
+        async with TcpTransport().listen([LOOPBACK], note) as (bound,):
+            stream, _peer = await TcpTransport().dial(bound, local_host="127.0.0.9")
+            assert await stream.receive_some() == b""
+            await stream.aclose()
+        assert seen == [Peer("127.0.0.9", is_local=True)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("local_host", ["192.0.2.1", "::1"])
+def test_local_host_that_cannot_be_used_is_told(local_host: str) -> None:
+    async def main() -> None:
+        async with TcpTransport().listen([LOOPBACK], ignore) as (bound,):
+            with pytest.raises(
+                TransportError, match=f"from {local_host}, which is not an address of this machine"
+            ):
+                await TcpTransport().dial(bound, local_host=local_host)
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from dispy.errors import TransportError, UsageError
-from dispy.runtime.resolver import Resolver, own_addresses, is_numeric
+from dispy.runtime.resolver import Resolver, is_numeric, own_addresses
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fe80::1%eth0"])

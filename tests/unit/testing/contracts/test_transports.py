@@ -130,6 +130,29 @@ class Anonymous(MemoryTransport):
         return stream, Peer(None, is_local=True)  # type: ignore[arg-type]
 
 
+class Rooted(MemoryTransport):
+    """Does not know that a connection may have to come from some address."""
+
+    async def dial(self, address: Address) -> Dialled:  # type: ignore[override]
+        return await super().dial(address)
+
+
+class Uprooted(MemoryTransport):
+    """Gives the operating system's errors to users when they choose a wrong address."""
+
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        if local_host is not None:
+            raise OSError(99, "Cannot assign requested address")
+        return await super().dial(address)
+
+
+class Fixed(MemoryTransport):
+    """Has no local addresses, which is allowed."""
+
+    async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
+        return await super().dial(address)
+
+
 class Listening(MemoryTransport):
     """Listens in some wrong way."""
 
@@ -237,6 +260,10 @@ def test_streams_need_not_be_half_closeable() -> None:
     check(Plain)
 
 
+def test_local_host_may_mean_nothing() -> None:
+    check(Fixed)
+
+
 def test_streams_are_checked_by_trio() -> None:
     with pytest.raises(AssertionError) as caught:
         check(Corrupting)
@@ -253,6 +280,8 @@ def test_streams_are_checked_by_trio() -> None:
         (Crossing, "what arrives must be what was sent"),
         (Leaking, "the connection of a cancelled dial must be closed"),
         (Anonymous, "the other end must have an address, as text"),
+        (Rooted, "dial must take local_host"),
+        (Uprooted, "a local_host that cannot be used must raise a TransportError, not OSError"),
         (Secretive, "must give the addresses that it bound, but gave none"),
         (OtherScheme, "bound addresses must have the scheme 'memory': other:node1"),
         (Deaf, "a dialled connection must be handled at the listening side"),

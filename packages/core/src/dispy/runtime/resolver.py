@@ -18,7 +18,6 @@ import trio
 from dispy.errors import TransportError, UsageError
 from dispy.logger import logger
 
-
 CLOSE_S = 0.2
 """How long a look-up may still take when the resolver is closed: those of a slow name server take many seconds."""
 
