@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from dispy.errors import (
     NotPicklable,
     UsageError,
 )
+from dispy.runtime import callbacks
 
 OFFSET = 1000
 
@@ -332,15 +334,16 @@ def test_cluster_made_inside_a_callback(cluster_of: Make, node: Any) -> None:
     assert results == [81]
 
 
-def test_a_failing_callback_stops_nothing(cluster_of: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_callback_stops_nothing(cluster_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(job: dispy.DispyJob) -> None:
         raise RuntimeError("of the user")
 
-    dispy.logger.stream = None  # standard output as it is now
+    said = io.StringIO()
     cluster = cluster_of(square, job_status=fails)
+    monkeypatch.setattr(callbacks.logger, "stream", said)
     assert cluster.submit(2)() == 4
     assert cluster.wait(30)
-    assert "of the user" in capsys.readouterr().out
+    assert "of the user" in said.getvalue()
 
 
 def test_wrong_callbacks_are_refused() -> None:
