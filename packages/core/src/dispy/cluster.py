@@ -384,6 +384,8 @@ class JobCluster:
         def call() -> None:
             try:
                 function(*args)
+            except BaseException:  # told before `wait` returns, which counts on the callback being over
+                logger.exception("%s failed", getattr(function, "__name__", "a callback"))
             finally:
                 with self._lock:
                     self._calling -= 1

@@ -38,7 +38,5 @@ class CallbackThread:
         while function := self._calls.get():
             try:
                 function()
-            except (
-                BaseException
-            ):  # sys.exit() in a callback must not end the thread that all callbacks run in
+            except BaseException:  # sys.exit() must not end the thread that all callbacks run in
                 logger.exception("a callback failed")
