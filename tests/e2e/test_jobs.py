@@ -334,15 +334,18 @@ def test_cluster_made_inside_a_callback(cluster_of: Make, node: Any) -> None:
     assert results == [81]
 
 
-def test_a_failing_callback_stops_nothing(cluster_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_callback_stops_nothing(cluster_of: Make) -> None:
     def fails(job: dispy.DispyJob) -> None:
         raise RuntimeError("of the user")
 
     said = io.StringIO()
     cluster = cluster_of(square, job_status=fails)
-    monkeypatch.setattr(callbacks.logger, "stream", said)
-    assert cluster.submit(2)() == 4
-    assert cluster.wait(30)
+    callbacks.logger.stream = said
+    try:
+        assert cluster.submit(2)() == 4
+        assert cluster.wait(30)
+    finally:
+        callbacks.logger.stream = None  # standard output, whatever that is by then
     assert "of the user" in said.getvalue()
 
 
