@@ -579,3 +579,20 @@ print(job.status == dispy.DispyJob.Cancelled)
     assert "no-such-host.invalid" in done.stderr
     assert "dispy node" in done.stderr
     assert done.stderr.count("no usable node") == 1
+
+
+def closes_or_writes(number: int) -> int:
+    import os
+
+    if number == 0:
+        os.close(1)
+    os.write(2, b"job%d" % number)
+    return number
+
+
+def test_worker_whose_output_was_closed_does_not_mix_the_errors_of_its_jobs(start_node: Any) -> None:
+    node = start_node(cpus=1)
+    with dispy.JobCluster(closes_or_writes, nodes=[node.address], isolation="worker") as cluster:
+        jobs = [cluster.submit(number) for number in range(6)]
+        assert [job() for job in jobs] == list(range(6))
+        assert [job.stderr for job in jobs] == [f"job{number}" for number in range(6)]

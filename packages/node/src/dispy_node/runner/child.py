@@ -224,15 +224,15 @@ class Worker(Child):
     def _output_waits(self) -> bool:
         """Tell whether there are bytes in one of the pipes; that can be asked at either end."""
         ioctl, request, count = self._ioctl, self._request, self._count
-        try:
-            ioctl(1, request, count)
+        for descriptor in (1, 2):
+            try:
+                ioctl(descriptor, request, count)
+            except OSError:
+                # The job has closed it, or made it something that has no such count: no pipe of ours.
+                continue
             if count != NO_BYTES:
                 return True
-            ioctl(2, request, count)
-        except OSError:
-            # The job has closed it, or made it something that has no such count: no pipe of ours.
-            return False
-        return count != NO_BYTES
+        return False
 
     def _restore_streams(self) -> None:
         """Give the next job working streams, whatever the last one did with them."""
