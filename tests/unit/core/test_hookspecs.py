@@ -35,6 +35,8 @@ def implemented_in(path: Path) -> set[str]:
 def test_there_are_hooks() -> None:
     assert {spec.name for spec in SPECS} == {
         "dispy_register_transport",
+        "dispy_register_security",
+        "dispy_register_credentials",
         "dispy_register_executor",
         "dispy_register_fault_policy",
         "dispy_register_command",

@@ -12,6 +12,9 @@
     │   ├── PluginConflict          two plugins claim one name
     │   └── ConflictingInstall      the original dispy lies over this one
     ├── TransportError              a connection could not be made or broke
+    │   └── SecurityError           one side does not accept the other
+    │       └── UnknownKey          the two have no key in common
+    ├── CredentialsError            a key or certificate cannot be used
     ├── ProtocolError
     │   ├── LocalProtocolError      our own code asked for something illegal
     │   └── RemoteProtocolError     the peer sent what no correct peer sends
@@ -73,6 +76,10 @@ class PluginNotInstalled(PluginError):
         self.extra = extra
         super().__init__(f"{feature} is not installed; install it with: pip install 'dispy-core[{extra}]'")
 
+    def __reduce__(self) -> tuple[type[PluginNotInstalled], tuple[str, str]]:
+        """Be made again from what it was made from, not from its message."""
+        return type(self), (self.feature, self.extra)
+
 
 class PluginConflict(PluginError):
     """Two plugins claim one name, or a plugin was written for another version of an interface."""
@@ -84,6 +91,18 @@ class ConflictingInstall(PluginError):
 
 class TransportError(DispyError):
     """A connection could not be made, or broke; the cause is the operating system's error."""
+
+
+class SecurityError(TransportError):
+    """One side of a connection does not accept the other: expired, unknown authority, wrong role."""
+
+
+class UnknownKey(SecurityError):
+    """The two sides of a connection have no key in common."""
+
+
+class CredentialsError(DispyError):
+    """A key or a certificate cannot be used, or cannot be read; the message tells what to do."""
 
 
 class ProtocolError(DispyError):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from dispy.interfaces import Command, Executor, FaultPolicy, Transport
+    from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
     from dispy.model import JobId, JobStatus, NodeStatus
 
 PROJECT = "dispy"
@@ -73,6 +73,33 @@ def dispy_register_transport() -> type[Transport] | Sequence[type[Transport]]:  
         A class, or several. One is chosen for each address by its scheme, and made without arguments.
 
     It must not open anything, nor look at the network: that is for the transport's own methods.
+    """
+
+
+@hookspec
+def dispy_register_security() -> type[StreamSecurity] | Sequence[type[StreamSecurity]]:  # type: ignore[empty-body]
+    """Offer ways to make a byte stream of any transport secret, with both its ends known.
+
+    Fires once in a process that makes clusters, and once in a daemon, when the first connection is to be secured.
+
+    Returns:
+        A class, or several, made without arguments.
+
+    It must not read files: what it needs comes with each call of its methods.
+    """
+
+
+@hookspec
+def dispy_register_credentials() -> type[Credentials] | Sequence[type[Credentials]]:  # type: ignore[empty-body]
+    """Offer sources of credentials: what a participant shows, and what it accepts from others.
+
+    Fires once in a process that makes clusters, and once in a daemon, when the first connection is to be secured.
+
+    Returns:
+        A class, or several, made without arguments. One is chosen by its name: "certificate" if the user names
+        certificates, else "secret".
+
+    It must not read files or derive keys: that is for the method ``load``.
     """
 
 

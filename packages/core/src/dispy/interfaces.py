@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dispy.model import AccessRole
+
 if TYPE_CHECKING:
     import click
     import trio
@@ -38,6 +40,16 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a peer has proved to be."""
+
+    name: str
+    """For people: which key it has, or what its certificate says."""
+    roles: frozenset[AccessRole]
+    """What it may do; with a role come those that the role includes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """The other end of an accepted or dialled connection."""
 
@@ -45,6 +57,8 @@ class Peer:
     """Its address, as the transport knows it; never looked up by name."""
     is_local: bool
     """True if the connection cannot have come from another machine."""
+    identity: Identity | None = None
+    """Who it is; None as long as nobody has asked for a proof."""
 
 
 class Transport(ABC):
@@ -81,6 +95,98 @@ class Transport(ABC):
 
         Raises:
             TransportError: an address cannot be bound (in use, not of this machine, not allowed).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityRequest:
+    """What the user said about who may take part.
+
+    Attributes:
+        role: what this process is to others, for credentials that it issues to itself.
+        secret: the key or passphrase that was given; None if none was.
+        secret_file: path of a file that holds one; empty if none was given.
+        certfile: path of a file (PEM) with the certificate to show, and the key too unless *keyfile* is given.
+        keyfile: path of a file (PEM) with the key of that certificate; empty if *certfile* holds it.
+        cafile: path of a file (PEM) with the authorities whose certificates are accepted; empty if *certfile* says.
+    """
+
+    role: AccessRole
+    secret: str | None = field(default=None, repr=False)
+    secret_file: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+    cafile: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Credential:
+    """What one side of a connection shows, and what it accepts from the other.
+
+    Attributes:
+        name: for people, who have to compare it on two machines: ``"key 3f2a-91bc-77d0-0c4e"``.
+        chain: certificate to show, and those between it and its authority; PEM.
+        key: private key of that certificate; PEM, not encrypted.
+        authorities: certificates of the authorities that are trusted, and no others; PEM.
+        default_roles: roles of a peer whose certificate tells none; empty: such a peer is refused.
+        hint_key: 32 bytes that all who share this credential have, and nobody else, so that one side can tell
+            the other which credential it is about to use, without showing it to strangers; empty if there is none.
+        renew_at: when to ask for another one, before this one expires; seconds since the epoch.
+    """
+
+    name: str
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    authorities: bytes = field(repr=False)
+    default_roles: frozenset[AccessRole] = frozenset()
+    hint_key: bytes = field(default=b"", repr=False)
+    renew_at: float = float("inf")
+
+
+class Credentials(ABC):
+    """A source of credentials: a shared key, files with certificates."""
+
+    NAME: ClassVar[str]
+    """``"secret"`` or ``"certificate"``; what the user gives decides which of them is asked."""
+    API_VERSION: ClassVar[int]
+
+    @abstractmethod
+    def load(self, request: SecurityRequest) -> Sequence[Credential]:
+        """Return the credentials to use, the preferred one first; at least one.
+
+        All of them are accepted from peers. It may read files and take a second; it is called in a thread.
+
+        Raises:
+            CredentialsError: a file is missing, unreadable by its owner alone, or holds no credential.
+        """
+
+
+class StreamSecurity(ABC):
+    """Makes a byte stream secret, and proves to each end who is at the other."""
+
+    NAME: ClassVar[str]
+    API_VERSION: ClassVar[int]
+
+    @abstractmethod
+    async def connect(
+        self, stream: trio.abc.Stream, credential: Credential
+    ) -> tuple[trio.abc.Stream, Identity]:
+        """Secure the stream from the side that dialled. It returns when the other side has accepted us too.
+
+        The stream that is returned owns *stream*. If anything is raised, the caller closes *stream*.
+
+        Raises:
+            UnknownKey: the other side does not have this credential; another one may be tried, on a new connection.
+            SecurityError: the other side is not accepted, or does not accept us; the message says why.
+        """
+
+    @abstractmethod
+    async def accept(
+        self, stream: trio.abc.Stream, credentials: Sequence[Credential]
+    ) -> tuple[trio.abc.Stream, Identity]:
+        """Secure the stream from the side that listens; raises as `connect` does.
+
+        What a stranger sends costs a few KiB at most. There is no limit of time: that is the caller's.
         """
 
 

@@ -69,6 +69,27 @@ class Role(enum.StrEnum):
     NODE = "node"
 
 
+class AccessRole(enum.StrEnum):
+    """What a participant may do, as its certificate says."""
+
+    NODE = "node"
+    """Run jobs for others."""
+    OBSERVE = "observe"
+    """See who is there and what runs."""
+    SUBMIT = "submit"
+    """Run computations, and see what OBSERVE sees."""
+    OPERATE = "operate"
+    """Manage nodes and the jobs of others, and do what SUBMIT does."""
+    ADMIN = "admin"
+    """Everything that a client can do."""
+
+    @property
+    def included(self) -> frozenset[AccessRole]:
+        """This role and those whose rights it has too."""
+        ranks = (AccessRole.OBSERVE, AccessRole.SUBMIT, AccessRole.OPERATE, AccessRole.ADMIN)
+        return frozenset(ranks[: ranks.index(self) + 1]) if self in ranks else frozenset({self})
+
+
 class Isolation(enum.StrEnum):
     """How jobs are kept apart: a fresh process each, or processes that are used again."""
 

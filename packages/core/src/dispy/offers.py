@@ -6,11 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
 from dispy.errors import PluginConflict, PluginError, PluginNotInstalled
-from dispy.interfaces import API_VERSION, Command, Executor, FaultPolicy, Transport
+from dispy.interfaces import (
+    API_VERSION,
+    Command,
+    Credentials,
+    Executor,
+    FaultPolicy,
+    StreamSecurity,
+    Transport,
+)
 from dispy.plugged import Plugged
 
 EXTRAS: Mapping[tuple[str, str], str] = {
     ("transport", "tcp"): "tcp",
+    ("security", "ssl"): "ssl",
+    ("credentials", "secret"): "ssl",
+    ("credentials", "certificate"): "ssl",
     ("executor", "function"): "local",
     ("executor", "program"): "local",
     ("fault policy", "rerun"): "std",
@@ -18,7 +29,7 @@ EXTRAS: Mapping[tuple[str, str], str] = {
 }
 """(kind, name) -> the extra of dispy-core that brings what is not installed."""
 
-Offer = TypeVar("Offer", bound=Transport | Executor | FaultPolicy | Command)
+Offer = TypeVar("Offer", bound=Transport | StreamSecurity | Credentials | Executor | FaultPolicy | Command)
 
 
 class Offers(Generic[Offer]):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dispy.builtin import builtin_plugins
 from dispy.errors import ConflictingInstall, PluginConflict, PluginError, PluginNotInstalled
 from dispy.hookspecs import PROJECT, JobEvent, NodeEvent
-from dispy.interfaces import Command, Executor, FaultPolicy, Transport
+from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
 from dispy.offers import Offers, told
 from dispy.plugged import Plugged
 
@@ -121,6 +121,8 @@ class PluginManager:
 
     def _forget_offers(self) -> None:
         self._transport_offers: Offers[Transport] | None = None
+        self._security_offers: Offers[StreamSecurity] | None = None
+        self._credentials_offers: Offers[Credentials] | None = None
         self._executor_offers: Offers[Executor] | None = None
         self._policy_offers: Offers[FaultPolicy] | None = None
         self._command_offers: Offers[Command] | None = None
@@ -129,6 +131,19 @@ class PluginManager:
         if self._transport_offers is None:
             self._transport_offers = Offers("transport", "dispy_register_transport", Transport, self._plugins)
         return self._transport_offers
+
+    def _securities(self) -> Offers[StreamSecurity]:
+        if self._security_offers is None:
+            self._security_offers = Offers(
+                "security", "dispy_register_security", StreamSecurity, self._plugins
+            )
+        return self._security_offers
+
+    def _credentials(self) -> Offers[Credentials]:
+        if self._credentials_offers is None:
+            hook = "dispy_register_credentials"
+            self._credentials_offers = Offers("credentials", hook, Credentials, self._plugins)
+        return self._credentials_offers
 
     def _executors(self) -> Offers[Executor]:
         if self._executor_offers is None:
@@ -155,6 +170,14 @@ class PluginManager:
             PluginError: no plugin is known to offer it, or the one that does cannot be used.
         """
         return self._transports().get(scheme)
+
+    def security(self, name: str) -> StreamSecurity:
+        """Return the way of this name to secure a stream; raises as `transport` does."""
+        return self._securities().get(name)
+
+    def credentials(self, name: str) -> Credentials:
+        """Return the source of credentials of this name; raises as `transport` does."""
+        return self._credentials().get(name)
 
     def executor(self, name: str) -> Executor:
         """Return the executor of this name; raises as `transport` does."""
@@ -208,7 +231,15 @@ class PluginManager:
 
     def describe(self) -> list[PluginInfo]:
         """Tell about every plugin, built-in ones first; imports all they offer, to find what is wrong."""
-        for find in (self._transports, self._executors, self._policies, self._commands):
+        finders = (
+            self._transports,
+            self._securities,
+            self._credentials,
+            self._executors,
+            self._policies,
+            self._commands,
+        )
+        for find in finders:
             find()
         return [
             PluginInfo(plugin.name, plugin.version, plugin.dist, plugin.hooks, "; ".join(plugin.errors))
