@@ -14,6 +14,8 @@ figures of one run: machines drift.
     start      process start to first result with the embedded node, seconds
     queue      100 000 jobs queued: bytes of client memory each, submitted a second
     bulk       20 jobs with 50 MB of argument each, MB/s, and the growth of the daemon; floor: loopback socket
+    tls        what encryption costs: jobs with 1 KiB there and back, encrypted against open; 20 jobs with 50 MB
+               against a bare `ssl` socket; CPU of a handshake, both sides together; 500 nodes connect to one client
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ Figures = dict[str, float]
 class Node:
     """A node daemon on a free port of loopback."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         command = [
             sys.executable,
@@ -49,6 +51,9 @@ class Node:
             "2",
             "--dest-path-prefix",
             self._folder.name,
+            "--host",
+            "127.0.0.1",
+            *options,
         ]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
@@ -80,11 +85,11 @@ def measure(script: str, *args: str) -> Figures:
     return figures
 
 
-def with_node(script: str) -> Figures:
+def with_node(script: str, *options: str) -> Figures:
     """Measure against a node that is started for it."""
-    node = Node()
+    node = Node(*options)
     try:
-        return measure(script, node.address, str(node.process.pid))
+        return measure(script, node.address, str(node.process.pid), *options)
     finally:
         node.close()
 
@@ -137,6 +142,24 @@ def bulk() -> Figures:
     return {**figures, "socket MB/s": floor, "of socket": figures["MB/s"] / floor}
 
 
+def tls() -> Figures:
+    """What encryption costs."""
+    encrypted = with_node("encryption:kibibytes")["rate"]
+    open_ = with_node("encryption:kibibytes", "--open")["rate"]
+    socket = measure("floors:ssl_copy")["rate"]
+    bulk = with_node("workloads:bulk")["MB/s"]
+    return {
+        "1 KiB jobs/s": encrypted,
+        "open jobs/s": open_,
+        "of open": encrypted / open_,
+        "bulk MB/s": bulk,
+        "ssl socket MB/s": socket,
+        "of ssl socket": bulk / socket,
+        **measure("encryption:handshakes"),
+        **measure("encryption:many_nodes"),
+    }
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "fresh": fresh,
     "program": program,
@@ -146,6 +169,7 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "start": start,
     "queue": queue,
     "bulk": bulk,
+    "tls": tls,
 }
 
 

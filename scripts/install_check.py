@@ -2,9 +2,10 @@
 
     python scripts/install_check.py DIST
 
-Four environments are made in a temporary folder: the bare core, and the extras ``tcp``, ``local`` and ``all``. The
-program of the bare core must be told which pip line to type; that of ``tcp`` uses a node that runs in the
-environment of ``all``; that of ``local`` starts its own. Exits with status 1 if anything is not as it should be.
+Five environments are made in a temporary folder: the bare core, and the extras ``tcp``, ``ssl``, ``local`` and
+``all``. The program of the bare core must be told which pip line to type; those of ``tcp`` and ``ssl`` use nodes that
+run in the environment of ``all``, an open one and one with the key of this user; that of ``local`` starts its own.
+Exits with status 1 if anything is not as it should be.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def compute(number):
     return number * number
 
 if __name__ == "__main__":
-    with dispy.JobCluster(compute, **({"nodes": sys.argv[1:]} if sys.argv[1:] else {})) as cluster:
+    options = {"nodes": sys.argv[1:2]} if sys.argv[1:] else {}
+    if sys.argv[2:] == ["open"]:
+        options["secret"] = dispy.OPEN
+    with dispy.JobCluster(compute, **options) as cluster:
         jobs = [cluster.submit(number) for number in range(20)]
         results = [job() for job in jobs]
         assert results == [number * number for number in range(20)], (results, jobs[0].exception)
@@ -68,13 +72,15 @@ def main(dist: Path) -> None:
         constraints.write_text("".join(f"{line}\n" for line in wheel_versions(dist)))
         environments = {
             extra: make_environment(folder / (extra or "bare"), extra, dist, constraints)
-            for extra in ("", "tcp", "local", "all")
+            for extra in ("", "tcp", "ssl", "local", "all")
         }
         home = folder / "home"
         home.mkdir()
         run_program(environments[""], home, BARE)
+        with node(environments["all"], home, "--open") as address:
+            run_program(environments["tcp"], home, SQUARES, address, "open")
         with node(environments["all"], home) as address:
-            run_program(environments["tcp"], home, SQUARES, address)
+            run_program(environments["ssl"], home, SQUARES, address)
         run_program(environments["local"], home, SQUARES)
         run_program(environments["all"], home, SQUARES)
         check_commands(environments["all"], home)
@@ -140,11 +146,19 @@ def run(programs: Path, home: Path, folder: Path, name: str, *arguments: str) ->
 
 
 @contextlib.contextmanager
-def node(programs: Path, home: Path) -> Iterator[str]:
-    """Run a node on a free port of the loopback interface; give its address."""
+def node(programs: Path, home: Path, *options: str) -> Iterator[str]:
+    """Run a node with *options* on a free port of the loopback interface; give its address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    command = [str(programs / "dispy"), "node", "--host", "127.0.0.1", "--dispy_port", str(port - 1)]
+    command = [
+        str(programs / "dispy"),
+        "node",
+        "--host",
+        "127.0.0.1",
+        "--dispy_port",
+        str(port - 1),
+        *options,
+    ]
     process = subprocess.Popen(
         command, env=environment_variables(programs, home), stdin=subprocess.DEVNULL, cwd=home
     )

@@ -196,12 +196,16 @@ def wait_listening(process: subprocess.Popen[str], port: int) -> None:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return an environment in which `python3` and `dispy` are those under test, and no settings are seen."""
+    """Return an environment in which `python3` and `dispy` are those under test, and no settings are seen.
+
+    All have one folder of keys, as those of one user have, though each block has a home of its own.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "DISPY"))}
     programs = str(Path(sys.executable).parent)
     return {
         **kept,
         "HOME": str(home),
+        "DISPY_CONFIG_DIR": os.environ["DISPY_CONFIG_DIR"],
         "PATH": f"{programs}{os.pathsep}{kept.get('PATH', os.defpath)}",
     }
 

@@ -498,8 +498,8 @@ def test_wrong_nodes_are_refused() -> None:
 
 
 def test_parameters_of_later_versions_are_not_silently_ignored() -> None:
-    with pytest.raises(TypeError, match="secret"):
-        dispy.JobCluster(square, secret="x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="recover_file"):
+        dispy.JobCluster(square, recover_file="x")  # type: ignore[call-arg]
 
 
 def run_program(

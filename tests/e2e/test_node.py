@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -41,8 +42,8 @@ def pid_of_job(seconds: float) -> int:
     return os.getpid()
 
 
-def works(node: Any) -> bool:
-    with dispy.JobCluster(square, nodes=[node.address]) as cluster:
+def works(node: Any, **options: Any) -> bool:
+    with dispy.JobCluster(square, nodes=[node.address], **options) as cluster:
         return cluster.submit(5)() == 25
 
 
@@ -50,23 +51,44 @@ def connect(node: Any) -> socket.socket:
     return socket.create_connection(("127.0.0.1", node.port), timeout=10)
 
 
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"),
-        (random.Random(1).randbytes(5000), "not the dispy protocol"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), "TLS"),
-        (b"DISPY\r\n\0" + struct.pack(">II", 2**31, 0), "frame"),
-    ],
-    ids=["http", "random", "tls", "huge frame"],
-)
-def test_foreign_bytes_are_told_in_the_log_and_harm_nothing(node: Any, data: bytes, told: str) -> None:
+HTTP = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+NOISE = random.Random(1).randbytes(5000)
+TLS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300)
+PLAIN = b"DISPY\r\n\0" + struct.pack(">II", 2**31, 0)
+
+
+def say(node: Any, data: bytes) -> None:
+    """Connect, send *data*, and wait until the node has hung up."""
     with connect(node) as stranger:
         stranger.sendall(data)
-        while stranger.recv(65536):
-            pass
+        with contextlib.suppress(ConnectionResetError):
+            while stranger.recv(65536):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(HTTP, "no dispy"), (NOISE, "no dispy"), (TLS, "in time"), (PLAIN, r"open \(plain\)")],
+    ids=["http", "random", "tls", "plain"],
+)
+def test_foreign_bytes_are_told_in_the_log_and_harm_nothing(node: Any, data: bytes, told: str) -> None:
+    say(node, data)
     node.wait_for(f"refused: .*{told}")
     assert works(node)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(HTTP, "HTTP"), (NOISE, "not the dispy protocol"), (TLS, "TLS"), (PLAIN, "frame")],
+    ids=["http", "random", "tls", "huge frame"],
+)
+def test_foreign_bytes_harm_an_open_node_neither(
+    start_node: Callable[..., Any], data: bytes, told: str
+) -> None:
+    node = start_node("--open", "-i", "127.0.0.1")
+    say(node, data)
+    node.wait_for(f"refused: .*{told}")
+    assert works(node, secret=dispy.OPEN)
 
 
 def test_half_a_frame_and_gone(node: Any) -> None:
@@ -82,7 +104,7 @@ def test_stranger_who_says_nothing_is_let_go(node: Any) -> None:
         while stranger.recv(65536):
             pass
     assert time.monotonic() - began < 9
-    assert "did not greet" in node.wait_for("refused: .*")[0]
+    assert "did not prove who it is in time" in node.wait_for("refused: .*")[0]
 
 
 def test_many_strangers_do_not_keep_clients_out(node: Any) -> None:
@@ -163,7 +185,7 @@ def test_client_killed_in_mid_job_leaves_the_node_well(
 def test_embedded_node_ends_with_a_killed_program(
     start_client: Any, tmp_path: Path, eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = f"DISPY_TEST_MARK={os.getpid()}-{time.time()}"
+    mark = f"TEST_MARK={os.getpid()}-{time.time()}"
     monkeypatch.setenv(*mark.split("=", 1))
     marker = str(tmp_path / "marker")
     client = start_client("local", marker)
@@ -292,10 +314,10 @@ def test_folder_in_use_ends_the_node_with_a_message(start_node: Callable[..., An
     assert "Traceback" not in second.stderr
 
 
-def test_node_refuses_to_listen_for_others_unless_open() -> None:
-    refused = run_node("-i", "0.0.0.0", "-p", "0")
+def test_open_node_refuses_a_public_address() -> None:
+    refused = run_node("--open", "-i", "8.8.8.8", "-p", "0")
     assert refused.returncode != 0
-    assert "--open" in refused.stderr
+    assert "8.8.8.8 is a public address" in refused.stderr
 
 
 def test_open_node_says_loudly_what_that_means(start_node: Callable[..., Any]) -> None:

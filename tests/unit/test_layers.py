@@ -15,7 +15,7 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 LAYERS = [
     {"errors", "model"},
     {"interfaces"},
-    {"wire", "config", "logger"},
+    {"wire", "config", "logger", "private", "argv"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},

@@ -12,6 +12,7 @@ from dispy import config
 from dispy.errors import InvalidNodes, UsageError
 from dispy.model import Role
 from dispy.runtime import probe
+from dispy.runtime.dialer import LOCAL_TARGET, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.probe import Probed
 from dispy_cli.nodes import list_targets
@@ -21,10 +22,10 @@ AVAIL = (87.5, 3 << 30, 5 << 30, 100.0)
 
 def answer(name: str = "workhorse", host: str = "10.0.0.1", **fields: Any) -> Probed:
     hello = make_hello(Role.NODE, "0" * 32, name=name, cpus=4, **({"avail": AVAIL} | fields))
-    return Probed(("tcp", host, 51348), hello, host, "")
+    return Probed(Target("tcp", host, 51348), hello, host, "")
 
 
-NO_ANSWER = Probed(("tcp", "far.example", 51348), None, "", "nothing listens on \x1bfar.example")
+NO_ANSWER = Probed(Target("tcp", "far.example", 51348), None, "", "nothing listens on \x1bfar.example")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     world: dict[str, Any] = {"found": []}
 
     def probe_nodes(targets: Sequence[Any], transport: object) -> list[Probed]:
-        world["targets"] = list(targets)
+        world["targets"] = [target[:3] for target in targets]
+        world["trusts"] = {target.trust for target in targets}
         return list(world["found"])
 
     monkeypatch.setattr(probe, "probe_nodes", probe_nodes)
@@ -114,16 +116,16 @@ def test_json_has_it_all(
 @pytest.mark.parametrize(
     ("target", "host", "shown"),
     [
-        (("tcp", "::1", 51348), "::1", "[::1]:51348"),
-        (("unix", "/run/node", 0), "/run/node", "unix:/run/node"),
-        (("local", "local", 0), "", "local"),
+        (Target("tcp", "::1", 51348), "::1", "[::1]:51348"),
+        (Target("unix", "/run/node", 0), "/run/node", "unix:/run/node"),
+        (LOCAL_TARGET, "", "local"),
     ],
 )
 def test_addresses_are_shown_as_users_write_them(
     run_dispy: Callable[..., int],
     asked: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
-    target: tuple[str, str, int],
+    target: Target,
     host: str,
     shown: str,
 ) -> None:
@@ -145,4 +147,4 @@ def test_what_is_no_node_is_a_usage_error(run_dispy: Callable[..., int], asked: 
 
 
 def test_local_node_is_a_target_of_its_own() -> None:
-    assert list_targets(["local"], None) == [("local", "local", 0)]
+    assert list_targets(["local"], None) == [LOCAL_TARGET]

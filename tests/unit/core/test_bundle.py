@@ -716,3 +716,19 @@ def test_bundles_are_made_in_several_threads_at_once(client: Client) -> None:
         thread.join()
     assert len(codes) == 4
     assert len(set(codes)) == 1
+
+
+def test_bundles_tell_that_results_are_wanted_without_pickle(client: Client) -> None:
+    main = client.main(
+        """
+        def compute():
+            return 1
+        """
+    )
+    plain, safe = pack_computation(main.compute), pack_computation(main.compute, safe_results=True)
+    for version in (HERE, OTHER):
+        assert safe.for_python(version) == b"R" + plain.for_python(version)
+
+
+def test_bundles_of_programs_are_the_same_with_safe_results() -> None:
+    assert pack_computation("sh", safe_results=True).for_python(HERE) == b"sh"

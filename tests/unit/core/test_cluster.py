@@ -33,8 +33,12 @@ from dispy.errors import (
     UsageError,
 )
 from dispy.interfaces import FaultPolicy
-from dispy.model import JobId, JobStatus, LinkId, NodeStatus, Outcome
+from dispy.model import OPEN, JobId, JobStatus, LinkId, NodeStatus, Outcome
+from dispy.packing.bundle import OWN_VERSION
+from dispy.plugins import PluginManager
 from dispy.runtime import thread
+from dispy.runtime.trust import Trust
+from dispy.runtime.waiting import EngineThread
 from dispy.wire.messages import (
     AssignJobs,
     ComputationClosed,
@@ -90,6 +94,14 @@ class FakePlugins:
         return CancelPolicy()
 
 
+class FakeTrusts:
+    """Nobody is asked anything, whatever a cluster wants."""
+
+    def get(self, request: object) -> Trust:
+        self.request = request
+        return Trust(PluginManager(), OPEN, "")
+
+
 class FakeRuntime:
     """A real engine, driven by the caller; the one node of the test answers at once, or not at all."""
 
@@ -98,6 +110,7 @@ class FakeRuntime:
         self.driver = self
         self.callbacks = FakeCallbacks()
         self.plugins = FakePlugins()
+        self.trusts = FakeTrusts()
         self.users = 0
         self.answers = True
         self.finishes = True
@@ -135,9 +148,6 @@ class FakeRuntime:
     def next_job(self) -> JobId:
         self._jobs += 1
         return JobId(self._jobs)
-
-    def is_engine_thread(self) -> bool:
-        return False
 
     def cancel(self, jobs: Sequence[JobId]) -> None:
         self.handle(ev.CancelRequested(jobs))
@@ -464,6 +474,17 @@ def test_reentrant_needs_a_policy_and_says_which_plugin_is_wrong(make: Make, run
     assert [computation.reentrant for computation, _options in runtime.added] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("options", "head"), [({}, b"P"), ({"results": "any"}, b"P"), ({"results": "safe"}, b"R")]
+)
+def test_nodes_and_jobs_know_which_results_are_wanted(
+    make: Make, runtime: FakeRuntime, options: dict[str, Any], head: bytes
+) -> None:
+    job = make(**options).submit(1)
+    assert runtime.added[0][0].code_for(OWN_VERSION)[:1] == head
+    assert job._safe is (head == b"R")
+
+
 def test_reentrant_that_is_no_flag_is_false(
     make: Make, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -476,6 +497,7 @@ def test_reentrant_that_is_no_flag_is_false(
     ("options", "error", "text"),
     [
         ({"isolation": "thread"}, UsageError, "isolation must be 'process' or 'worker', not 'thread'"),
+        ({"results": "pickle"}, UsageError, "results must be 'any' or 'safe', not 'pickle'"),
         ({"job_status": 5}, UsageError, "job_status=5 is not callable"),
         ({"job_status": lambda: None}, UsageError, "job_status must take 1 argument"),
         ({"cluster_status": lambda status, node: None}, UsageError, "cluster_status must take 3 argument"),
@@ -577,6 +599,30 @@ def test_forked_child_neither_hangs_nor_uses_the_cluster(
             with pytest.raises(ClusterClosed, match="before a fork"):
                 act()
     cluster._lock = threading.Condition()
+
+
+def test_nothing_waits_in_the_thread_that_moves_jobs_on(make: Make, runtime: FakeRuntime) -> None:
+    cluster = make()
+    job = cluster.submit(1)
+    said: list[str] = []
+
+    def act() -> None:
+        for wait in (job, job.wait, lambda: job.wait(0.1), cluster, cluster.wait, cluster.close, cluster.shutdown):
+            try:
+                wait()
+            except UsageError as error:
+                said.append(str(error).partition(" would wait for ever here")[0])
+
+    thread = EngineThread(target=act, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert said == ["job.wait()"] * 3 + ["cluster.wait()"] * 2 + ["cluster.close()"] * 2
+    runtime.connect()
+    assert job.wait(30)
+    other = EngineThread(target=lambda: said.append(str(job.wait())), daemon=True)
+    other.start()
+    other.join(30)
+    assert said[-1] == "True", "there is nothing to wait for"
 
 
 def test_end_of_the_program_waits_for_the_jobs_and_closes(make: Make, runtime: FakeRuntime) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dispy import config
+from dispy.cluster import JobCluster
 from dispy.errors import UsageError
 
 
@@ -19,15 +20,15 @@ def assign(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
 
 
 def test_ports_follow_dispy_port_until_they_are_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (config.ClientPort, config.NodePort) == (51347, 51348)
+    assert config.NodePort == 51348
     config.set_port(9700)
-    assert (config.DispyPort, config.ClientPort, config.NodePort) == (9700, 9700, 9701)
+    assert (config.DispyPort, config.NodePort) == (9700, 9701)
     assign(monkeypatch, "NodePort", 4000)
-    assert (config.NodePort, config.node_port(), config.client_port()) == (4000, 4000, 9700)
+    assert (config.NodePort, config.node_port()) == (4000, 4000)
 
 
 def test_other_defaults() -> None:
-    assert config.MsgTimeout == 10
+    assert config.MsgTimeout == config.msg_timeout_s() == 10
     assert importlib.import_module("dispy.config") is config
 
 
@@ -45,6 +46,36 @@ def test_the_highest_port_would_leave_no_room_for_nodes_and_changes_nothing() ->
     with pytest.raises(UsageError, match="from 1 to 65534"):
         config.set_port(65535)
     assert config.DispyPort == before
+
+
+@pytest.mark.parametrize("value", ["10", None, 0, -1, 601, float("nan"), float("inf"), True], ids=repr)
+def test_a_time_must_be_a_time(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MsgTimeout", value)
+    with pytest.raises(
+        UsageError, match=r"dispy\.config\.MsgTimeout must be a number of seconds above 0, at most 600"
+    ):
+        config.msg_timeout_s()
+    with pytest.raises(UsageError, match="MsgTimeout"):
+        JobCluster(lambda: None)
+
+
+@pytest.mark.parametrize("value", [0.5, 3, 600])
+def test_times_are_seconds(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MsgTimeout", value)
+    assert config.msg_timeout_s() == value
+
+
+def test_who_assigns_to_what_has_no_effect_is_warned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(config, "DispyPort", 9700)
+    monkeypatch.setattr(config, "NodePort", 4000)
+    monkeypatch.setattr(config, "MsgTimeout", 3)
+    assert capsys.readouterr().out == ""
+    config.ClientPort = 4001  # type: ignore[attr-defined]
+    del config.ClientPort
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("dispy.config.ClientPort has no effect: nothing of this version uses it")
 
 
 def test_unknown_names_are_errors() -> None:

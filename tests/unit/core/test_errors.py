@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -19,6 +20,9 @@ from dispy.errors import (
     NotPicklable,
     PluginError,
     PluginNotInstalled,
+    SecurityError,
+    TransportError,
+    UnknownKey,
     UsageError,
 )
 
@@ -87,3 +91,21 @@ def test_a_death_has_a_code() -> None:
 def test_a_death_keeps_its_code_when_it_is_copied() -> None:
     for made in (pickle.loads(pickle.dumps(JobDied("gone", 3))), copy.copy(JobDied("gone", 3))):
         assert (str(made), made.exit_code) == ("gone", 3)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
+def test_a_missing_plugin_is_told_the_same_when_it_is_copied(
+    copied: Callable[[PluginNotInstalled], PluginNotInstalled],
+) -> None:
+    error = PluginNotInstalled("the transport 'tls'", "tls")
+    made = copied(error)
+    assert type(made) is PluginNotInstalled
+    assert (str(made), made.feature, made.extra) == (str(error), error.feature, error.extra)
+
+
+def test_who_is_refused_is_not_connected() -> None:
+    """Code that tries another address after a failure does so whatever the failure is."""
+    assert issubclass(UnknownKey, SecurityError)
+    assert issubclass(SecurityError, TransportError)

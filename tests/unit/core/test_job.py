@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dispy import job as job_module
 from dispy.engine.effects import JobChange
 from dispy.engine.records import Job, Node, NodeState
 from dispy.errors import JobAbandoned, JobBroken, JobCancelled, JobDied
@@ -109,6 +114,16 @@ def test_a_job_that_runs_and_finishes() -> None:
     assert (job.stdout, job.stderr, job.exception, job.error) == ("out�", "err", None, None)
     assert (job.start_time, job.end_time) == (11.5, 12.5)
     assert repr(job) == "<DispyJob 7 Finished at node1>"
+
+
+def test_a_job_that_wants_a_safe_result_unpickles_none() -> None:
+    job = DispyJob(7, safe_results=True)
+    Marker.loaded.clear()
+    job._settle(returned(Marker()))
+    assert job() is None
+    assert job.status == DispyJob.Terminated
+    assert "not a safe result" in job.exception
+    assert Marker.loaded == []
 
 
 def test_output_of_programs_is_bytes_and_their_result_the_exit_status() -> None:
@@ -259,6 +274,127 @@ def test_jobs_are_ordered_by_submission() -> None:
     assert {first, second, first} == {first, second}
     with pytest.raises(TypeError):
         assert first < 3  # type: ignore[operator]
+
+
+FORKED = """
+import os, pickle
+from dispy.errors import ClusterClosed
+from dispy.job import DispyJob
+from tests_of_jobs import returned
+
+job, done, held = DispyJob(7), DispyJob(8), DispyJob(9)
+done._settle(returned("r"))
+import dispy.job
+dispy.job._here.lock.acquire()  # as another thread of the parent may have
+reader, writer = os.pipe()
+if os.fork() == 0:
+    said = []
+    for wait in (job, job.wait, lambda: job.wait(0)):
+        try:
+            wait()
+        except ClusterClosed as error:
+            said.append(str(error))
+    new = DispyJob(7)
+    new._settle(returned("new"))
+    os.write(writer, pickle.dumps((said, done(), new(), new.finish.is_set(), new.wait(0))))
+    os._exit(0)
+os.close(writer)
+print(open(reader, "rb").read().hex())
+"""
+
+
+def test_a_forked_child_does_not_wait_for_what_it_never_hears_of(tmp_path: Path) -> None:
+    (tmp_path / "tests_of_jobs.py").write_text(Path(__file__).read_text())
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), *sys.path]))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    said, *others = pickle.loads(bytes.fromhex(ended.stdout))
+    text = "job 7 was submitted in another process, before a fork: make a cluster here and submit it again"
+    assert said == [text] * 3
+    assert others == ["r", "new", True, True]
+
+
+class Waiting:
+    """A value whose loading takes until somebody allows it, or asks for other jobs."""
+
+    loading: threading.Event
+    act: Callable[[], Any]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.loading.set()
+        type(self).act()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"some": "state"}
+
+
+def test_loading_a_result_keeps_nobody_from_other_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, other, late = DispyJob(7), DispyJob(8), DispyJob(9)
+    allowed = threading.Event()
+    monkeypatch.setattr(Waiting, "loading", threading.Event(), raising=False)
+    monkeypatch.setattr(Waiting, "act", lambda: allowed.wait(30), raising=False)
+    slow._settle(returned(Waiting()))
+    other._settle(returned("r"))
+    late._settle(change(JobStatus.ABANDONED))
+    thread = threading.Thread(target=slow)
+    thread.start()
+    assert Waiting.loading.wait(30)
+    assert other() == "r"
+    assert late.status == DispyJob.Abandoned
+    late._settle(returned("late"))  # in the engine's thread, which must not wait for code of users
+    assert late() == "late"
+    allowed.set()
+    thread.join(30)
+    assert isinstance(slow.result, Waiting)
+
+
+def test_loading_a_result_may_wait_for_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = DispyJob(7), DispyJob(8)
+    monkeypatch.setattr(Waiting, "loading", threading.Event(), raising=False)
+    monkeypatch.setattr(Waiting, "act", second, raising=False)
+    first._settle(returned(Waiting()))
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    assert Waiting.loading.wait(30)
+    third = DispyJob(9)
+    third._settle(returned("third"))
+    threads.append(threading.Thread(target=lambda: (third(), second._settle(returned("second")))))
+    threads[1].start()
+    for thread in threads:
+        thread.join(30)
+    assert isinstance(first(), Waiting)
+
+
+@pytest.mark.parametrize("name", ["result", "status"])
+def test_a_result_that_needs_itself_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    job = DispyJob(7)
+    monkeypatch.setattr(Waiting, "loading", threading.Event(), raising=False)
+    monkeypatch.setattr(Waiting, "act", lambda: getattr(job, name), raising=False)
+    job._settle(returned(Waiting()))
+    assert job() is None
+    assert job.status == DispyJob.Terminated
+    assert "is needed to load this very result" in (job.exception or "")
+
+
+def test_an_end_that_comes_while_an_earlier_one_is_decoded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = DispyJob(7)
+    store = job_module.DispyJob._store
+
+    def interfere(self: DispyJob, raw: Any, end: Any) -> None:
+        monkeypatch.undo()
+        self._settle(returned("late"))
+        store(self, raw, end)
+
+    job._settle(change(JobStatus.ABANDONED, reason="lost"))
+    monkeypatch.setattr(job_module.DispyJob, "_store", interfere)
+    assert (job.result, job.status, job.exception) == ("late", DispyJob.Finished, None)
 
 
 def test_other_attributes_are_errors() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +13,12 @@ from dispy.model import (
     CHUNK_BYTES,
     INLINE_BODY_BYTES,
     MAX_FRAME_BYTES,
+    OPEN,
+    AccessRole,
     Isolation,
     JobStatus,
     NodeStatus,
+    Openness,
     Outcome,
     Pieces,
     PythonVersion,
@@ -91,3 +97,33 @@ def test_pieces_are_as_long_as_their_bytes(parts: list[bytes]) -> None:
 
 def test_limits_fit_into_each_other() -> None:
     assert 0 < INLINE_BODY_BYTES < CHUNK_BYTES < MAX_FRAME_BYTES
+
+
+@pytest.mark.parametrize(
+    ("role", "others"),
+    [
+        (AccessRole.NODE, set()),
+        (AccessRole.OBSERVE, set()),
+        (AccessRole.SUBMIT, {AccessRole.OBSERVE}),
+        (AccessRole.OPERATE, {AccessRole.OBSERVE, AccessRole.SUBMIT}),
+        (AccessRole.ADMIN, {AccessRole.OBSERVE, AccessRole.SUBMIT, AccessRole.OPERATE}),
+    ],
+)
+def test_access_role_includes_lesser_ones(role: AccessRole, others: set[AccessRole]) -> None:
+    assert role.included == {role} | others
+
+
+def test_no_role_of_a_client_makes_a_node_and_the_other_way_round() -> None:
+    for role in AccessRole:
+        assert (AccessRole.NODE in role.included) is (role is AccessRole.NODE)
+
+
+def test_access_roles_are_written_as_in_certificates() -> None:
+    assert [str(role) for role in AccessRole] == ["node", "observe", "submit", "operate", "admin"]
+
+
+def test_open_is_one_value_that_no_text_equals() -> None:
+    assert OPEN is Openness.OPEN
+    assert pickle.loads(pickle.dumps(OPEN)) is copy.deepcopy(OPEN) is OPEN
+    assert repr(OPEN) == "dispy.OPEN"
+    assert OPEN not in ("open", "OPEN", "", None, True)

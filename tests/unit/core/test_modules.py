@@ -45,6 +45,21 @@ def test_what_is_local(project: Path) -> None:
     assert not is_local("no module")
 
 
+class Pretender:
+    """As what cffi puts into sys.modules: a module for isinstance, and without attributes."""
+
+    __slots__ = ()
+
+    @property
+    def __class__(self) -> type:
+        return ModuleType
+
+
+def test_what_only_pretends_to_be_a_module_is_not_local() -> None:
+    assert isinstance(Pretender(), ModuleType)
+    assert not is_local(Pretender())
+
+
 def test_installed_and_compiled_modules_are_not_local(tmp_path: Path) -> None:
     for file in ("site-packages/installed.py", "lib/dist-packages/installed.py", "built.so", "only.pyc"):
         module = ModuleType("installed")

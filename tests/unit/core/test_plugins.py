@@ -18,12 +18,17 @@ from dispy.interfaces import (
     API_VERSION,
     Address,
     Command,
+    Credential,
+    Credentials,
     Executor,
     ExecutorPlan,
     ExecutorRequest,
     FaultPolicy,
+    Identity,
     LostAttempt,
     Peer,
+    SecurityRequest,
+    StreamSecurity,
     Transport,
     Verdict,
 )
@@ -42,6 +47,29 @@ class PigeonTransport(Transport):
         raise NotImplementedError
 
     def listen(self, addresses: object, handler: object) -> object:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class WaxSecurity(StreamSecurity):
+    NAME = "wax"
+    API_VERSION = API_VERSION
+
+    async def connect(
+        self, stream: trio.abc.Stream, credential: Credential
+    ) -> tuple[trio.abc.Stream, Identity]:
+        raise NotImplementedError
+
+    async def accept(
+        self, stream: trio.abc.Stream, credentials: Sequence[Credential]
+    ) -> tuple[trio.abc.Stream, Identity]:
+        raise NotImplementedError
+
+
+class RingCredentials(Credentials):
+    NAME = "ring"
+    API_VERSION = API_VERSION
+
+    def load(self, request: SecurityRequest) -> Sequence[Credential]:
         raise NotImplementedError
 
 
@@ -103,6 +131,14 @@ class Offering:
     @hookimpl
     def dispy_register_transport(self) -> list[type[object]]:
         return self._of(Transport)
+
+    @hookimpl
+    def dispy_register_security(self) -> list[type[object]]:
+        return self._of(StreamSecurity)
+
+    @hookimpl
+    def dispy_register_credentials(self) -> list[type[object]]:
+        return self._of(Credentials)
 
     @hookimpl
     def dispy_register_executor(self) -> list[type[object]]:
@@ -172,6 +208,18 @@ def test_hook_register_transport() -> None:
     plugins = manager(Offering(PigeonTransport))
     assert type(plugins.transport("pigeon")) is PigeonTransport
     assert plugins.transport("pigeon") is plugins.transport("pigeon")
+
+
+def test_hook_register_security() -> None:
+    plugins = manager(Offering(WaxSecurity))
+    assert type(plugins.security("wax")) is WaxSecurity
+    assert plugins.security("wax") is plugins.security("wax")
+
+
+def test_hook_register_credentials() -> None:
+    plugins = manager(Offering(RingCredentials))
+    assert type(plugins.credentials("ring")) is RingCredentials
+    assert plugins.credentials("ring") is plugins.credentials("ring")
 
 
 def test_hook_register_executor() -> None:
@@ -277,6 +325,17 @@ def test_broken_faults_plugin_is_told_instead_of_a_pip_line(site: Path) -> None:
 def test_missing_transport_tells_the_extra() -> None:
     with pytest.raises(PluginNotInstalled, match=r"'tcp' is not installed.*dispy-core\[tcp\]"):
         manager().transport("tcp")
+
+
+def test_missing_security_tells_the_extra() -> None:
+    with pytest.raises(PluginNotInstalled, match=r"security 'ssl' is not installed.*dispy-core\[ssl\]"):
+        manager().security("ssl")
+
+
+@pytest.mark.parametrize("name", ["secret", "certificate"])
+def test_missing_credentials_tell_the_extra(name: str) -> None:
+    with pytest.raises(PluginNotInstalled, match=rf"'{name}' is not installed.*dispy-core\[ssl\]"):
+        manager().credentials(name)
 
 
 @pytest.mark.parametrize("name", ["function", "program"])
@@ -392,8 +451,10 @@ def test_describe_lists_everything() -> None:
             "Offering",
             (
                 "dispy_register_command",
+                "dispy_register_credentials",
                 "dispy_register_executor",
                 "dispy_register_fault_policy",
+                "dispy_register_security",
                 "dispy_register_transport",
             ),
         ),

@@ -10,14 +10,17 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from dispy import config
 from dispy.errors import PluginNotInstalled, TransportError
 from dispy.interfaces import API_VERSION, Address, Peer, Transport
 from dispy.model import LinkId, Role
-from dispy.runtime.dialer import DIAL_S, LOCAL_TARGET
+from dispy.runtime.dialer import LOCAL_TARGET, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.probe import GOODBYE, Probed, probe_all, probe_nodes
 from dispy.runtime.resolver import Resolver
+from dispy.runtime.trust import ANYBODY
+from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import PeerLeft, Session, SessionEvent
 
 Host = Callable[[trio.abc.Stream], Awaitable[None]]
@@ -41,7 +44,7 @@ class Net(Transport):
             raise TransportError(f"nothing listens on {address.host}")
         ours, theirs = memory_stream_pair()
         self.nursery.start_soon(self.hosts[address.host], theirs)
-        return ours, Peer(address.host, is_local=True)
+        return ours, Peer(address.host, is_local=True, identity=ANYBODY)
 
     def listen(
         self, addresses: Sequence[Address], handler: Callable[[trio.abc.Stream, Peer], Awaitable[None]]
@@ -60,7 +63,7 @@ class FakeNode:
 
     async def __call__(self, stream: trio.abc.Stream) -> None:
         hello = make_hello(self.role, "1" * 32, name=self.name, cpus=3)
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}))
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=EVERYTHING)
         link = Link(LinkId(1), stream, Peer("client", is_local=True), session)
         self.reason = await link.run(lambda _link, events: self.heard.extend(events))
 
@@ -89,7 +92,7 @@ def probe(resolver: Resolver, hosts: dict[str, Host], *names: str) -> tuple[list
         async with trio.open_nursery() as nursery:
             net = Net(nursery, hosts)
             began = trio.current_time()
-            found = await probe_all([("net", name, 7) for name in names], lambda scheme: net, resolver)
+            found = await probe_all([Target("net", name, 7) for name in names], lambda scheme: net, resolver)
             took_s = trio.current_time() - began
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
@@ -101,7 +104,7 @@ def probe(resolver: Resolver, hosts: dict[str, Host], *names: str) -> tuple[list
 def test_node_tells_about_itself_and_is_left_in_good_order(resolver: Resolver) -> None:
     node = FakeNode("workhorse")
     (found,), net, _took = probe(resolver, {"10.0.0.1": node}, "10.0.0.1")
-    assert found.target == ("net", "10.0.0.1", 7)
+    assert found.target == Target("net", "10.0.0.1", 7)
     assert (found.host, found.reason) == ("10.0.0.1", "")
     assert found.hello is not None
     assert (found.hello.name, found.hello.cpus) == ("workhorse", 3)
@@ -156,8 +159,8 @@ def test_host_that_does_not_answer_is_given_up(resolver: Resolver, monkeypatch: 
 
     monkeypatch.setattr(Net, "dial", never)
     (found,), _net, took_s = probe(resolver, {}, "10.0.0.1")
-    assert took_s == pytest.approx(DIAL_S)
-    assert "no answer from 10.0.0.1:7 within 5 s" in found.reason
+    assert took_s == pytest.approx(config.MsgTimeout)
+    assert "no answer from 10.0.0.1:7 within 10 s" in found.reason
 
 
 def test_local_node_cannot_be_asked() -> None:
@@ -167,7 +170,7 @@ def test_local_node_cannot_be_asked() -> None:
 
 
 def test_transport_that_is_not_installed_is_the_reason() -> None:
-    (found,) = probe_nodes([("warp", "/some/where", 0)], no_transport)
+    (found,) = probe_nodes([Target("warp", "/some/where", 0)], no_transport)
     assert "pip install" in found.reason
 
 

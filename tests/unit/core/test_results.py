@@ -22,6 +22,7 @@ from dispy.packing.results import (
     rebuild_exception,
 )
 from dispy.wire.messages import JobResult
+from dispy_node.runner.safe import encode, encode_exception
 
 WHERE = "node1 (10.0.0.1)"
 
@@ -204,3 +205,57 @@ def test_a_result_whose_own_code_fails() -> None:
     assert isinstance(end.error, JobBroken)
     assert end.stdout == b"said"
     assert end.exception == str(end.error)
+
+
+# ---- without pickle
+
+
+def test_a_safe_result() -> None:
+    end = decode_end(ended(Outcome.RETURNED, ResultBody(encode((1, {2})), b"", b"out")), WHERE, safe=True)
+    assert (end.value, end.stdout, end.exception, end.error) == ((1, {2}), b"out", None, None)
+
+
+def test_a_safe_exception() -> None:
+    value = encode_exception(KeyError("k"))
+    end = decode_end(ended(Outcome.RAISED, ResultBody(value, b"the traceback")), WHERE, safe=True)
+    assert (type(end.error), end.error.args, end.exception) == (KeyError, ("k",), "the traceback")
+    assert isinstance(end.error.__cause__, RemoteTraceback)
+    assert end.error.__notes__ == ["job 3, attempt 2, at node node1 (10.0.0.1)"]
+
+
+def test_an_exception_that_has_only_its_text() -> None:
+    end = decode_end(ended(Outcome.RAISED, ResultBody(b"", b"the traceback")), WHERE, safe=True)
+    assert (type(end.error), str(end.error), end.exception) == (JobRaised, "the traceback", "the traceback")
+
+
+def test_a_program_has_no_result_that_could_be_unsafe() -> None:
+    assert decode_end(ended(Outcome.EXITED, ResultBody(stdout=b"x"), code=3), WHERE, safe=True).value == 3
+
+
+class Bomb:
+    exploded = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return setattr, (Bomb, "exploded", True)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_pickle_of_a_rogue_node_is_loaded(
+    outcome: Outcome, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something is unpickled")
+
+    bomb = pickle.dumps(Bomb(), protocol)
+    for name in ("load", "loads", "Unpickler", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    end = decode_end(ended(outcome, ResultBody(bomb, bomb, bomb, bomb)), WHERE, safe=True)
+    assert not Bomb.exploded
+    assert end.stdout == bomb
+    if outcome in (Outcome.RETURNED, Outcome.RAISED):
+        assert type(end.error) is JobBroken
+        assert "sent something that is not a safe result" in str(end.error)
+        assert end.exception == str(end.error)
+        assert end.error.__notes__ == ["job 3, attempt 2, at node node1 (10.0.0.1)"]
+    assert end.value is None or outcome == Outcome.EXITED

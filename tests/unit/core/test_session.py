@@ -7,25 +7,29 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dispy.errors import LocalProtocolError, RemoteProtocolError
-from dispy.model import CHUNK_BYTES, MAX_FRAME_BYTES, Role
+from dispy.model import CHUNK_BYTES, MAX_FRAME_BYTES, AccessRole, Role
 from dispy.wire import streams as streams_module
 from dispy.wire.frames import CONTROL, HEADER, PREFACE, FrameDecoder, decode_batch, encode_batch
 from dispy.wire.messages import (
     AckResults,
     AssignJobs,
+    CloseComputation,
     ComputationReady,
     Goodbye,
     Heartbeat,
     Hello,
     JobAssignment,
+    JobResult,
+    JobResults,
     StreamCredit,
     StreamEnded,
 )
+from dispy.wire.rights import EVERYTHING, NEEDED, allowed_messages
 from dispy.wire.session import (
     HANDSHAKE_S,
     TRANSITIONS,
@@ -45,7 +49,10 @@ from dispy.wire.streams import WINDOW_BYTES
 from dispy_testing.strategies import MESSAGE_TYPES, chunkings, hellos, messages, mutations
 
 INTERNAL = (Hello, Heartbeat, Goodbye, StreamEnded, StreamCredit)
-PLAIN = messages(*[kind for kind in MESSAGE_TYPES if kind not in INTERNAL])
+PLAIN_OF = {
+    role: messages(*(allowed_messages(role, EVERYTHING) - set(INTERNAL))) for role in (Role.CLIENT, Role.NODE)
+}
+"""Messages that each kind of participant may send."""
 BEAT_S = 2.0
 
 
@@ -56,11 +63,11 @@ def hello(role, **changes):
 
 
 def client(now=0.0, **changes):
-    return Session(hello("client", **changes), now=now, accepts=frozenset({Role.NODE}))
+    return Session(hello("client", **changes), now=now, accepts=frozenset({Role.NODE}), roles=EVERYTHING)
 
 
 def node(now=0.0, **changes):
-    return Session(hello("node", **changes), now=now, accepts=frozenset({Role.CLIENT}))
+    return Session(hello("node", **changes), now=now, accepts=frozenset({Role.CLIENT}), roles=EVERYTHING)
 
 
 def written(session, limit=WRITE_BYTES):
@@ -218,7 +225,7 @@ class TestGreeting:
 class TestMessages:
     def test_everything_queued_is_one_batch(self):
         one, other = opened()
-        sent = [ComputationReady(f"c{number}") for number in range(100)]
+        sent = [CloseComputation(f"c{number}") for number in range(100)]
         for message in sent:
             one.send(message)
         out = written(one)
@@ -257,11 +264,12 @@ class TestMessages:
 
     def test_the_peers_frame_limit_is_kept(self):
         one, other = opened(max_frame_bytes=CHUNK_BYTES)
-        sent = AssignJobs("c", [JobAssignment(number, 1, bytes(60_000)) for number in range(1, 21)])
+        results = [JobResult(number, 1, 0, 0, "", 0.0, 0.0, bytes(60_000)) for number in range(1, 21)]
+        sent = JobResults("c", results)
         other.send(sent)
         received = [event.messages for event in one.receive_data(written(other), 1.0)]
         assert len(received) > 4
-        assert [job for (message,) in received for job in message.jobs] == sent.jobs
+        assert [result for (message,) in received for result in message.results] == results
 
     def test_no_frame_is_larger_than_ours_may_be_whatever_the_peer_takes(self):
         session = client()
@@ -420,7 +428,7 @@ class TestTime:
                 one.receive_data(batch(Heartbeat()), now)
             now = end
             if talk:
-                one.send(ComputationReady("c"))
+                one.send(CloseComputation("c"))
                 assert other.receive_data(written(one), now)
                 wrote_at = now
         assert now - wrote_at <= BEAT_S * 1.000001
@@ -464,19 +472,63 @@ class TestTime:
         assert one.on_time(3000.0) != []
 
 
+def session_with(roles, ours="node"):
+    accepts = frozenset({Role.CLIENT if ours == "node" else Role.NODE})
+    return Session(hello(ours), now=0.0, accepts=accepts, roles=frozenset(roles))
+
+
+class TestRoles:
+    @pytest.mark.parametrize("role", list(AccessRole))
+    @pytest.mark.parametrize("kind", [kind for kind in MESSAGE_TYPES if kind not in INTERNAL])
+    @pytest.mark.parametrize("greets_as", list(Role))
+    @given(data=st.data())
+    @settings(max_examples=2)
+    def test_each_message_from_each_role(self, kind, role, greets_as, data):
+        """The matrix: what is not allowed ends the link, whoever sends it."""
+        ours = "node" if greets_as is Role.CLIENT else "client"
+        session = session_with({role}, ours)
+        needed = NEEDED[kind]
+        enters = (role is AccessRole.NODE) == (greets_as is Role.NODE)
+        may = enters and needed in role.included
+        message = data.draw(messages(kind))
+        greeting = PREFACE + batch(hello(greets_as.value))
+        if not enters:
+            with pytest.raises(RemoteProtocolError, match="may not take part as"):
+                session.receive_data(greeting, 0.0)
+            return
+        session.receive_data(greeting, 0.0)
+        if may:
+            assert session.receive_data(batch(message), 0.0) == [MessagesReceived([message])]
+        else:
+            with pytest.raises(RemoteProtocolError, match=rf"{kind.__name__}, which"):
+                session.receive_data(batch(message), 0.0)
+            assert session.state is State.PARTED
+
+    def test_nobody_without_a_role(self):
+        session = session_with(())
+        with pytest.raises(RemoteProtocolError, match="has not proved any role"):
+            session.receive_data(PREFACE + batch(hello("client")), 0.0)
+
+    def test_who_only_observes_sends_no_chunks(self):
+        session = session_with({AccessRole.OBSERVE})
+        session.receive_data(PREFACE + batch(hello("client")), 0.0)
+        with pytest.raises(RemoteProtocolError, match="sent a chunk, which it may not; its certificate says"):
+            session.receive_data(chunk(1, b"x"), 0.0)
+
+
 class TestEnd:
     def test_goodbye_is_the_last_message(self):
         one, other = opened()
         source = Source(b"x")
-        one.send(ComputationReady("c"))
+        one.send(CloseComputation("c"))
         one.send_stream(1, source, 1)
         one.goodbye("all is done", final=True)
         assert (one.state, one.next_deadline(), source.closed) == (State.LEAVING, math.inf, 1)
         out = written(one)
-        assert contents(out) == [[ComputationReady("c"), Goodbye("all is done", final=True)]]
+        assert contents(out) == [[CloseComputation("c"), Goodbye("all is done", final=True)]]
         assert not one.has_data
         assert other.receive_data(out, 1.0) == [
-            MessagesReceived([ComputationReady("c")]),
+            MessagesReceived([CloseComputation("c")]),
             PeerLeft("all is done", final=True),
         ]
         assert other.state is State.PARTED
@@ -498,7 +550,7 @@ class TestEnd:
             session.receive_data(PREFACE + batch(hello("client", name="twin")), 0.0)
         assert not session.has_data
         session.goodbye(str(caught.value))
-        twin = Session(hello("client", name="twin"), now=0.0, accepts=frozenset(Role))
+        twin = Session(hello("client", name="twin"), now=0.0, accepts=frozenset(Role), roles=EVERYTHING)
         assert twin.receive_data(written(session), 0.0)[-1] == PeerLeft(
             "peer is the client 'twin', but this client expects a node there", final=False
         )
@@ -604,7 +656,7 @@ def conversation(items):
     return data
 
 
-ITEMS = st.lists(st.one_of(PLAIN, st.binary(min_size=1, max_size=20)), max_size=6)
+ITEMS = st.lists(st.one_of(PLAIN_OF[Role.NODE], st.binary(min_size=1, max_size=20)), max_size=6)
 
 
 @given(st.data(), ITEMS, hellos())
@@ -648,6 +700,11 @@ def test_any_messages_of_an_open_peer_give_only_remote_protocol_errors(data, ite
         assert one.state is State.PARTED
 
 
+def announcement(end, stream):
+    """Return the message with which an end (0 the client, 1 the node) announces a stream."""
+    return (CloseComputation if end == 0 else ComputationReady)(f"stream {stream}")
+
+
 class End:
     """One side of the fake link, with what it has sent and received."""
 
@@ -672,7 +729,7 @@ class End:
                     assert items
                     self.received += items
                 case ChunkReceived(stream, data):
-                    assert ComputationReady(f"stream {stream}") in self.received
+                    assert any(announcement(end, stream) in self.received for end in (0, 1))
                     assert stream not in self.finished
                     self.arrived[stream] = self.arrived.get(stream, b"") + data
                     self.held[stream] = self.held.get(stream, 0) + len(data)
@@ -701,7 +758,14 @@ class TwoSessions(RuleBasedStateMachine):
         quiet = {"heartbeat_s": 3600.0}
         self.ends = [End(client(**quiet)), End(node(**quiet))]
 
-    @rule(end=st.integers(0, 1), message=PLAIN)
+    @rule(message=PLAIN_OF[Role.CLIENT])
+    def send_from_client(self, message):
+        self.send(0, message)
+
+    @rule(message=PLAIN_OF[Role.NODE])
+    def send_from_node(self, message):
+        self.send(1, message)
+
     def send(self, end, message):
         self.ends[end].sent.append(message)
         self.ends[end].session.send(message)
@@ -710,7 +774,7 @@ class TwoSessions(RuleBasedStateMachine):
     def send_stream(self, end, size):
         one = self.ends[end]
         number = len(one.sources) + 1
-        self.send(end, ComputationReady(f"stream {number}"))
+        self.send(end, announcement(end, number))
         data = bytes(itertools.islice(itertools.cycle(range(number, 256)), size))
         one.sources[number] = Source(data)
         one.session.send_stream(number, one.sources[number], size)

@@ -214,3 +214,15 @@ def test_local_modules_are_made_importable_first(tmp_main: Any, monkeypatch: pyt
     assert compute() == "ü"
     assert not {"SOURCES", "install", "SourceImporter"} & set(namespace)
     del sys.modules["shipped_with_source"]
+
+
+def test_line_numbers_are_those_of_the_file_after_form_feeds(tmp_main: Any) -> None:
+    main = tmp_main(
+        "TEXT = '\x0c'\n\x0c\ndef first(): pass\n\x0c\ndef compute():\n    \x0c\n    return 1 / 0\n"
+    )
+    compute, _ = executed(source_bundle(main.compute, {}, {}))
+    with pytest.raises(ZeroDivisionError) as here:
+        main.compute()
+    with pytest.raises(ZeroDivisionError) as there:
+        compute()
+    assert there.traceback[-1].lineno == here.traceback[-1].lineno == 6

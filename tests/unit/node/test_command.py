@@ -11,7 +11,7 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from dispy import __version__
+from dispy import __version__, argv
 from dispy.errors import TransportError, UsageError
 from dispy_node import command, logs, service
 from dispy_node.command import NodeCommand, main, node
@@ -23,11 +23,13 @@ class Service:
 
     def __init__(self) -> None:
         self.settings: list[NodeSettings] = []
+        self.secrets: list[str | None] = []
         self.error: Exception | None = None
         self.in_nursery = False
 
-    async def serve(self, settings: NodeSettings) -> None:
+    async def serve(self, settings: NodeSettings, secret: str | None) -> None:
         self.settings.append(settings)
+        self.secrets.append(secret)
         await trio.lowlevel.checkpoint()
         if self.error is not None and self.in_nursery:
             async with trio.open_nursery():
@@ -55,6 +57,7 @@ Call = Callable[..., Result]
 def test_defaults(call: Call, fake: Service) -> None:
     assert call().exit_code == 0
     assert fake.settings == [NodeSettings()]
+    assert fake.secrets == [None]
 
 
 def test_options_in_both_spellings(call: Call, fake: Service) -> None:
@@ -66,6 +69,49 @@ def test_options_in_both_spellings(call: Call, fake: Service) -> None:
     assert fake.settings[0] == NodeSettings(
         cpus=2, host=("127.0.0.1", "::1"), ext_host=("a",), dispy_port=9700, dest_path_prefix="/x", open=True
     )
+
+
+def test_keys_and_certificates_can_be_named_in_both_spellings(call: Call, fake: Service) -> None:
+    for secret_file in ("--secret-file", "--secret_file"):
+        done = call(secret_file, "s", "--certfile", "c", "--keyfile", "k", "--cafile", "a")
+        assert done.exit_code == 0
+    settings = NodeSettings(secret_file="s", certfile="c", keyfile="k", cafile="a")
+    assert fake.settings == [settings, settings]
+    assert fake.secrets == [None, None]
+
+
+def test_confinements_are_named_one_by_one(call: Call, fake: Service) -> None:
+    assert call("--confine", "user=jobs", "--confine", "bubblewrap:net=no").exit_code == 0
+    assert fake.settings == [NodeSettings(confine=("user=jobs", "bubblewrap:net=no"))]
+
+
+@pytest.mark.parametrize("words", ["-s hush", "-shush", "--secret hush", "--secret=hush", "-ds hush"])
+def test_secret_is_given_apart_from_the_settings(call: Call, fake: Service, words: str) -> None:
+    assert call(*words.split()).exit_code == 0
+    assert fake.secrets == ["hush"]
+    assert "hush" not in repr(fake.settings)
+
+
+def test_secret_is_taken_off_the_command_line_before_the_node_runs(
+    call: Call, fake: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str | None] = []
+
+    def take_secret(secret: str | None) -> str:
+        taken.append(secret)
+        assert fake.settings == []
+        return "received"
+
+    monkeypatch.setattr(argv, "take_secret", take_secret)
+    assert call("-s", "hush").exit_code == 0
+    assert (taken, fake.secrets) == (["hush"], ["received"])
+
+
+def test_secret_is_not_saved_with_the_settings(call: Call, fake: Service, tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    assert call("-s", "hush", "--secret-file", "s", "--save-config", str(path)).exit_code == 0
+    assert "hush" not in path.read_text()
+    assert 'secret-file = "s"' in path.read_text()
 
 
 def test_options_win_over_the_file_which_may_come_from_save_config(
@@ -115,6 +161,12 @@ def test_help_names_every_option_and_needs_no_trio(call: Call) -> None:
         "dispy_port",
         "name",
         "dest_path_prefix",
+        "secret",
+        "secret_file",
+        "certfile",
+        "keyfile",
+        "cafile",
+        "confine",
         "open",
         "debug",
         "log_format",

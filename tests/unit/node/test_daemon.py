@@ -19,6 +19,7 @@ from dispy.interfaces import API_VERSION, Executor, ExecutorPlan, ExecutorReques
 from dispy.model import ComputationId, LinkId, Role
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
+from dispy.runtime.trust import ANYBODY
 from dispy.wire.messages import (
     CloseComputation,
     ComputationClosed,
@@ -30,15 +31,17 @@ from dispy.wire.messages import (
     OpenComputation,
     Reconcile,
 )
+from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import MessagesReceived, PeerLeft, Session, SessionEvent
 from dispy_node import daemon as daemon_module
+from dispy_node.confine.confinement import Confinement, Layer
 from dispy_node.daemon import AVAIL_S, NodeDaemon, NodeIdentity
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body
 from dispy_node.storage import StateFolder
 
-HERE = Peer("10.0.0.9", is_local=False)
+HERE = Peer("10.0.0.9", is_local=False, identity=ANYBODY)
 COMPUTATION = "c" * 32
 
 
@@ -102,7 +105,7 @@ class Client:
 
     def __init__(self, digit: str, stream: trio.abc.Stream) -> None:
         hello = make_hello(Role.CLIENT, digit * 32, name=f"client{digit}")
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}))
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}), roles=EVERYTHING)
         self.link = Link(LinkId(1), stream, HERE, session)
         self.heard: list[Message] = []
         self.left: PeerLeft | None = None
@@ -337,6 +340,8 @@ def test_stranger_is_refused_and_logged(play: Play, caplog: pytest.LogCaptureFix
 
 
 def test_client_that_breaks_the_protocol_loses_its_link(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
     async def script(scene: Scene) -> None:
         client = await scene.connect()
         await client.say(NodeChanged(3))
@@ -345,7 +350,9 @@ def test_client_that_breaks_the_protocol_loses_its_link(play: Play, caplog: pyte
         assert "NodeChanged" in client.left.reason
 
     play(script)
-    assert "closing the link to 10.0.0.9" in caplog.text
+    assert (
+        "client client1 at 10.0.0.9 left: client sent NodeChanged, which a client never sends" in caplog.text
+    )
 
 
 def test_coming_and_going_is_logged(play: Play, caplog: pytest.LogCaptureFixture) -> None:
@@ -415,6 +422,60 @@ def test_client_that_stays_away_is_forgotten(play: Play) -> None:
         await trio.sleep(60)
         assert not scene.daemon.engine.computations
         assert scene.daemon._runners == {}
+
+    play(script)
+
+
+class FakeConfinement(FakeExecutor):
+    """Notes what it is told; it is no way to run jobs."""
+
+    WRAPS: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.asked: list[ExecutorRequest] = []
+        self.ended: list[ExecutorRequest] = []
+
+    def plan(self, request: ExecutorRequest) -> ExecutorPlan:
+        self.asked.append(request)
+        plan = super().plan(request)
+        return ExecutorPlan([*plan.command, "confined"])
+
+    def finished(self, request: ExecutorRequest) -> None:
+        self.ended.append(request)
+
+
+@pytest.mark.parametrize("error", [None, UsageError("not today"), ValueError("a bug")])
+def test_runner_is_confined_and_that_is_cleared_away(play: Play, error: Exception | None) -> None:
+    async def script(scene: Scene) -> None:
+        confining = FakeConfinement()
+        confining.error = error
+        scene.daemon._confinement = Confinement([Layer(confining, {"size": "2"})])
+        client = await scene.connect()
+        await client.say(opened())
+        if error is None:
+            assert isinstance(client.heard[-1], ComputationReady)
+            assert not confining.ended
+            await client.say(CloseComputation(COMPUTATION, terminate=True))
+        with trio.fail_after(60):
+            while not confining.ended:
+                await trio.sleep(0.1)
+        (asked,), (ended,) = confining.asked, confining.ended
+        assert asked.inner == ExecutorPlan(["runner"])
+        assert asked.folder == scene.state.computations / COMPUTATION
+        assert (asked.spool.parent, asked.state) == (scene.state.spool, scene.state.path)
+        assert (ended.spool, ended.options) == (asked.spool, {"size": "2"})
+
+    play(script)
+
+
+def test_client_cannot_choose_what_only_confines(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        scene.executor = FakeConfinement()
+        client = await scene.connect()
+        await client.say(opened())
+        (message,) = [message for message in client.heard if isinstance(message, ComputationFailed)]
+        assert "is for the owner of a node to decide" in message.reason
+        assert not scene.executor.asked
 
     play(script)
 

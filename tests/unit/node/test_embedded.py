@@ -15,6 +15,7 @@ from dispy.model import LinkId, Role
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.wire.messages import Hello
+from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import Greeted, Session, SessionEvent
 from dispy_node import embedded
 
@@ -39,7 +40,7 @@ def greet(ours: socket.socket) -> tuple[Hello | None, str]:
     async def main() -> tuple[Hello | None, str]:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         hello = make_hello(Role.CLIENT, "1" * 32, name="me")
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}))
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}), roles=EVERYTHING)
 
         def take(link: Link, events: object) -> None:
             first: SessionEvent = events[0]  # type: ignore[index]

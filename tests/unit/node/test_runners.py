@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from dispy.errors import UsageError
 from dispy.interfaces import ExecutorPlan
 from dispy.model import ComputationId, Outcome
 from dispy_node import runners
+from dispy_node.confine.accounts import Account
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
 from dispy_node.runner import frames
@@ -92,14 +95,16 @@ def test_configuration_comes_first_then_what_was_told_before_the_start(scene: Sc
 
 
 def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> None:
-    body = scene.spool / "body"
-    body.write_bytes(b"large")
+    body = scene.folder / "body"
+    body.write_bytes(b"args")
+    value = scene.spool / "value"
+    value.write_bytes(b"large")
     result = frames.pack_result((7, 1, Outcome.RETURNED, 0, 1.0, 2.0, "", False, b"small"))
-    spooled = frames.pack_result((8, 1, Outcome.RETURNED, 0, 1.0, 2.0, "", True, os.fsencode(body)))
+    spooled = frames.pack_result((8, 1, Outcome.RETURNED, 0, 1.0, 2.0, "", True, os.fsencode(value)))
 
     def react(event: ev.Event) -> None:
         if isinstance(event, ev.RunnerReady):
-            scene.runner.run_jobs([((7, 1), b"args"), ((8, 1), Spooled(str(body), 5))])
+            scene.runner.run_jobs([((7, 1), b"args"), ((8, 1), Spooled(str(body), 4))])
             scene.runner.cancel([(8, 1)])
         elif isinstance(event, ev.SlotsGivenUp):
             scene.runner.close(terminate=True)
@@ -112,7 +117,9 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
         f"tell(10, {result + spooled!r}); tell(8 + 3, b'a log line'); tell(4, {frames.COUNT.pack(3)!r}); take()"
     )
     told = (scene.folder / "run").read_bytes()
-    jobs = frames.pack_jobs([(7, 1, False, b"args"), (8, 1, True, os.fsencode(body))])
+    (given,) = scene.spool.glob("in-*")
+    assert given.read_bytes() == b"args"
+    jobs = frames.pack_jobs([(7, 1, False, b"args"), (8, 1, True, os.fsencode(given))])
     assert told == jobs + frames.pack_keys([(8, 1)])
     assert [type(event).__name__ for event in events] == [
         "RunnerReady",
@@ -124,7 +131,13 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
     ended = events[2]
     assert isinstance(ended, ev.AttemptsEnded)
     assert [one.result.body for one in ended.results] == [b"small", b""]
-    assert [one.spooled for one in ended.results] == [None, Spooled(str(body), 5)]
+    small, large = [one.spooled for one in ended.results]
+    assert small is None
+    assert large is not None
+    assert (large.size, Path(large.path).read_bytes()) == (5, b"large")
+    assert Path(large.path).parent == scene.spool.parent, "it outlives its runner, whose folder is removed"
+    assert not value.exists()
+    assert not body.exists(), "arguments are where they are removed with the runner's folder"
     assert events[4] == ev.RunnerEnded(COMPUTATION)
 
 
@@ -143,10 +156,23 @@ def test_code_in_a_file_is_named(scene: Scene) -> None:
     plan = ExecutorPlan(
         command=[sys.executable, "-S", "-c", PRELUDE + "take(); open('code', 'wb').write(take()[1])"],
     )
+    code = scene.folder / "arrived"
+    code.write_bytes(b"code")
     scene.runner.start(plan, scene.folder)
-    scene.runner.configure({}, Spooled("/spool/code", 9))
+    scene.runner.configure({}, Spooled(str(code), 4))
     scene.serve()
-    assert (scene.folder / "code").read_bytes() == b"\1/spool/code"
+    (given,) = scene.spool.iterdir()
+    assert (scene.folder / "code").read_bytes() == b"\1" + os.fsencode(given)
+    assert given.read_bytes() == b"code"
+
+
+def test_arguments_that_are_gone_do_not_stop_the_others(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.runner.run_jobs([((1, 1), Spooled("/no/such/file", 4)), ((2, 1), b"args")])
+    assert "will miss /no/such/file: No such file" in caplog.text
+    scene.play("take(); take(); open('run', 'wb').write(take()[1])")
+    assert (scene.folder / "run").read_bytes().endswith(frames.pack_jobs([(2, 1, False, b"args")]))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +225,58 @@ def test_garbage_before_it_is_ready_is_told_too(scene: Scene) -> None:
     (event,) = scene.play("tell(4, b'x'); take(); take(); take()")
     assert isinstance(event, ev.RunnerFailed)
     assert "sent what no runner sends" in event.reason
+
+
+def test_one_file_is_not_two_results(scene: Scene) -> None:
+    value = scene.spool / "value"
+    value.write_bytes(b"large")
+    record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, os.fsencode(value)))
+    events = scene.play(f"{READY} tell(10, {record!r}); tell(10, {record!r}); take(); take()")
+    assert isinstance(events[1], ev.AttemptsEnded)
+    assert isinstance(events[2], ev.RunnerEnded)
+    assert "sent what no runner sends" in events[2].reason
+
+
+def test_environment_is_scrubbed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPY_SECRET", "geheim")
+    monkeypatch.setenv("SOME_LIBRARY", "there")
+    scene.start(
+        "import json; json.dump([sorted(n for n in os.environ if n.startswith('DISPY_')), "
+        "os.environ['SOME_LIBRARY'], sorted(map(int, os.listdir('/proc/self/fd'))), sock.fileno()], open('told', 'w'))"
+    )
+    scene.serve()
+    names, library, descriptors, control = json.loads((scene.folder / "told").read_text())
+    assert names == ["DISPY_RUNNER_FD", "DISPY_RUNNER_MARK"]
+    assert library == "there"
+    assert {0, 1, 2, control} <= set(descriptors)
+    assert len(descriptors) == 5, "and that of the listing"
+
+
+def test_files_of_a_runner_that_is_another_users(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets bodies of jobs, and only what is its own is taken from it."""
+    owners = []
+    monkeypatch.setattr(os, "chown", lambda *arguments: owners.append(arguments))
+    body = scene.folder / "body"
+    body.write_bytes(b"args")
+    foreign = scene.spool / "foreign"
+    foreign.write_bytes(b"a key of root's")
+    record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, os.fsencode(foreign)))
+    scene.on_event = lambda event: (
+        scene.runner.run_jobs([((7, 1), Spooled(str(body), 4))])
+        if isinstance(event, ev.RunnerReady)
+        else None
+    )
+    scene.start(f"{READY} take(); tell(10, {record!r}); take()")
+    scene.runner._account = Account("other", 12345, 54321, (54321,), "/home/other", "/bin/sh")
+    scene.serve()
+    assert owners == [(str(body), 12345, 54321)]
+    assert isinstance(scene.events[1], ev.RunnerEnded)
+    assert "no file of its spool folder" in scene.events[1].reason
+
+
+def test_user_that_is_not_there(scene: Scene) -> None:
+    with pytest.raises(UsageError, match="no user 'nobody-here'"):
+        scene.runner.start(ExecutorPlan([sys.executable], user="nobody-here"), scene.folder)
 
 
 def test_error_of_the_engine_is_not_blamed_on_the_runner(scene: Scene) -> None:

@@ -14,9 +14,9 @@ from dispy.interfaces import Address
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
 
-def test_defaults_listen_on_loopback_at_the_port_above() -> None:
+def test_defaults_listen_everywhere_at_the_port_above() -> None:
     settings = NodeSettings()
-    assert settings.listen_addresses() == [Address("tcp", "127.0.0.1", 51348)]
+    assert settings.listen_addresses() == [Address("tcp", "0.0.0.0", 51348), Address("tcp", "::", 51348)]
     assert settings.port == 51348
 
 
@@ -24,24 +24,22 @@ def test_port_zero_means_any() -> None:
     assert NodeSettings(dispy_port=0).port == 0
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "node1.example"])
-def test_other_addresses_need_open(host: str) -> None:
-    with pytest.raises(UsageError, match="--open"):
-        NodeSettings(host=(host,)).listen_addresses()
-    assert NodeSettings(host=(host,), open=True).listen_addresses() == [Address("tcp", host, 51348)]
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
-def test_loopback_needs_no_open(host: str) -> None:
-    assert NodeSettings(host=(host,)).listen_addresses() == [Address("tcp", host, 51348)]
-
-
-def test_open_listens_everywhere() -> None:
-    assert [one.host for one in NodeSettings(open=True).listen_addresses()] == ["0.0.0.0", "::"]
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "8.8.8.8", "node1.example"])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_node_listens_where_it_is_told(host: str, is_open: bool) -> None:
+    """Which addresses may not be open is said where nodes are served."""
+    settings = NodeSettings(host=(host,), open=is_open)
+    assert settings.listen_addresses() == [Address("tcp", host, 51348)]
 
 
 def test_other_transports_listen_on_paths() -> None:
     assert NodeSettings(host=("unix:/run/node",)).listen_addresses() == [Address("unix", "/run/node")]
+
+
+def test_files_with_keys_are_told() -> None:
+    assert NodeSettings().secret_paths() == []
+    settings = NodeSettings(certfile="/c.pem", secret_file="key", cafile="/ca.pem")
+    assert settings.secret_paths() == [Path.cwd() / "key", Path("/c.pem")]
 
 
 def test_folder_is_one_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,6 +55,8 @@ settings_values = st.builds(
     host=st.lists(st.text(max_size=20)).map(tuple),
     dispy_port=st.integers(0, 65534),
     name=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    secret_file=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    confine=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20)).map(tuple),
     open=st.booleans(),
 )
 
@@ -85,6 +85,7 @@ def test_dashes_and_single_strings_are_accepted(tmp_path: Path) -> None:
         ("colour = 1", "'colour'"),
         ('cpus = "two"', "type int"),
         ("open = 1", "type bool"),
+        ('secret = "hush"', "'secret', which does not exist; known: .*secret_file"),
     ],
 )
 def test_wrong_files_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:

@@ -6,11 +6,15 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dispy.engine import placing
 from dispy.errors import RemoteProtocolError
-from dispy.model import LinkId
+from dispy.model import INLINE_BODY_BYTES, MAX_FRAME_BYTES, LinkId
+from dispy.wire import streams
 from dispy.wire.messages import AssignJobs, FileOffer, JobAssignment, OpenComputation
+from dispy_node import spooling
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.spooling import StreamInbox
 from dispy_node.storage import SpoolWriter, StateFolder
@@ -105,6 +109,32 @@ def test_wrong_length_is_the_peers_fault(state: StateFolder, data: bytes) -> Non
         inbox.finish(4, "")
     inbox.close()
     assert not spool_files(state)
+
+
+def test_announcements_are_bounded(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spooling, "MAX_ANNOUNCED", 3)
+    inbox = StreamInbox(LINK, state)
+
+    def announce(*streams: int) -> None:
+        inbox.announce(AssignJobs("c", [JobAssignment(1, 1, b"", stream=stream) for stream in streams]))
+
+    announce(1, 2, 3)
+    inbox.finish(1, "")
+    inbox.drop(2)
+    inbox.finish(2, "")
+    announce(4, 5)
+    with pytest.raises(RemoteProtocolError, match="announced more than 3 streams"):
+        announce(6)
+
+
+def test_correct_clients_stay_below_the_bounds() -> None:
+    assert streams.MAX_SENDING_STREAMS * 4 <= streams.MAX_OPEN_STREAMS, (
+        "older ones may have sent more at once"
+    )
+    jobs = placing.SPOOLED_BYTES_MAX // INLINE_BODY_BYTES
+    assert jobs * 50 < spooling.MAX_ANNOUNCED, "large arguments of many clusters"
+    offer = msgspec.msgpack.encode(FileOffer("x", 1, 1, 1.0, 1 << 20))
+    assert MAX_FRAME_BYTES // len(offer) < spooling.MAX_ANNOUNCED, "all files that one message can offer"
 
 
 def test_lost_link_leaves_no_half_files(state: StateFolder) -> None:

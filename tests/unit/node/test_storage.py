@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispy.errors import UsageError
+from dispy.errors import CredentialsError, UsageError
 from dispy.model import ComputationId
-from dispy_node.engine.records import Spooled
+from dispy_node import storage
+from dispy_node.confine.accounts import Account
 from dispy_node.storage import StateFolder, StorageError, explain_os_error, relative_path
 
 CID = ComputationId("c" * 32)
@@ -72,6 +73,64 @@ def test_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     state.close()
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_folder_that_others_can_write_into_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(StorageError, match=f"chmod 700 {folder}"):
+        StateFolder(folder)
+    assert not list(folder.iterdir())
+    folder.chmod(0o755)
+    state = StateFolder(folder)
+    assert {path.stat().st_mode & 0o777 for path in (folder, state.spool, state.computations)} == {0o700}
+    state.close()
+
+
+def test_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pytest.raises(StorageError, match="belongs to user .*--dest-path-prefix"):
+        StateFolder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["node", "node/lock"])
+def test_link_in_place_of_what_is_opened_first_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / name
+    link.parent.mkdir(exist_ok=True, mode=0o700)
+    link.symlink_to(tmp_path / "elsewhere" / ("lock" if "/" in name else ""))
+    with pytest.raises(StorageError, match="--dest-path-prefix"):
+        StateFolder(tmp_path / "node")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", ["identity.json", "identity.new"])
+def test_identity_goes_through_no_link(tmp_path: Path, name: str) -> None:
+    text = json.dumps({"node": "mine", "epoch": 7})
+    (tmp_path / "precious").write_text(text)
+    folder = tmp_path / "node"
+    folder.mkdir(mode=0o700)
+    (folder / name).symlink_to(tmp_path / "precious")
+    state = StateFolder(folder)
+    assert (len(state.node), state.epoch) == (32, 1)
+    assert (tmp_path / "precious").read_text() == text
+    assert not (folder / "identity.json").is_symlink()
+    assert (folder / "identity.json").stat().st_mode & 0o777 == 0o600
+    state.close()
+
+
+def test_full_disk_keeps_a_node_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise CredentialsError("cannot write the file: No space left on device; make room there")
+
+    monkeypatch.setattr("dispy_node.storage.write_private", full)
+    with pytest.raises(StorageError, match="make room there"):
+        StateFolder(tmp_path)
+    monkeypatch.undo()
+    StateFolder(tmp_path).close()
+
+
 def test_unusable_folder_is_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="dest-path-prefix"):
@@ -106,6 +165,39 @@ def test_files_are_placed_without_dangerous_modes(tmp_path: Path) -> None:
     assert placed.stat().st_mtime == 1_000_000.0
     state.remove_folder(CID)
     assert not folder.exists()
+    state.close()
+
+
+def test_files_are_placed_through_no_link(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "node")
+    folder = state.make_folder(CID)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o750)
+    (elsewhere / "precious").write_text("x")
+    (elsewhere / "precious").chmod(0o640)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "way").symlink_to(elsewhere)
+    (folder / "sub" / "end").symlink_to(elsewhere / "precious")
+
+    def place(text: str) -> None:
+        writer = state.open_spool(3)
+        writer.write(b"abc")
+        state.place_file(folder, text, writer.finish(), 0o755, 1_000_000.0)
+
+    for text in ("sub/way/precious", "sub/way/new/file"):
+        with pytest.raises(UsageError, match="'way' is no folder"):
+            place(text)
+    place("sub/end")
+    assert (folder / "sub" / "end").read_bytes() == b"abc"
+    assert not (folder / "sub" / "end").is_symlink()
+    status = (elsewhere / "precious").stat()
+    assert (status.st_mode & 0o777, (elsewhere / "precious").read_text()) == (0o640, "x")
+    assert status.st_mtime != 1_000_000.0
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    with pytest.raises(OSError, match="Not a directory"):
+        place("file")
     state.close()
 
 
@@ -217,6 +309,49 @@ def test_no_path_leads_out_of_the_folder(text: str) -> None:
     assert os.path.normpath(f"/base/{path}").startswith("/base/")
 
 
+def test_folders_above_are_made_for_passing_only(tmp_path: Path) -> None:
+    StateFolder(tmp_path / "a" / "b" / "node").close()
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "a" / "b")]
+    assert modes == [0o711 & ~current_umask()] * 2
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_folders_are_handed_over_from_the_inside_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StateFolder(tmp_path / "node")
+    folder, spool = state.make_folder(CID), state.make_runner_spool()
+    (folder / "below").mkdir()
+    (folder / "below" / "file").write_text("x")
+    (folder / "link").symlink_to("/etc/passwd")
+    account = Account("other", 12345, 54321, (54321,), "/", "/bin/sh")
+    monkeypatch.setattr(storage, "find_account", lambda name: account)
+    given: list[Path] = []
+
+    def chown(path: str, uid: int, gid: int, *, follow_symlinks: bool) -> None:
+        assert (uid, gid, follow_symlinks) == (12345, 54321, False)
+        given.append(Path(path))
+
+    monkeypatch.setattr(os, "chown", chown)
+    state.hand_over("", folder)
+    assert not given
+    assert state.path.stat().st_mode & 0o777 == 0o700
+    state.hand_over("other", folder, spool)
+    assert sorted(given) == sorted(
+        [folder, folder / "below", folder / "below" / "file", folder / "link", spool]
+    )
+    assert given.index(folder) == 3, "as long as the folder is ours, nobody can exchange what is in it"
+    for passed in (state.path, state.spool, state.computations):
+        assert passed.stat().st_mode & 0o777 == 0o711
+    assert folder.stat().st_mode & 0o777 == 0o700
+    state.close()
+    again = StateFolder(tmp_path / "node")
+    again.close()
+
+
 def test_full_disk_is_told_as_that() -> None:
     assert "disk of the node is full" in explain_os_error(OSError(errno.ENOSPC, "No space left"), "it failed")
     assert (
@@ -225,15 +360,13 @@ def test_full_disk_is_told_as_that() -> None:
     )
 
 
-def test_folder_of_a_runner_stays_until_its_last_result_is_fetched(tmp_path: Path) -> None:
+def test_folder_of_a_runner_is_removed_with_results_that_it_did_not_tell(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     one, other = state.make_runner_spool(), state.make_runner_spool()
     assert one != other
-    result = one / "1-1.result"
-    result.write_bytes(b"abc")
-    state.leave_runner_spool(one)
-    state.leave_runner_spool(other)
-    assert list(state.spool.iterdir()) == [one]
-    state.remove_spooled(Spooled(str(result), 3))
-    assert list(state.spool.iterdir()) == []
+    (one / "1-1.result").write_bytes(b"abc")
+    (state.spool / "told").write_bytes(b"abc")
+    state.remove_runner_spool(one)
+    state.empty_trash()
+    assert sorted(state.spool.iterdir()) == sorted([other, state.spool / "told"])
     state.close()

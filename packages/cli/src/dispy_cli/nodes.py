@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dispy_cli import exits
+from dispy_cli.security import security_options, take_security
 from dispy_cli.tables import format_bytes, format_table, printable
 
 if TYPE_CHECKING:
@@ -36,16 +37,28 @@ HEADINGS = ("NODE", "ADDRESS", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY F
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON array, with those that did not answer too."
 )
-def nodes(nodes: tuple[str, ...], dispy_port: int | None, as_json: bool) -> int:
+@security_options
+def nodes(nodes: tuple[str, ...], dispy_port: int | None, as_json: bool, **options: Any) -> int:
     """List nodes and what they have free, and why others do not answer.
 
     Exit status: 0 at least one answered, 2 wrong usage, 3 none did.
     """
+    from dispy.model import AccessRole
     from dispy.plugins import PluginManager
+    from dispy.runtime.dialer import LOCAL_TARGET
     from dispy.runtime.probe import probe_nodes
+    from dispy.runtime.trust import TrustStore, make_request
 
-    targets = list_targets(nodes, dispy_port)
-    found = probe_nodes(targets, PluginManager.load().transport)
+    request = make_request(AccessRole.OBSERVE, **take_security(options).parameters())
+    plugins = PluginManager.load()
+    trust = TrustStore(plugins).get(request)
+    trust.require()
+    trust.load()
+    targets = [
+        target if target == LOCAL_TARGET else target._replace(trust=trust)
+        for target in list_targets(nodes, dispy_port)
+    ]
+    found = probe_nodes(targets, plugins.transport)
     if as_json:
         click.echo(json.dumps([to_json(probed) for probed in found], indent=2))
     else:
@@ -62,17 +75,18 @@ def list_targets(names: Sequence[str], dispy_port: int | None) -> list[Target]:
     from dispy import config
     from dispy.errors import UsageError
     from dispy.nodes import parse_nodes
+    from dispy.runtime.dialer import Target
 
     if dispy_port is not None:
         config.set_port(dispy_port)
     port = config.node_port()
     if not names:
-        return [("tcp", "127.0.0.1", port)]
+        return [Target("tcp", "127.0.0.1", port)]
     targets: list[Target] = []
     for pattern in parse_nodes(list(names), port):
         if pattern.target is None:
             raise UsageError(f"node {pattern.text!r} is a pattern: name the nodes to ask")
-        targets.append(pattern.target)
+        targets.append(Target(*pattern.target))
     return list(dict.fromkeys(targets))
 
 
@@ -97,7 +111,7 @@ def _row(probed: Probed) -> tuple[str, ...]:
 
 
 def _where(probed: Probed) -> str:
-    scheme, host, port = probed.target
+    scheme, host, port, _trust = probed.target
     if not port:
         return host if scheme == host else f"{scheme}:{host}"
     host = probed.host or host
@@ -106,7 +120,7 @@ def _where(probed: Probed) -> str:
 
 def to_json(probed: Probed) -> dict[str, Any]:
     """Return what ``--json`` tells of a node; keys without a value are null."""
-    scheme, host, port = probed.target
+    scheme, host, port, _trust = probed.target
     hello = probed.hello
     avail = hello.avail if hello else None
     return {

@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ from dispy_cli.diagnostics import log_to_stderr
 from dispy_cli.outcomes import JsonPrinter, Printer, TextPrinter
 from dispy_cli.progress import NoProgress, ProgressLine, choose_progress
 from dispy_cli.running import Feeder, Run, describe_tally, signals_stop
+from dispy_cli.security import security_options, take_security
 from dispy_cli.wording import while_waiting
 
 WAIT_NODES_S = 10.0
@@ -40,6 +42,8 @@ class RunOptions:
     verbose: bool
     quiet: bool
     debug: bool
+    security: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Parameters of the cluster that say who may take part."""
 
 
 @click.command("run", context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,8 +90,9 @@ class RunOptions:
 @click.option("-v", "--verbose", is_flag=True, help="Print a line about each job before its output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no list of failed jobs, no summary.")
 @click.option("-d", "--debug", is_flag=True, help="Log what dispy does, on standard error.")
+@security_options
 @click.argument("program")
-def run(**options: object) -> int:
+def run(**options: Any) -> int:
     """Run PROGRAM once for each -a, in parallel on all nodes.
 
     What the jobs write appears here in the order of the jobs: their output on standard output, their errors on
@@ -99,7 +104,8 @@ def run(**options: object) -> int:
 
     Exit status: 0 all jobs ended with status 0, 1 some did not, 2 wrong usage, 3 no nodes, 130 interrupted.
     """
-    return run_program(RunOptions(**options))  # type: ignore[arg-type]
+    security = take_security(options).parameters()
+    return run_program(RunOptions(**options, security=security))
 
 
 def run_program(options: RunOptions) -> int:
@@ -151,6 +157,7 @@ def _open_cluster(options: RunOptions) -> Iterator[dispy.JobCluster]:
         nodes=list(options.nodes) or None,
         depends=list(options.file),
         dispy_port=options.dispy_port,
+        **options.security,
     )
     try:
         yield cluster

@@ -11,10 +11,12 @@ from dispy import config
 from dispy.cluster import JobCluster
 from dispy.job import DispyJob
 from dispy.logger import logger
+from dispy.model import OPEN
 from dispy.nodes import NodeAllocate
 from dispy.status import ClusterStatus, DispyNode, DispyNodeAvailInfo
 
 __all__ = [
+    "OPEN",
     "ClusterStatus",
     "DispyJob",
     "DispyNode",

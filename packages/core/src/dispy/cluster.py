@@ -19,12 +19,14 @@ from dispy import config
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.logger import logger
-from dispy.model import ComputationId, Isolation, JobId, JobStatus, NodeStatus
+from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
     from dispy.engine.effects import JobChange
     from dispy.engine.records import Computation, Node
+    from dispy.nodes import NodePattern
 
 CLOSE_S = 12.0
 """Longest time that closing may take after the last job: the engine gives nodes 10 s."""
@@ -65,6 +67,17 @@ class JobCluster:
             tiny jobs that need no protection from each other.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
+        secret: key, or passphrase, that nodes must have too. By default it is the key in the user's
+            configuration folder, which is made when it is first needed (``dispy key``). ``dispy.OPEN`` makes
+            connections that are neither authenticated nor encrypted, with nodes that were started with ``--open``.
+        secret_file: path of a file that holds it.
+        certfile: path of a file (PEM) with the certificate to show, and with its key unless *keyfile* is given.
+        keyfile: path of a file (PEM) with the key of that certificate.
+        cafile: path of a file (PEM) with the authorities whose certificates nodes must have; without it nodes must
+            have the very certificate of *certfile*.
+        results: ``"any"`` takes whatever can be pickled, and so lets a node run code here; ``"safe"`` unpickles
+            nothing that comes from nodes, and takes numbers, text, bytes, lists, tuples, sets, dicts, dates and
+            times, and NumPy arrays. It makes no difference to programs.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -88,6 +101,12 @@ class JobCluster:
         isolation: str = "process",
         port: int | None = None,
         node_port: int | None = None,
+        secret: str | Openness | None = None,
+        secret_file: str | os.PathLike[str] | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        cafile: str | os.PathLike[str] | None = None,
+        results: str = "any",
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -102,13 +121,15 @@ class JobCluster:
         if not isinstance(reentrant, bool):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
-        self._packed = _pack(computation, depends)
+        self._safe_results = _is_safe(results)
+        self._packed = _pack(computation, depends, safe_results=self._safe_results)
         self.name = self._packed.name
         self.start_time = time.time()
         self.end_time = self.start_time
         self._node_port = (
             config.node_port() if node_port is None else config.checked_port(node_port, "node_port")
         )
+        config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
@@ -116,8 +137,17 @@ class JobCluster:
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
         from dispy.runtime.resolver import own_addresses
+        from dispy.runtime.trust import make_request
 
         self._job_record = Job
+        asked = make_request(
+            AccessRole.ADMIN,
+            secret=secret,
+            secret_file=secret_file,
+            certfile=certfile,
+            keyfile=keyfile,
+            cafile=cafile,
+        )
 
         self._hosts = own_addresses(host) if host else []
         patterns = parse_nodes(nodes, self._node_port)
@@ -133,9 +163,18 @@ class JobCluster:
             if reentrant:
                 self._runtime.call(lambda: self._runtime.plugins.fault_policy(need_reentrant=True))
             self._runtime.call(lambda: self._runtime.require_transports(patterns))
+            self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
+            self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
             self._closed = False  # from here on, callbacks may use it
-            self._runtime.add(self._computation, patterns, self._node_port, self, local_hosts=self._hosts)
+            self._runtime.add(
+                self._computation,
+                patterns,
+                self._node_port,
+                self,
+                trust=self._trust,
+                local_hosts=self._hosts,
+            )
         except BaseException:
             self._closed = True
             thread.release(self._runtime)
@@ -189,7 +228,12 @@ class JobCluster:
         runtime = self._runtime
         uid = runtime.next_job()
         number = next(self._ids)
-        job = DispyJob(uid, job_id or number, text_output=self._packed.is_function)
+        job = DispyJob(
+            uid,
+            job_id or number,
+            text_output=self._packed.is_function,
+            safe_results=self._safe_results,
+        )
         record = self._job_record(
             uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
         )
@@ -255,8 +299,10 @@ class JobCluster:
 
         Raises:
             ClusterClosed: it was made in another process, before a fork: nothing is heard of its jobs here.
+            UsageError: called where nothing may wait: in `NodeAllocate.allocate`, or in a plugin's hook.
         """
         self._check_process()
+        check_may_wait("cluster.wait()")
         with self._lock:
             return self._wait_idle(timeout)
 
@@ -275,9 +321,13 @@ class JobCluster:
         Returns:
             True; False if *timeout* (seconds) passed and *terminate* is false, and then the cluster stays usable;
             None if it was closed before. With *terminate*, jobs not done by then are ended and have a status.
+
+        Raises:
+            UsageError: as `wait`.
         """
         if self._closed or self._pid != os.getpid():
             return None
+        check_may_wait("cluster.close()")
         with self._lock:  # no job can be submitted between the end of the wait and the end of the cluster
             if not self._wait_idle(timeout) and not terminate:
                 return False
@@ -301,9 +351,8 @@ class JobCluster:
             runtime.call(
                 lambda: runtime.driver.handle(ComputationClosing(self._computation.id, terminate=terminate))
             )
-            if not runtime.is_engine_thread():
-                self._is_closed_everywhere.wait(CLOSE_S)
-                self.wait(CLOSE_S)
+            self._is_closed_everywhere.wait(CLOSE_S)
+            self.wait(CLOSE_S)
         except DispyError as error:
             logger.warning("the cluster for %r could not be closed at its nodes: %s", self.name, error)
         finally:
@@ -405,6 +454,16 @@ class JobCluster:
                 f"the cluster for {self.name!r} was made in another process, before a fork: make one here"
             )
 
+    def _check_trust(self, patterns: Sequence[NodePattern]) -> None:
+        """Find out now, rather than at the first node, what is wrong with keys and certificates.
+
+        The default key is not looked for as long as only this machine may be used.
+        """
+        if self._trust.is_explicit or any(pattern.needs_trust for pattern in patterns):
+            self._runtime.call(self._trust.require)
+        if self._trust.is_explicit:
+            self._trust.load()
+
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation
         from dispy.nodes import choose_slots
@@ -415,11 +474,14 @@ class JobCluster:
             executor="function" if self._packed.is_function else "program",
             isolation=isolation,
             reentrant=reentrant,
-            accepts=lambda node: choose_slots(patterns, self, node),
+            accepts=lambda node: choose_slots(patterns, self, node) if self._trusts(node) else 0,
             code_for=self._packed.for_python,
             files=self._packed.files,
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
         )
+
+    def _trusts(self, node: Node) -> bool:
+        return not node.realms or self._trust.realm in node.realms
 
     def _find_node(self, node: DispyNode | str) -> Node | None:
         """Find a node that this cluster uses by object, name or address; in the engine's thread."""
@@ -475,10 +537,16 @@ def _checked_callback(
     return function
 
 
-def _pack(computation: Any, depends: Sequence[Any]) -> Any:
+def _pack(computation: Any, depends: Sequence[Any], *, safe_results: bool) -> Any:
     from dispy.packing.bundle import pack_computation
 
-    return pack_computation(computation, depends)
+    return pack_computation(computation, depends, safe_results=safe_results)
+
+
+def _is_safe(results: str) -> bool:
+    if results not in ("any", "safe"):
+        raise UsageError(f"results must be 'any' or 'safe', not {results!r}")
+    return results == "safe"
 
 
 def _checked_isolation(isolation: str) -> Isolation:

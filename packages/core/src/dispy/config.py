@@ -1,19 +1,23 @@
 """Settings for the whole process. Assign to them before the first cluster is made: ``dispy.config.NodePort = 9701``.
 
-* ``DispyPort``: base of the ports below.
-* ``ClientPort``: of programs that make clusters; DispyPort unless assigned.
+* ``DispyPort``: base of the port below.
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
-* ``MsgTimeout``: how long a participant may take to answer, in seconds.
+* ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
-numbers that follow DispyPort until they are assigned.
+numbers that follow DispyPort until they are assigned. Of its other names none has a use here: who assigns to one is
+warned.
 """
 
 from __future__ import annotations
 
+import math
+import sys
+from types import ModuleType
 from typing import Any
 
 from dispy.errors import UsageError
+from dispy.logger import logger
 
 DispyPort: int = 51347
 """As in the founding document; the same number is used for TCP and UDP."""
@@ -21,7 +25,10 @@ DispyPort: int = 51347
 MsgTimeout: float = 10
 """Seconds, as in the original."""
 
-OFFSETS = {"ClientPort": 0, "NodePort": 1}
+MOST_TIMEOUT_S = 600.0
+"""Longest `MsgTimeout`: systems themselves give up a connection after some minutes."""
+
+OFFSETS = {"NodePort": 1}
 """Distance of a port from DispyPort."""
 
 
@@ -47,9 +54,23 @@ def node_port() -> int:
     return port("NodePort")
 
 
-def client_port() -> int:
-    """Return the port of clients; raises UsageError as `port`."""
-    return port("ClientPort")
+def msg_timeout_s() -> float:
+    """Return `MsgTimeout`, checked.
+
+    Raises:
+        UsageError: what was assigned to it is no such time.
+    """
+    value: Any = MsgTimeout
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 < value <= MOST_TIMEOUT_S
+    ):
+        raise UsageError(
+            f"dispy.config.MsgTimeout must be a number of seconds above 0, at most {MOST_TIMEOUT_S:g}, not {value!r}"
+        )
+    return float(value)
 
 
 def set_port(number: object) -> None:
@@ -71,3 +92,15 @@ def checked_port(value: Any, label: str, *, most: int = 65535) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
         raise UsageError(f"{label} must be a number from 1 to {most}, not {value!r}")
     return value
+
+
+class _Config(ModuleType):
+    """This module, which tells who assigns to what nothing reads."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in OFFSETS and name not in vars(self):
+            logger.warning("dispy.config.%s has no effect: nothing of this version uses it", name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Config

@@ -107,11 +107,11 @@ def dispy_register_credentials() -> type[Credentials] | Sequence[type[Credential
 def dispy_register_executor() -> type[Executor] | Sequence[type[Executor]]:  # type: ignore[empty-body]
     """Offer executors: ways to run the jobs of a computation on a node.
 
-    Fires once in a node daemon, when the first computation arrives.
+    Fires once in a node daemon, when the first computation arrives, or at its start if jobs are to be confined.
 
     Returns:
-        A class, or several. One is chosen for each computation by the name that its client gives, and made
-        without arguments.
+        A class, or several, made without arguments. One is chosen for each computation by the name that its
+        client gives; those that confine what others have planned are chosen by the node's owner.
 
     It must not start a process or touch the file system: that is for the runner which the plan describes.
     """

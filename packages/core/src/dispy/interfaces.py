@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,11 +169,14 @@ class StreamSecurity(ABC):
 
     @abstractmethod
     async def connect(
-        self, stream: trio.abc.Stream, credential: Credential
+        self, stream: trio.abc.Stream, credential: Credential, *, wants: frozenset[AccessRole]
     ) -> tuple[trio.abc.Stream, Identity]:
         """Secure the stream from the side that dialled. It returns when the other side has accepted us too.
 
         The stream that is returned owns *stream*. If anything is raised, the caller closes *stream*.
+
+        Args:
+            wants: roles of which the other side must have one.
 
         Raises:
             UnknownKey: the other side does not have this credential; another one may be tried, on a new connection.
@@ -182,7 +185,11 @@ class StreamSecurity(ABC):
 
     @abstractmethod
     async def accept(
-        self, stream: trio.abc.Stream, credentials: Sequence[Credential]
+        self,
+        stream: trio.abc.Stream,
+        credentials: Sequence[Credential],
+        *,
+        wants: frozenset[AccessRole],
     ) -> tuple[trio.abc.Stream, Identity]:
         """Secure the stream from the side that listens; raises as `connect` does.
 
@@ -244,6 +251,16 @@ class ExecutorRequest:
     folder: Path
     """The computation's folder, where its files already are; working directory of its jobs."""
     isolation: str
+    spool: Path = field(default=Path())
+    """Folder of the runner alone: bodies of jobs come in it, and the runner writes large results into it."""
+    state: Path = field(default=Path())
+    """The node's folder, which holds the other two; nothing else in it is for jobs."""
+    inner: ExecutorPlan | None = None
+    """The plan to be confined; None for an executor that confines nothing."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What the node's owner has set for this executor; names are among its ``OPTIONS``."""
+    secrets: tuple[Path, ...] = ()
+    """Files with keys that the node uses, as far as they are not in the folder of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,22 +268,35 @@ class ExecutorPlan:
     """How jobs of a computation are run.
 
     Attributes:
-        command: starts the runner. The runner's control socket is its descriptor 3.
-        environment: all of the runner's environment.
+        command: starts the runner. The environment variable DISPY_RUNNER_FD tells the descriptor of the runner's
+            control socket, which the command must hand on.
+        environment: what is added to the node's own environment, without its variables ``DISPY_*``.
         program: command line of each job before its own arguments; empty if jobs are function calls.
+        user: name of the user as whom *command* is started; empty: as the node's own. The node must be root's.
+        cgroup: folder of the control group (v2) that the process enters before anything else; empty: the node's.
     """
 
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     program: list[str] = field(default_factory=list)
+    user: str = ""
+    cgroup: str = ""
 
 
 class Executor(ABC):
-    """Decides how the jobs of a computation are run on a node."""
+    """Decides how the jobs of a computation are run on a node.
+
+    One that confines (``WRAPS``) changes the plan of another. It is chosen by the node's owner, with ``--confine``,
+    and never by a client.
+    """
 
     NAME: ClassVar[str]
-    """Named by the ``executor`` field of OpenComputation."""
+    """Named by the ``executor`` field of OpenComputation, or by ``--confine``."""
     API_VERSION: ClassVar[int]
+    WRAPS: ClassVar[bool] = False
+    """True if it confines what another executor has planned."""
+    OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    """Options that the node's owner may set; one that is called like the executor comes from ``NAME=VALUE``."""
 
     @abstractmethod
     def plan(self, request: ExecutorRequest) -> ExecutorPlan:
@@ -275,3 +305,25 @@ class Executor(ABC):
         Raises:
             DispyError: this node cannot; the message goes to the user of the computation.
         """
+
+    def check(self, request: ExecutorRequest) -> None:
+        """See, before the node starts, whether this machine can do what its owner wants.
+
+        It is called once, in a thread, for an executor that confines. It may arrange what all its plans need.
+
+        Args:
+            request: of a computation that does not exist; its folders are those in which the folders of
+                computations and runners will lie.
+
+        Raises:
+            DispyError: it cannot; the message says what to do.
+        """
+        del request
+
+    def finished(self, request: ExecutorRequest) -> None:
+        """Clear away what `plan` has arranged, if anything.
+
+        It is called in a thread when the runner has ended, once for each `plan` of an executor that confines,
+        even if that raised.
+        """
+        del request

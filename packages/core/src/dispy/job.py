@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from dispy.errors import JobAbandoned, JobBroken, JobCancelled, JobError
+from dispy.errors import ClusterClosed, JobAbandoned, JobBroken, JobCancelled, JobError, UsageError
 from dispy.model import JobStatus
+from dispy.runtime.waiting import check_may_wait
 
 if TYPE_CHECKING:
     from dispy.engine.effects import JobChange
@@ -16,11 +18,55 @@ if TYPE_CHECKING:
 LAZY = frozenset({"result", "stdout", "stderr", "exception", "error"})
 """Attributes that are decoded when one of them, or the status, is read after the job's end."""
 
-_event_lock = threading.Lock()
-"""Held while an event is made for a job, which happens only when somebody waits."""
 
-_decode_lock = threading.RLock()
-"""Held while a result is decoded. Re-entrant: loading a result runs code that may look at other jobs."""
+class _Process:
+    """This process; after a fork the child is another one.
+
+    Attributes:
+        lock: for moments in which more than one attribute of a job is changed, but no code of users runs.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_here = _Process()
+
+
+def _come_from_fork() -> None:
+    global _here
+    _here = _Process()
+
+
+os.register_at_fork(after_in_child=_come_from_fork)
+
+
+class _Raw:
+    """The end of a job, until it is decoded.
+
+    Attributes:
+        lock: held while it is decoded, which runs code of users: so each has its own, and none as long as
+            nobody asks. Re-entrant, so that a thread which waits for itself can be told so.
+        decoding: that is going on.
+    """
+
+    __slots__ = ("decoding", "lock", "reason", "result", "status")
+
+    def __init__(self, status: JobStatus, result: JobResult | None, reason: str) -> None:
+        self.status = status
+        self.result = result
+        self.reason = reason
+        self.lock: threading.RLock | None = None
+        self.decoding = False
+
+
+class _Decoded(NamedTuple):
+    status: JobStatus
+    result: Any
+    stdout: str | bytes | None
+    stderr: str | bytes | None
+    exception: str | None
+    error: BaseException | None
 
 
 class DispyJob:
@@ -56,7 +102,9 @@ class DispyJob:
     __slots__ = (
         "_done",
         "_finish",
+        "_home",
         "_raw",
+        "_safe",
         "_status",
         "_text",
         "_uid",
@@ -80,14 +128,17 @@ class DispyJob:
     exception: str | None
     error: BaseException | None
 
-    def __init__(self, uid: int, job_id: Any = None, *, text_output: bool = True) -> None:
+    def __init__(
+        self, uid: int, job_id: Any = None, *, text_output: bool = True, safe_results: bool = False
+    ) -> None:
         self._uid = uid
         self._text = text_output
+        self._safe = safe_results
         self._status = JobStatus.CREATED
         self._done = False
         self._finish: threading.Event | None = None
-        self._raw: tuple[JobResult | None, str] | None = None
-        """Result and reason, from the job's end until they are decoded."""
+        self._home = _here
+        self._raw: _Raw | None = None
         self.id = uid if job_id is None else job_id
         self.ip_addr: str | None = None
         self.node: str | None = None
@@ -100,18 +151,19 @@ class DispyJob:
     @property
     def status(self) -> JobStatus:
         """One of the constants of this class: Created, Running, ... Finished."""
-        if self._raw is not None:
-            self._decode()
-        status = self._status
-        # The engine's thread may be between two lines of _settle: nobody shall see the end before its result.
-        return status if self._done or status < JobStatus.TERMINATED else JobStatus.RUNNING
+        if not self._done:
+            status = self._status
+            # The engine's thread may be between two lines of _settle: nobody shall see the end before its result.
+            return status if status < JobStatus.TERMINATED else JobStatus.RUNNING
+        self._decode()
+        return self._status
 
     @property
     def finish(self) -> threading.Event:
         """Event that is set when the job is done, before callbacks run."""
         event = self._finish
         if event is None:
-            with _event_lock:
+            with _here.lock:
                 event = self._finish
                 if event is None:
                     event = self._finish = threading.Event()
@@ -122,13 +174,29 @@ class DispyJob:
         return event
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job is done; return False if *timeout* (seconds) passed first."""
-        return self._done or self.finish.wait(timeout) or self._done
+        """Wait until the job is done; return False if *timeout* (seconds) passed first.
+
+        Raises:
+            ClusterClosed: it was submitted in another process, before a fork: nothing is heard of it here.
+            UsageError: it is not done, and what could move it on is the thread that is to wait.
+        """
+        if self._done:
+            return True
+        if self._home is not _here:
+            raise ClusterClosed(
+                f"job {self.id!r} was submitted in another process, before a fork: "
+                "make a cluster here and submit it again"
+            )
+        check_may_wait("job.wait()")
+        return self.finish.wait(timeout) or self._done
 
     def __call__(self, clear: bool = False) -> Any:
         """Wait until the job is done and return its result: None if it failed, see ``exception`` then.
 
         With *clear*, `finish` is cleared afterwards.
+
+        Raises:
+            ClusterClosed, UsageError: as `wait`.
         """
         self.wait()
         result = self.result
@@ -153,9 +221,13 @@ class DispyJob:
             )
         if not self._done:
             return None
-        with _decode_lock:
+        while True:
             self._decode()
-            return object.__getattribute__(self, name)
+            try:
+                return object.__getattribute__(self, name)
+            except AttributeError:
+                if self._raw is None:  # else the end was replaced just now
+                    raise
 
     # ---- for the cluster, in the engine's thread
 
@@ -172,11 +244,13 @@ class DispyJob:
         if result is not None:
             self.start_time = result.started_at or None
             self.end_time = result.ended_at or None
-        self._status = change.status
+        raw = _Raw(change.status, result, change.reason)
         if self._done:
-            self._replace_end(result, change.reason)
+            self._replace_end(raw)
         else:
-            self._raw = (result, change.reason)
+            self._raw = raw
+            self._status = change.status
+            # Last, because other threads take it as a sign that everything is there.
             self._done = True
         event = self._finish
         if event is not None:
@@ -186,50 +260,67 @@ class DispyJob:
         node = change.node
         self.ip_addr, self.node = (None, None) if node is None else (node.peer_host, node.name)
 
-    def _replace_end(self, result: JobResult | None, reason: str) -> None:
-        with _decode_lock:
-            self._raw = (result, reason)
+    def _replace_end(self, raw: _Raw) -> None:
+        with _here.lock:
             for name in LAZY:
                 try:
                     delattr(self, name)
                 except AttributeError:
                     continue  # it was never decoded
+            self._raw = raw
+            self._status = raw.status
 
     # ---- decoding
 
     def _decode(self) -> None:
-        with _decode_lock:
-            if self._raw is None:
-                return
-            result, reason = self._raw
-            if result is None:
-                self._store_reason(reason)
-            else:
-                self._store_result(result)
-            # Last, because other threads take it as a sign that everything is there.
-            self._raw = None
+        """See to it that the end is decoded; in another thread that may be going on, then wait for it.
 
-    def _store_result(self, result: JobResult) -> None:
+        Raises:
+            UsageError: it is this thread that decodes it.
+        """
+        while (raw := self._raw) is not None:
+            with _here.lock:
+                if raw.lock is None:
+                    raw.lock = threading.RLock()
+            with raw.lock:
+                if self._raw is not raw:
+                    continue
+                if raw.decoding:
+                    raise UsageError(f"the result of job {self.id!r} is needed to load this very result")
+                raw.decoding = True
+                try:
+                    self._store(raw, self._make_end(raw))
+                finally:
+                    raw.decoding = False
+
+    def _store(self, raw: _Raw, end: _Decoded) -> None:
+        with _here.lock:
+            if self._raw is raw:  # else there is a later end by now
+                self._status, self.result, self.stdout, self.stderr, self.exception, self.error = end
+                self._raw = None
+
+    def _make_end(self, raw: _Raw) -> _Decoded:
+        if raw.result is None:
+            return _end_without_result(raw.status, raw.reason)
         from dispy.packing.results import decode_end
 
-        end = decode_end(result, f"{self.node} ({self.ip_addr})")
-        self.result = end.value
-        self.exception = end.exception
-        self.error = end.error
-        self.stdout = self._output(end.stdout)
-        self.stderr = self._output(end.stderr)
-        if end.error is not None and self._status is JobStatus.FINISHED:
-            self._status = JobStatus.TERMINATED  # a result that cannot be loaded here
-
-    def _store_reason(self, reason: str) -> None:
-        kind: type[JobError] = JobBroken
-        if self._status is JobStatus.CANCELLED:
-            kind, reason = JobCancelled, reason or "the job was cancelled before it ran"
-        elif self._status is JobStatus.ABANDONED:
-            kind, reason = JobAbandoned, reason or "the node was lost, and the job may not run again"
-        self.result = self.stdout = self.stderr = None
-        self.exception = reason or "the job failed for a reason that is not known"
-        self.error = kind(self.exception)
+        end = decode_end(raw.result, f"{self.node} ({self.ip_addr})", safe=self._safe)
+        status = raw.status
+        if end.error is not None and status is JobStatus.FINISHED:
+            status = JobStatus.TERMINATED  # a result that cannot be loaded here
+        return _Decoded(
+            status, end.value, self._output(end.stdout), self._output(end.stderr), end.exception, end.error
+        )
 
     def _output(self, data: bytes | None) -> str | bytes | None:
         return data.decode("utf-8", "replace") if self._text and data is not None else data
+
+
+def _end_without_result(status: JobStatus, reason: str) -> _Decoded:
+    kind: type[JobError] = JobBroken
+    if status is JobStatus.CANCELLED:
+        kind, reason = JobCancelled, reason or "the job was cancelled before it ran"
+    elif status is JobStatus.ABANDONED:
+        kind, reason = JobAbandoned, reason or "the node was lost, and the job may not run again"
+    reason = reason or "the job failed for a reason that is not known"
+    return _Decoded(status, None, None, None, reason, kind(reason))

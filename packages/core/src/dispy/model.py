@@ -90,6 +90,19 @@ class AccessRole(enum.StrEnum):
         return frozenset(ranks[: ranks.index(self) + 1]) if self in ranks else frozenset({self})
 
 
+class Openness(enum.Enum):
+    """Type of `OPEN`."""
+
+    OPEN = "open"
+
+    def __repr__(self) -> str:
+        return "dispy.OPEN"
+
+
+OPEN = Openness.OPEN
+"""Given as ``secret``: connections are neither authenticated nor encrypted, because the user wants it so."""
+
+
 class Isolation(enum.StrEnum):
     """How jobs are kept apart: a fresh process each, or processes that are used again."""
 

@@ -121,6 +121,11 @@ class NodePattern:
     def __repr__(self) -> str:
         return f"<NodePattern {self.text!r}>"
 
+    @property
+    def needs_trust(self) -> bool:
+        """True if it can only be met by a node that another process has started."""
+        return self.target is not None and self.target[0] != LOCAL
+
     def matches(self, node: Node) -> bool:
         """Tell whether *node* is meant.
 

@@ -26,6 +26,8 @@ EXTRAS: Mapping[tuple[str, str], str] = {
     ("executor", "program"): "local",
     ("fault policy", "rerun"): "std",
     ("command", "node"): "node",
+    ("command", "key"): "cli",
+    ("command", "cert"): "cli",
 }
 """(kind, name) -> the extra of dispy-core that brings what is not installed."""
 

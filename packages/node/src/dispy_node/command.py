@@ -34,7 +34,7 @@ def _dashed(name: str) -> str:
 )
 @_option("--save_config", type=click.Path(path_type=Path), help="Write the settings to this file, and end.")
 @_option("-c", "--cpus", type=int, help="Jobs at once: 0 one per processor, -n all but n.  [default: 0]")
-@_option("-i", "--host", multiple=True, help="Address to listen on (repeatable).  [default: 127.0.0.1]")
+@_option("-i", "--host", multiple=True, help="Address to listen on (repeatable).  [default: all]")
 @_option("--ext_host", multiple=True, help="Address under which others reach this node (repeatable).")
 @_option(
     "-p",
@@ -45,6 +45,23 @@ def _dashed(name: str) -> str:
 @_option("--name", help="Name of the node.  [default: the host's name]")
 @_option("--dest_path_prefix", help="Keep the node's files below this folder.")
 @_option(
+    "-s",
+    "--secret",
+    help="Key or passphrase that clients must have too; other users can see it: --secret-file.",
+)
+@_option("--secret_file", help="File that holds it.  [default: the key that `dispy key` shows]")
+@_option("--certfile", help="Certificate (PEM) to show, with its key unless --keyfile is given.")
+@_option("--keyfile", help="Key (PEM) of that certificate.")
+@_option(
+    "--cafile", help="Authorities (PEM) whose certificates clients must have.  [default: that of --certfile]"
+)
+@_option(
+    "--confine",
+    multiple=True,
+    metavar="KIND",
+    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=no] (repeatable).",
+)
+@_option(
     "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."
 )
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
@@ -53,18 +70,22 @@ def _dashed(name: str) -> str:
     "--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal."
 )
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
-def node(config: Path | None, save_config: Path | None, daemon: bool, **options: Any) -> None:
+def node(
+    config: Path | None, save_config: Path | None, secret: str | None, daemon: bool, **options: Any
+) -> None:
     """Run jobs on this machine for clients that connect.
 
     SIGTERM or Ctrl-C lets running jobs finish and then ends the node; a second one ends it at once.
     """
     import trio
 
+    from dispy.argv import take_secret
     from dispy_node.logs import set_up_logging
     from dispy_node.service import serve
 
     failures: list[BaseException] = []
     try:
+        secret = take_secret(secret)  # before a thread starts: it may have this process begin anew
         values = read_settings(config) if config else {}
         values |= {name: value for name, value in options.items() if value not in (None, ())}
         settings = dataclasses.replace(NodeSettings(), **values)  # type: ignore[arg-type]
@@ -72,7 +93,7 @@ def node(config: Path | None, save_config: Path | None, daemon: bool, **options:
             write_settings(save_config, settings)
             return
         set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
-        trio.run(serve, settings, strict_exception_groups=True)
+        trio.run(serve, settings, secret, strict_exception_groups=True)
     except* DispyError as group:
         failures.append(_first_of(group))
     if failures:  # raised inside the handler, it would go into a group, which click does not show

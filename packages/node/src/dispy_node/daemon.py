@@ -13,9 +13,11 @@ import trio
 from dispy.errors import DispyError
 from dispy.interfaces import Executor, ExecutorRequest, Peer
 from dispy.model import Avail, ComputationId, LinkId, Role
+from dispy.runtime.door import Door, Visit
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
+from dispy.runtime.trust import roles_of
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -26,6 +28,7 @@ from dispy.wire.session import (
     StreamFinished,
 )
 from dispy_node.avail import measure_avail
+from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
@@ -54,15 +57,21 @@ class NodeDaemon:
 
     Args:
         executor: gives the executor plugin of a name, or raises PluginNotInstalled.
+        confinement: what the node's owner wants jobs to be confined by; None: nothing.
     """
 
     def __init__(
-        self, identity: NodeIdentity, state: StateFolder, executor: Callable[[str], Executor]
+        self,
+        identity: NodeIdentity,
+        state: StateFolder,
+        executor: Callable[[str], Executor],
+        confinement: Confinement | None = None,
     ) -> None:
         self.engine = NodeEngine(cpus=identity.cpus)
         self.identity = identity
         self._state = state
         self._executor = executor
+        self._confinement = confinement or Confinement()
         self._links: dict[LinkId, Link] = {}
         self._inboxes: dict[LinkId, StreamInbox] = {}
         self._runners: dict[ComputationId, RunnerProcess] = {}
@@ -144,16 +153,22 @@ class NodeDaemon:
 
     # ---- links
 
-    async def serve_link(self, stream: trio.abc.Stream, peer: Peer) -> str:
+    async def serve_link(
+        self, stream: trio.abc.Stream, peer: Peer, *, visit: Visit | None = None, door: Door | None = None
+    ) -> str:
         """Serve one connection until it ends; return why. The stream is closed in any case.
 
         What one link raises is logged, and ends that link only.
+
+        Args:
+            visit: admitted when the client has greeted.
+            door: tells, within bounds, of those that never do.
         """
         reason = "internal error at the node"
 
         async def serve() -> None:
             nonlocal reason
-            reason = await self._serve_link(stream, peer)
+            reason = await self._serve_link(stream, peer, visit, door)
 
         try:
             await self._contain(f"the link to {peer.host}", serve)
@@ -171,7 +186,9 @@ class NodeDaemon:
             log.exception("a bug in dispy, or in a plugin, has ended %s; the node goes on", what)
         return done
 
-    async def _serve_link(self, stream: trio.abc.Stream, peer: Peer) -> str:
+    async def _serve_link(
+        self, stream: trio.abc.Stream, peer: Peer, visit: Visit | None, door: Door | None
+    ) -> str:
         self._last_link += 1
         number = LinkId(self._last_link)
         avail = self._measure_avail()
@@ -187,27 +204,31 @@ class NodeDaemon:
             addresses=self.identity.addresses,
             avail=free,
         )
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}))
+        session = Session(
+            hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
+        )
         link = Link(number, stream, peer, session)
         self._links[number] = link
         inbox = self._inboxes[number] = StreamInbox(number, self._state)
-        reason = "cancelled"
+        reason = ""
         try:
-            reason = await link.run(self._received)
+            reason = await link.run(partial(self._received, visit))
         finally:
             del self._links[number]
             del self._inboxes[number]
             inbox.close()
             if session.peer is not None:
+                reason = reason or "cancelled"
                 log.info("client %s at %s left: %s", session.peer.name, peer.host, reason)
                 self.handle(ev.LinkClosed(number, reason, final=link.final))
-            else:
+            elif reason:  # else whoever has cancelled this says why
                 # Who connects and leaves without a word looked whether the port is open, or has changed its mind.
                 level = logging.WARNING if link.bytes_received else logging.INFO
-                log.log(level, "connection from %s refused: %s", peer.host, reason)
+                tell = log.log if door is None else door.tell_refusal
+                tell(level, "connection from %s refused: %s", peer.host, reason)
         return reason
 
-    def _received(self, link: Link, events: Sequence[SessionEvent]) -> None:
+    def _received(self, visit: Visit | None, link: Link, events: Sequence[SessionEvent]) -> None:
         inbox = self._inboxes[link.number]
         for event in events:
             match event:
@@ -223,8 +244,15 @@ class NodeDaemon:
                     if finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
+                    if visit is not None:
+                        visit.admit()
+                    who = link.peer.identity.name if link.peer.identity else "unknown"
                     log.info(
-                        "client %s at %s connected (dispy %s)", hello.name, link.peer.host, hello.version
+                        "client %s at %s connected (%s; dispy %s)",
+                        hello.name,
+                        link.peer.host,
+                        who,
+                        hello.version,
                     )
                     self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus))
                 case PeerSilent():
@@ -247,9 +275,16 @@ class NodeDaemon:
 
     async def _serve_runner(self, computation: HostedComputation, runner: RunnerProcess, spool: Path) -> None:
         """See a runner through; what that raises is logged, and ends its computation only."""
-        what = f"the runner of {computation.offer.name!r}"
-        done = await self._contain(what, partial(self._run_runner, computation, runner, spool))
-        self._state.leave_runner_spool(spool)
+        offer = computation.offer
+        what = f"the runner of {offer.name!r}"
+        folder = self._state.computations / computation.id
+        request = ExecutorRequest(offer.name, folder, offer.isolation, spool, self._state.path)
+        try:
+            done = await self._contain(what, partial(self._run_runner, computation, runner, request))
+        finally:
+            await self._clear_confinement(request)
+        self._state.remove_runner_spool(spool)
+        self._trash.set()
         if (
             self._runners.get(computation.id) is runner
         ):  # else the next one of this computation is there already
@@ -257,7 +292,15 @@ class NodeDaemon:
         if not done:
             self.handle(ev.RunnerFailed(computation.id, "internal error at the node, whose log tells more"))
 
-    async def _run_runner(self, computation: HostedComputation, runner: RunnerProcess, spool: Path) -> None:
+    async def _clear_confinement(self, request: ExecutorRequest) -> None:
+        if self._confinement.layers:
+            with trio.CancelScope(shield=True):
+                clear = partial(trio.to_thread.run_sync, self._confinement.finished, request)
+                await self._contain(f"what confined {request.name!r}", clear)
+
+    async def _run_runner(
+        self, computation: HostedComputation, runner: RunnerProcess, request: ExecutorRequest
+    ) -> None:
         offer = computation.offer
         try:
             folder = self._state.make_folder(computation.id)
@@ -267,7 +310,9 @@ class NodeDaemon:
                     folder, file.path, computation.files[file.path], file.mode, file.modified_at
                 )
             executor = self._executor(offer.executor)
-            plan = executor.plan(ExecutorRequest(name=offer.name, folder=folder, isolation=offer.isolation))
+            refuse_as_job_executor(executor)
+            plan = self._confinement.wrap(request, executor.plan(request))
+            self._state.hand_over(plan.user, folder, request.spool)
             runner.start(plan, folder)
         except OSError as error:
             self.handle(
@@ -281,7 +326,7 @@ class NodeDaemon:
             {
                 "isolation": offer.isolation,
                 "folder": str(folder),
-                "spool": str(spool),
+                "spool": str(request.spool),
                 "program": plan.program,
                 "node": self.identity.name,
                 "computation": offer.name,

@@ -17,6 +17,7 @@ import trio
 
 from dispy.interfaces import Peer
 from dispy.plugins import PluginManager
+from dispy.runtime.trust import OWN_CHILD
 from dispy_node.avail import count_cpus
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.logs import set_up_logging
@@ -31,7 +32,7 @@ async def _serve(sock: socket.socket, folder: Path) -> None:
         daemon = NodeDaemon(identity, state, plugins.executor)
         await nursery.start(daemon.run)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        await daemon.serve_link(stream, Peer(host="127.0.0.1", is_local=True))
+        await daemon.serve_link(stream, Peer(host="127.0.0.1", is_local=True, identity=OWN_CHILD))
         nursery.cancel_scope.cancel()
 
 

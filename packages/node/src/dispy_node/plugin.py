@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dispy_register_executor() -> Sequence[type[Executor]]:
-    """Offer the executors ``function`` and ``program``."""
+    """Offer the executors ``function`` and ``program``, and three that confine what others have planned."""
+    from dispy_node.confine.bubblewrap import BubblewrapExecutor
+    from dispy_node.confine.cgroup import CgroupExecutor
+    from dispy_node.confine.user import UserExecutor
     from dispy_node.executors import FunctionExecutor, ProgramExecutor
 
-    return [FunctionExecutor, ProgramExecutor]
+    return [FunctionExecutor, ProgramExecutor, UserExecutor, CgroupExecutor, BubblewrapExecutor]
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -22,8 +23,11 @@ import trio
 from dispy.interfaces import ExecutorPlan
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import JobResult, JobStart
+from dispy_node.confine.accounts import Account, find_account
+from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
+from dispy_node.environment import runner_environment
 from dispy_node.runner import frames
 
 log = logging.getLogger("dispy.node")
@@ -71,7 +75,8 @@ class RunnerProcess:
     """A runner that has been started for one computation.
 
     Args:
-        spool: the only folder whose files it may hand over.
+        spool: its own folder, into which bodies of jobs are moved, and the only one whose files it may hand over.
+            Those are moved to the folder above, so that they outlive it.
         emit: takes what the runner tells, as events of the node engine.
     """
 
@@ -82,6 +87,8 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._account: Account | None = None
+        """Whose process it is; None: ours."""
         self._early: list[bytes] = []
         """What it was told before it was started and configured."""
         self._configured = False
@@ -103,21 +110,18 @@ class RunnerProcess:
 
         Raises:
             OSError: it cannot be started (too many processes, the interpreter is gone).
+            UsageError: the user as whom it is to run is unknown.
         """
+        self._account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
-        environment = {
-            **os.environ,
-            **plan.environment,
-            CONTROL_VARIABLE: str(theirs.fileno()),
-            MARK_VARIABLE: self._mark,
-        }
+        own = {CONTROL_VARIABLE: str(theirs.fileno()), MARK_VARIABLE: self._mark}
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    plan.command,
+                    entering(plan.command, self._account, plan.cgroup),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
-                    env=environment,
+                    env=runner_environment(os.environ, plan, own),
                     cwd=folder,
                     start_new_session=True,
                 )
@@ -134,21 +138,37 @@ class RunnerProcess:
         self._configured = True
         base: dict[str, object] = {"inline_bytes": INLINE_BODY_BYTES, "output_bytes": OUTPUT_BYTES}
         self._send(frames.frame(frames.CONFIGURE, json.dumps(base | settings).encode()))
-        payload = b"\1" + os.fsencode(code.path) if isinstance(code, Spooled) else b"\0" + code
+        payload = b"\1" + self._give(code) if isinstance(code, Spooled) else b"\0" + code
         self._send(frames.frame(frames.LOAD, payload))
         for data in self._early:
             self._send(data)
         self._early.clear()
 
     def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
-        """Hand jobs over."""
+        """Hand jobs over, and with them what lies in spool files."""
         packed = [
-            (key[0], key[1], True, os.fsencode(body.path))
+            (key[0], key[1], True, self._give(body))
             if isinstance(body, Spooled)
             else (key[0], key[1], False, body)
             for key, body in jobs
         ]
         self._send(frames.frame(frames.RUN, frames.pack_jobs(packed)))
+
+    def _give(self, body: Spooled) -> bytes:
+        """Move a spool file into the runner's folder, which may be all of the spool that it sees; return its path.
+
+        The runner removes it when it has been read, and whoever removes the folder does if the runner was killed.
+        """
+        target = self._spool / f"in-{uuid.uuid4().hex}"
+        try:
+            if (
+                self._account is not None
+            ):  # before the move: behind it, the user could put a link in its place
+                os.chown(body.path, self._account.uid, self._account.gid)
+            os.rename(body.path, target)
+        except OSError as error:
+            log.warning("the runner of %s will miss %s: %s", self.computation, body.path, error.strerror)
+        return os.fsencode(target)
 
     def set_slots(self, slots: int) -> None:
         """Allow so many jobs at once."""
@@ -352,11 +372,26 @@ class RunnerProcess:
         log.warning("the runner of %s: %s", self.computation, plain)
 
     def _take_spooled(self, path: str) -> Spooled:
-        """Accept a result file, which user code could have named: only a plain file of the spool folder will do."""
-        status = os.lstat(path)
-        if Path(path).parent != self._spool or not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"the runner names {path!r}, which is no file of its spool folder")
-        return Spooled(path, status.st_size)
+        """Take over a result file, which user code could have named: only a plain file of the spool folder will do.
+
+        Raises:
+            ValueError, OSError: it is something else.
+        """
+        problem = f"the runner names {path!r}, which is no file of its spool folder"
+        if Path(path).parent != self._spool:
+            raise ValueError(problem)
+        taken = self._spool.parent / f"out-{uuid.uuid4().hex}"
+        os.rename(path, taken)
+        # Only now: before, user code could have put something else in its place after the look.
+        status = os.lstat(taken)
+        owner = os.geteuid() if self._account is None else self._account.uid
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != owner:
+            with contextlib.suppress(
+                IsADirectoryError, PermissionError
+            ):  # a folder stays until the next start
+                os.unlink(taken)
+            raise ValueError(problem)
+        return Spooled(str(taken), status.st_size)
 
     async def _reap(self) -> int:
         """Wait for the process, kill it if it stays, and kill what it left behind; return its exit status."""

@@ -6,12 +6,18 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import trio
 
+from dispy.errors import DispyError, SecurityError, UsageError
 from dispy.interfaces import Address, Peer, Transport
+from dispy.model import OPEN, AccessRole
 from dispy.plugins import PluginManager
+from dispy.runtime.door import Door, Visit
+from dispy.runtime.trust import Trust, TrustStore, make_request, refuse_public
 from dispy_node.avail import choose_cpus
+from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
@@ -27,10 +33,13 @@ THIS NODE IS OPEN: whoever can reach %s can run programs here as this user.
 Connections are neither authenticated nor encrypted. Use --open only on a network where you trust everybody."""
 
 
-async def serve(settings: NodeSettings) -> None:
+async def serve(settings: NodeSettings, secret: str | None = None) -> None:
     """Run a node until a signal of `ENDS` has drained it, or a second one ends it at once.
 
     Further signals change nothing: what is left to do then is short, and nobody else would do it.
+
+    Args:
+        secret: key or passphrase that clients must have too, if it was given; it is never saved with the settings.
 
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
@@ -39,9 +48,11 @@ async def serve(settings: NodeSettings) -> None:
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
+    trust = choose_trust(settings, plugins, secret)
+    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
     state = StateFolder(settings.folder())
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor)
+    daemon = NodeDaemon(identity, state, plugins.executor, confinement)
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:
@@ -49,7 +60,9 @@ async def serve(settings: NodeSettings) -> None:
             watchers.start_soon(_watch_signals, signals, daemon, at_once)
             try:
                 with at_once:
-                    await _serve(settings, daemon, addresses, transports, state)
+                    if confinement.layers:
+                        await trio.to_thread.run_sync(confinement.check, state)
+                    await _serve(daemon, trust, addresses, transports, state)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -57,17 +70,50 @@ async def serve(settings: NodeSettings) -> None:
         log.info("node %s has ended", identity.name)
 
 
+def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | None = None) -> Trust:
+    """Read keys and certificates as the settings say.
+
+    Raises:
+        UsageError: settings contradict each other, or an open node would listen on a public address.
+        CredentialsError: a key or certificate cannot be used.
+        PluginNotInstalled: what is needed for them is not installed.
+    """
+    if settings.open and secret:
+        raise UsageError("--open and --secret exclude each other: leave one of them out")
+    request = make_request(
+        AccessRole.NODE,
+        secret=OPEN if settings.open else secret,
+        secret_file=settings.secret_file,
+        certfile=settings.certfile,
+        keyfile=settings.keyfile,
+        cafile=settings.cafile,
+    )
+    if settings.open:
+        for host in settings.host:
+            refuse_public(host, "--open")
+    trust = TrustStore(plugins).get(request)
+    trust.require()
+    trust.load()
+    return trust
+
+
 async def _serve(
-    settings: NodeSettings,
     daemon: NodeDaemon,
+    trust: Trust,
     addresses: list[Address],
     transports: dict[str, Transport],
     state: StateFolder,
 ) -> None:
     """Listen until a drain is complete."""
+    door = Door(log)
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
-        await daemon.serve_link(stream, peer)
+        try:
+            if not await door.receive(partial(_receive, daemon, trust, door, stream, peer)):
+                reason = "it did not prove who it is in time"
+                door.tell_refusal(logging.INFO, "connection from %s refused: %s", peer.host, reason)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -77,12 +123,28 @@ async def _serve(
             bound += await stack.enter_async_context(transport.listen(mine, handle))
         await nursery.start(daemon.run)
         where = ", ".join(str(address) for address in bound)
-        if settings.open:
+        if trust.is_open:
             log.warning(OPEN_WARNING, where)
+        else:
+            log.info("clients need %s", trust.describe())
         name, cpus = daemon.identity.name, daemon.identity.cpus
         log.info("node %s listens on %s with %d slots; its folder is %s", name, where, cpus, state.path)
         await daemon.drained.wait()
         nursery.cancel_scope.cancel()
+
+
+async def _receive(
+    daemon: NodeDaemon, trust: Trust, door: Door, stream: trio.abc.Stream, peer: Peer, visit: Visit
+) -> None:
+    """Let a client prove who it is, and serve it."""
+    try:
+        stream, known = await trust.accept(stream, peer)
+    except SecurityError as error:
+        door.tell_refusal(logging.WARNING, "connection from %s refused: %s", peer.host, error)
+    except DispyError as error:  # a certificate file that was replaced by a bad one, say
+        door.tell_refusal(logging.ERROR, "nobody can connect: %s", error)
+    else:
+        await daemon.serve_link(stream, known, visit=visit, door=door)
 
 
 async def _watch_signals(signals: AsyncIterator[int], daemon: NodeDaemon, at_once: trio.CancelScope) -> None:

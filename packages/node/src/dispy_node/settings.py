@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import os
 import platform
 import tempfile
@@ -25,6 +24,11 @@ class NodeSettings:
     dispy_port: int = 51347
     name: str = ""
     dest_path_prefix: str = ""
+    secret_file: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+    cafile: str = ""
+    confine: tuple[str, ...] = ()
     open: bool = False
     debug: bool = False
     log_format: str = "human"
@@ -47,36 +51,21 @@ class NodeSettings:
             state = tempfile.gettempdir()
         return Path(state) / "dispy" / f"node-{self.dispy_port}"
 
-    def listen_addresses(self) -> list[Address]:
-        """Addresses to listen on: ``tcp`` unless another scheme is written before them, as in ``unix:/run/node``.
+    def secret_paths(self) -> list[Path]:
+        """Files that hold keys, as far as they were named."""
+        named = (self.secret_file, self.certfile, self.keyfile)
+        return [Path(name).absolute() for name in named if name]
 
-        Raises:
-            UsageError: an address that others can reach was asked for without ``--open``.
-        """
-        hosts = self.host or (("0.0.0.0", "::") if self.open else ("127.0.0.1",))
+    def listen_addresses(self) -> list[Address]:
+        """Addresses to listen on: ``tcp`` unless another scheme is written before them, as in ``unix:/run/node``."""
         addresses = []
-        for host in hosts:
+        for host in self.host or ("0.0.0.0", "::"):
             scheme, _, path = host.partition(":")
             if path.startswith("/"):  # a path is of this machine, whatever the transport
                 addresses.append(Address(scheme, path))
-            elif self.open or _is_loopback(host):
-                addresses.append(Address("tcp", host, self.port))
             else:
-                raise UsageError(
-                    f"to listen on {host!r} means that whoever reaches it can run programs here as this user, "
-                    "because connections are not authenticated: add --open if the network is trusted, "
-                    "or use an ssh tunnel to a node on 127.0.0.1"
-                )
+                addresses.append(Address("tcp", host, self.port))
         return addresses
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_settings(path: Path) -> dict[str, object]:

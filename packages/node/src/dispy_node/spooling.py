@@ -8,6 +8,11 @@ from dispy.wire.messages import AssignJobs, Message, OpenComputation
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.storage import SpoolWriter, StateFolder, explain_os_error
 
+MAX_ANNOUNCED = 262_144
+"""Streams of one link that are announced and have not ended: some 30 MB. A client has one for each file that it
+sends along, and for each job in flight whose arguments are large, of which it allows itself 4096 for a cluster. How
+many of them are open at once is bounded by `dispy.wire.streams.MAX_OPEN_STREAMS`."""
+
 
 class StreamInbox:
     """The streams of one link. A stream must be announced by a message before its first byte."""
@@ -21,7 +26,11 @@ class StreamInbox:
         self._dropped: set[int] = set()
 
     def announce(self, message: Message) -> None:
-        """Note the streams that a message tells of."""
+        """Note the streams that a message tells of.
+
+        Raises:
+            RemoteProtocolError: there are too many that have not ended.
+        """
         match message:
             case OpenComputation():
                 if message.code_stream:
@@ -32,6 +41,10 @@ class StreamInbox:
                 for job in message.jobs:
                     if job.stream:
                         self._announced[job.stream] = job.size
+        if len(self._announced) > MAX_ANNOUNCED:
+            raise RemoteProtocolError(
+                f"peer has announced more than {MAX_ANNOUNCED} streams that it has not sent: send fewer files at once"
+            )
 
     def drop(self, stream: int) -> None:
         """Throw away what has come on a stream, and what still comes."""

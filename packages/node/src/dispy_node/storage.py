@@ -20,14 +20,21 @@ import shutil
 import uuid
 from pathlib import Path, PurePosixPath
 
-from dispy.errors import DispyError, UsageError
+from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
+from dispy.private import make_private_folder, write_private
+from dispy_node.confine.accounts import find_account
 from dispy_node.engine.records import Spooled
 
 log = logging.getLogger("dispy.node")
 
 MAX_PATH_BYTES = 1024
 """Longest relative path of a file that comes along with a computation; Linux allows 4096 for the whole path."""
+
+IDENTITY_BYTES = 4096
+"""More than an identity takes."""
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StorageError(DispyError):
@@ -65,19 +72,75 @@ def _remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             return
-        with contextlib.suppress(OSError):
-            folder.chmod(0o700)
-        for base, names, _files in os.walk(folder):
-            for name in names:
-                path = os.path.join(base, name)
-                if not os.path.islink(path):
-                    with contextlib.suppress(OSError):  # the removal below tells
-                        os.chmod(path, 0o700)
+        # No mode stops root, who must not change what jobs of another user could put there meanwhile.
+        if os.geteuid() != 0:
+            _open_folders(folder)
         shutil.rmtree(folder)
     except FileNotFoundError:
         pass
     except (OSError, RecursionError) as error:
         log.warning("%s cannot be removed: %s", folder, error)
+
+
+def _open_folders(folder: Path) -> None:
+    """Let us into a folder and all those below it, as far as they are ours; whoever removes them then tells."""
+    with contextlib.suppress(OSError):
+        folder.chmod(0o700)
+    for base, names, _files in os.walk(folder):
+        for name in names:
+            path = os.path.join(base, name)
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)
+
+
+def _make_way(path: Path) -> None:
+    """Make the folders above one that are missing: others may pass through them, if jobs run as another user."""
+    missing = [folder for folder in path.parents if not os.path.lexists(folder)]
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another node has been faster
+            os.mkdir(folder, 0o711)
+
+
+def _open_lock(folder: Path) -> int:
+    """Close a folder to others' eyes, which an earlier `StateFolder.hand_over` has opened, and open its lock."""
+    descriptor = os.open(folder, FOLDER_FLAGS)
+    try:
+        os.fchmod(descriptor, 0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open("lock", flags, 0o600, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _open_folder_for(folder: Path, path: PurePosixPath) -> int:
+    """Open the folder of a file below *folder*, step by step, and make what is missing; no link is followed.
+
+    Raises:
+        UsageError: there is something else on the way.
+        OSError: it cannot be made or opened.
+    """
+    here = os.open(folder, FOLDER_FLAGS)
+    try:
+        for part in path.parts[:-1]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=here)
+            try:
+                there = os.open(part, FOLDER_FLAGS, dir_fd=here)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):  # which of them depends on the system
+                    raise
+                raise UsageError(f"file {str(path)!r} cannot be placed: {part!r} is no folder") from error
+            os.close(here)
+            here = there
+    except BaseException:
+        os.close(here)
+        raise
+    return here
 
 
 class SpoolWriter:
@@ -127,8 +190,11 @@ class StateFolder:
         self.spool = path / "spool"
         self.computations = path / "computations"
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            _make_way(path)
+            make_private_folder(path)
+            self._lock = _open_lock(path)
+        except CredentialsError as error:
+            raise StorageError(f"{error}; or choose another folder with --dest-path-prefix") from error
         except OSError as error:
             raise StorageError(
                 f"cannot use the folder {str(path)!r}: {error.strerror}; "
@@ -145,11 +211,13 @@ class StateFolder:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
-        self._clear_leftovers()
-        self.node, self.epoch = self._next_identity()
+        try:
+            self._clear_leftovers()
+            self.node, self.epoch = self._next_identity()
+        except CredentialsError as error:
+            os.close(self._lock)
+            raise StorageError(str(error)) from error
         self._spooled = 0
-        self._left: set[str] = set()
-        """Names of folders of runners that have ended, in which results are still to be fetched."""
         self._trash: list[Path] = []
 
     def _clear_leftovers(self) -> None:
@@ -157,22 +225,18 @@ class StateFolder:
             if folder.is_symlink():
                 folder.unlink()
             _remove_tree(folder)
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_private_folder(folder)
 
     def _next_identity(self) -> tuple[NodeId, int]:
         path = self.path / "identity.json"
         try:
-            known = json.loads(path.read_text())
+            with open(path, "rb", opener=_open_no_link) as file:
+                known = json.loads(file.read(IDENTITY_BYTES))
             node, epoch = NodeId(str(known["node"])), int(known["epoch"]) + 1
         except (OSError, ValueError, KeyError, TypeError):
             # None yet, or half written by a crash: a new node is what others will see.
             node, epoch = NodeId(uuid.uuid4().hex), 1
-        draft = path.with_suffix(".new")
-        try:
-            draft.write_text(json.dumps({"node": node, "epoch": epoch}))
-            draft.replace(path)
-        except OSError as error:
-            raise StorageError(explain_os_error(error, f"cannot write {str(path)!r}")) from error
+        write_private(path, json.dumps({"node": node, "epoch": epoch}).encode())
         return node, epoch
 
     def open_spool(self, size_bytes: int) -> SpoolWriter:
@@ -182,7 +246,7 @@ class StateFolder:
             OSError: it cannot be made.
         """
         self._spooled += 1
-        return SpoolWriter(self.spool / f"in-{self._spooled}-{uuid.uuid4().hex[:8]}", size_bytes)
+        return SpoolWriter(self.spool / f"in-{self._spooled}-{uuid.uuid4().hex}", size_bytes)
 
     def make_runner_spool(self) -> Path:
         """Make a folder for the large results of one runner: runners choose names by job, and clients number alike.
@@ -194,21 +258,34 @@ class StateFolder:
         folder.mkdir(mode=0o700)
         return folder
 
-    def leave_runner_spool(self, folder: Path) -> None:
-        """Remove the folder of a runner that has ended, unless results in it are still to be fetched."""
-        try:
-            folder.rmdir()
-            self._left.discard(folder.name)
-        except OSError:  # not empty
-            self._left.add(folder.name)
+    def remove_runner_spool(self, folder: Path) -> None:
+        """Put away the folder of a runner that has ended, with results that it did not come to tell."""
+        self._trash.append(folder)
+
+    def hand_over(self, user: str, *folders: Path) -> None:
+        """Give folders in this one, with all that is in them, to the user as whom jobs run; no name means ours.
+
+        Other users can then pass through this folder, but list or read nothing else in it.
+
+        Raises:
+            UsageError: there is no such user.
+            OSError: the owner cannot be changed.
+        """
+        if not user:
+            return
+        account = find_account(user)
+        for passed in (self.path, self.spool, self.computations):
+            passed.chmod(0o711)
+        for folder in folders:
+            # The folder itself is last: as long as it is ours, nobody can exchange what is in it.
+            for base, _names, files in os.walk(folder, topdown=False):
+                for path in (*(os.path.join(base, name) for name in files), base):
+                    os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
     def remove_spooled(self, spooled: Spooled) -> None:
-        """Remove a spool file, which may be gone already; the last of an ended runner takes its folder along."""
+        """Remove a spool file, which may be gone already."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spooled.path)
-        folder = Path(spooled.path).parent
-        if folder.name in self._left:
-            self.leave_runner_spool(folder)
 
     def make_folder(self, computation: ComputationId) -> Path:
         """Make the folder of a computation, empty."""
@@ -224,15 +301,21 @@ class StateFolder:
             UsageError: the path leads elsewhere, or the time is none.
             OSError: it cannot be placed.
         """
-        target = folder / relative_path(text)
-        # The folder is fresh and only this process writes into it now, so no link can lie on the way.
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.replace(spooled.path, target)
-        os.chmod(target, mode & 0o755 | 0o600)
+        path = relative_path(text)
+        # All is done to the file before it is where jobs may be at work, and by its descriptor.
+        descriptor = os.open(spooled.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.utime(target, (modified_at, modified_at))
+            os.fchmod(descriptor, mode & 0o755 | 0o600)
+            os.utime(descriptor, (modified_at, modified_at))
         except (ValueError, OverflowError) as error:  # not a number, or beyond what the system counts
             raise UsageError(f"file {text!r} cannot have the modification time {modified_at!r}") from error
+        finally:
+            os.close(descriptor)
+        place = _open_folder_for(folder, path)
+        try:
+            os.replace(spooled.path, path.name, dst_dir_fd=place)
+        finally:
+            os.close(place)
 
     def remove_folder(self, computation: ComputationId) -> None:
         """Put away the folder of a computation with all that jobs have left there; `empty_trash` removes it.

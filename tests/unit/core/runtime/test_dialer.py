@@ -11,12 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from dispy import config
 from dispy.errors import PluginNotInstalled, TransportError
 from dispy.interfaces import API_VERSION, Address, Peer, Transport
 from dispy.model import ComputationId
 from dispy.runtime import dialer as dialing
 from dispy.runtime.dialer import (
-    DIAL_S,
     LAST_PAUSE_S,
     LOCAL_TARGET,
     Dialer,
@@ -27,8 +27,8 @@ from dispy.runtime.dialer import (
 from dispy.runtime.resolver import Resolver
 
 ONE, TWO = ComputationId("1" * 32), ComputationId("2" * 32)
-HERE: Target = ("net", "10.0.0.1", 7)
-THERE: Target = ("net", "10.0.0.2", 7)
+HERE = Target("net", "10.0.0.1", 7)
+THERE = Target("net", "10.0.0.2", 7)
 
 
 class Net(Transport):
@@ -222,9 +222,9 @@ def test_bug_in_one_link_is_told_and_ends_that_link_only(
 
 def test_missing_transport_is_the_reason(resolver: Resolver) -> None:
     async def script(scene: Scene) -> None:
-        scene.dialer.want(("warp", "/somewhere", 0), ONE)
+        scene.dialer.want(Target("warp", "/somewhere", 0), ONE)
         await wait_all_tasks_blocked()
-        assert "pip install" in scene.dialer.targets["warp", "/somewhere", 0].last
+        assert "pip install" in scene.dialer.targets[Target("warp", "/somewhere", 0)].last
 
     run(resolver, script)
 
@@ -294,15 +294,16 @@ def test_addresses_of_a_name_are_tried_in_turn(resolver: Resolver, monkeypatch: 
         return ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
     monkeypatch.setattr(resolver, "resolve", resolve)
+    monkeypatch.setattr(config, "MsgTimeout", 7.5)
 
     async def main() -> None:
         net = Net()
         net.mute.add("10.0.0.1")
         with pytest.raises(TransportError, match="nothing listens on 10.0.0.3"):
-            await dial_target(("net", "name", 7), lambda scheme: net, resolver)
-        assert trio.current_time() == pytest.approx(net.dialled[0][2] + DIAL_S)
+            await dial_target(Target("net", "name", 7), lambda scheme: net, resolver)
+        assert trio.current_time() == pytest.approx(net.dialled[0][2] + 7.5)
         net.up.add("10.0.0.2")
-        _stream, peer = await dial_target(("net", "name", 7), lambda scheme: net, resolver)
+        _stream, peer = await dial_target(Target("net", "name", 7), lambda scheme: net, resolver)
         assert peer.host == "10.0.0.2"
 
     trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
@@ -320,10 +321,10 @@ def test_name_without_an_address_and_path_that_is_mute(
     async def main() -> None:
         net = Net()
         with pytest.raises(TransportError, match="'name': it has no address"):
-            await dial_target(("net", "name", 7), lambda scheme: net, resolver)
+            await dial_target(Target("net", "name", 7), lambda scheme: net, resolver)
         net.mute.add("/run/node")
         with pytest.raises(TransportError, match="no answer from /run/node within"):
-            await dial_target(("net", "/run/node", 0), lambda scheme: net, resolver)
+            await dial_target(Target("net", "/run/node", 0), lambda scheme: net, resolver)
 
     trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
 

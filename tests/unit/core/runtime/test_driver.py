@@ -6,6 +6,7 @@ Only the runner is a fake: it ends each job after `job_s`, with the result that 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +19,22 @@ from dispy.engine import events as ev
 from dispy.engine.policy import CancelPolicy
 from dispy.engine.records import Computation, Job, Node, NodeState
 from dispy.interfaces import API_VERSION, Address, Executor, ExecutorPlan, ExecutorRequest
-from dispy.model import AttemptKey, ComputationId, Isolation, JobId, JobStatus, NodeId, NodeStatus, Outcome
+from dispy.model import (
+    OPEN,
+    AttemptKey,
+    ComputationId,
+    Isolation,
+    JobId,
+    JobStatus,
+    NodeId,
+    NodeStatus,
+    Outcome,
+)
+from dispy.plugins import PluginManager
 from dispy.runtime.dialer import Target
 from dispy.runtime.driver import SchedulerDriver
 from dispy.runtime.resolver import Resolver
+from dispy.runtime.trust import ANYBODY, Trust
 from dispy.wire.messages import JobResult, JobStart
 from dispy_node import daemon as node_daemon
 from dispy_node.daemon import NodeDaemon, NodeIdentity
@@ -30,8 +43,9 @@ from dispy_node.engine.records import Body, Spooled
 from dispy_node.storage import StateFolder
 from dispy_testing.memory import MemoryNetwork
 
-NODE: Target = ("memory", "node1", 7)
-ALIAS: Target = ("memory", "node1", 8)
+OPEN_TRUST = Trust(PluginManager(), OPEN, "")
+NODE = Target("memory", "node1", 7, OPEN_TRUST)
+ALIAS = Target("memory", "node1", 8, OPEN_TRUST)
 
 
 class FakeRunner:
@@ -194,7 +208,7 @@ def play(
             world = World(state)
 
             async def handle(stream: trio.abc.Stream, peer: Any) -> None:
-                await world.daemon.serve_link(stream, peer)
+                await world.daemon.serve_link(stream, replace(peer, identity=ANYBODY))
 
             addresses = [Address("memory", "node1", 7), Address("memory", "node1", 8)]
             async with trio.open_nursery() as nursery:

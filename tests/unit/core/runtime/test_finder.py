@@ -21,8 +21,8 @@ from dispy.runtime.finder import LOOK_S, SILENT_S, NodeFinder
 from dispy.wire.messages import ComputationFailed, ComputationReady, Hello
 
 PORT = 51348
-HERE: Target = ("tcp", "127.0.0.1", PORT)
-NAMED: Target = ("tcp", "10.0.0.1", PORT)
+HERE = Target("tcp", "127.0.0.1", PORT)
+NAMED = Target("tcp", "10.0.0.1", PORT)
 
 
 class FakeDialer:
@@ -126,7 +126,7 @@ def node_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_named_nodes_are_wanted_and_no_other() -> None:
     async def script(scene: Scene) -> None:
-        assert set(scene.dialer.targets) == {NAMED, ("tcp", "10.0.0.2", 9)}
+        assert set(scene.dialer.targets) == {NAMED, Target("tcp", "10.0.0.2", 9)}
         assert scene.dialer.local_hosts == [["10.1.1.1"]] * 2
         scene.connect("10.0.0.1")
 
@@ -245,7 +245,7 @@ def explained(nodes: Any, script: Callable[[Scene], None]) -> str:
         scene = Scene(nodes)
         for pattern in scene.patterns:
             if pattern.target is not None:
-                scene.dialer.want(pattern.target, scene.computation.id)
+                scene.dialer.want(Target(*pattern.target), scene.computation.id)
         script(scene)
         await trio.lowlevel.checkpoint()
         return scene.finder.explain()
@@ -256,7 +256,7 @@ def explained(nodes: Any, script: Callable[[Scene], None]) -> str:
 def test_nodes_in_use_are_told_and_nothing_is_to_be_done() -> None:
     def script(scene: Scene) -> None:
         scene.connect("10.0.0.1")
-        scene.fail(("tcp", "10.0.0.2", PORT))
+        scene.fail(Target("tcp", "10.0.0.2", PORT))
 
     text = explained(["10.0.0.1", "10.0.0.2"], script)
     assert text.splitlines() == [
@@ -294,10 +294,21 @@ def test_node_that_is_not_asked_for_and_one_that_has_not_greeted() -> None:
     def script(scene: Scene) -> None:
         scene.connect("192.168.0.9")
         scene.dialer.targets[NAMED].connected = True
+        scene.dialer.targets[NAMED].last = "it answers, but has not greeted yet"
 
     text = explained(["10.0.0.1"], script)
     assert "node node1 (192.168.0.9): nodes=[...] does not ask for it" in text
     assert f"10.0.0.1:{PORT}: it answers, but has not greeted yet" in text
+
+
+def test_many_with_one_reason_are_not_told_one_by_one() -> None:
+    def script(scene: Scene) -> None:
+        scene.fail(Target("tcp", "10.0.0.7", PORT), "its machine is off")
+
+    text = explained([f"10.0.0.{number}" for number in range(1, 21)], script)
+    assert text.count("not tried yet") == 6
+    assert "  and 14 more: not tried yet" in text
+    assert f"  10.0.0.7:{PORT}: its machine is off" in text
 
 
 def test_local_node_is_called_this_machine() -> None:

@@ -14,6 +14,7 @@ from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import BytesSource
 from dispy.wire.messages import NodeChanged
+from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -32,7 +33,7 @@ class End:
 
     def __init__(self, number: int, role: Role, peer: Role, stream: trio.abc.Stream) -> None:
         hello = make_hello(role, f"{number:032x}", name=role.value)
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({peer}))
+        session = Session(hello, now=trio.current_time(), accepts=frozenset({peer}), roles=EVERYTHING)
         self.link = Link(LinkId(number), stream, HERE, session)
         self.heard: list[SessionEvent] = []
         self.reason = ""

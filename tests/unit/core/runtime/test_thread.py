@@ -18,7 +18,7 @@ from dispy.engine.records import Computation, Job, Node
 from dispy.errors import DispyError, PluginError, TransportError
 from dispy.hookspecs import JobEvent, hookimpl
 from dispy.interfaces import API_VERSION, Address, Peer, Transport
-from dispy.model import ComputationId, Isolation, JobStatus, NodeStatus
+from dispy.model import OPEN, ComputationId, Isolation, JobStatus, NodeStatus
 from dispy.nodes import parse_nodes
 from dispy.plugins import PluginManager
 from dispy.runtime import thread
@@ -88,7 +88,8 @@ class Cluster:
         self.is_closed.set()
 
     def add_to(self, runtime: thread.Runtime, **options: Any) -> None:
-        runtime.add(self.computation, self.patterns, 51348, self, **options)
+        trust = runtime.trusts.get(OPEN)
+        runtime.add(self.computation, self.patterns, 51348, self, trust=trust, **options)
 
     def submit_to(self, runtime: thread.Runtime) -> Job:
         job = Job(runtime.next_job(), self.computation.id, b"args")

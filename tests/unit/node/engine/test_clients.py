@@ -32,13 +32,45 @@ def test_only_clients_are_served(make_node: type[NodeScript]) -> None:
 def test_a_client_that_was_greeted_with_another_number_of_slots_is_told(node: NodeScript) -> None:
     hello = Hello(1, 1, "client", "c2", 1, "host-c2", "1.0", "3.11.1", "linux", 4 << 20, 5.0)
     assert node.do(ev.LinkOpened(LinkId(2), hello, told_cpus=2)) == []
-    told = node.do(ev.LinkOpened(LinkId(3), hello, told_cpus=1))
-    assert told[1:] == [node.said(NodeChanged(2), link=3)]
+    node.lose(2)
+    assert node.do(ev.LinkOpened(LinkId(3), hello, told_cpus=1)) == [node.said(NodeChanged(2), link=3)]
+
+
+def test_a_second_link_waits_until_it_is_used(node: NodeScript) -> None:
+    """The client may have reached this node under two addresses at once; which link it keeps is its choice."""
+    node.ready()
+    assert node.connect(2) == []
+    assert node.lose(2) == []
+    assert node.engine.clients["c1"].link == 1
+    assert node.assign(1)
+
+
+def test_what_a_second_link_says_before_it_is_used_counts_for_nothing(node: NodeScript) -> None:
+    node.ready()
+    node.connect(2)
+    assert node.assign(1, link=2) == []
+    assert node.engine.counters.stale == 1
+
+
+def test_a_second_link_takes_over_when_the_first_is_gone(node: NodeScript) -> None:
+    node.ready()
+    node.connect(2)
+    assert node.lose(1) == []
+    assert node.engine.clients["c1"].link == 2
+    assert "a" in node.engine.computations
+
+
+def test_a_second_link_stays_when_the_client_ends_on_the_first(node: NodeScript) -> None:
+    node.ready()
+    node.connect(2)
+    node.lose(1, final=True)
+    assert node.engine.clients["c1"].link == 2
 
 
 def test_a_newer_link_replaces_the_old_one(node: NodeScript) -> None:
     node.ready()
-    assert node.connect(2) == [fx.CloseLink(LinkId(1), "replaced by a newer link")]
+    assert node.connect(2) == []
+    assert node.reconcile(2, a=[])[0] == fx.CloseLink(LinkId(1), "replaced by a newer link")
     assert node.lose(1) == []
     assert node.engine.clients["c1"].link == 2
     assert "a" in node.engine.computations
@@ -64,6 +96,7 @@ def test_streams_are_numbered_anew_on_each_link(node: NodeScript) -> None:
     node.assign_stream(1, stream=7)
     node.store(7)
     node.end(1, spooled=OUT, body=b"")
+    node.lose()
     node.connect(2)
     _reconciled, _results, stream = node.reconcile(2, a=[1])
     assert stream == fx.SendStream(LinkId(2), 1, OUT)

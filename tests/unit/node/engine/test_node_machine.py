@@ -114,7 +114,8 @@ class NodeMachine(RuleBasedStateMachine):
 
     def CloseLink(self, effect: fx.CloseLink) -> None:
         assert effect.reason == "replaced by a newer link"
-        self.cut(self.links.pop(effect.link))
+        scheduler = self.links.pop(effect.link)
+        assert scheduler.link != effect.link, "a link is closed that the client uses"
 
     def StartRunner(self, effect: fx.StartRunner) -> None:
         hosted: HostedComputation = effect.computation
@@ -247,14 +248,19 @@ class NodeMachine(RuleBasedStateMachine):
         found = [scheduler for scheduler in self.schedulers.values() if scheduler.link is not None]
         return found[number % len(found)] if found else None
 
-    @rule(ident=st.sampled_from(CLIENTS))
-    def connects(self, ident: str) -> None:
+    @rule(ident=st.sampled_from(CLIENTS), keeps_old=st.booleans())
+    def connects(self, ident: str, keeps_old: bool = False) -> None:
         scheduler = self.schedulers[ident]
         self.last_link += 1
         link = LinkId(self.last_link)
         self.links[link] = scheduler
         self.feed(ev.LinkOpened(link, make_hello(ident)))
-        assert scheduler.link is None
+        if keeps_old and scheduler.link is not None:  # it has reached the node under two addresses at once
+            del self.links[link]
+            self.feed(ev.LinkClosed(link, "already connected"))
+            return
+        if scheduler.link is not None:  # it has lost the old link, and the node does not know yet
+            self.cut(scheduler)
         scheduler.link = link
         beliefs = {name: [] for name in scheduler.open}
         for key, name in (scheduler.believed | scheduler.unacknowledged).items():
@@ -747,7 +753,7 @@ class Noise:
         roll = self.random.random()
         if roll < 0.5:
             return ev.MessageReceived(link, self.message(link))
-        if link not in engine._ledger.links:
+        if link not in engine._ledger.links and link not in engine._ledger.newcomers:
             role = "node" if self.rarely() else "client"
             hello = ms.Hello(1, 1, role, f"c{link % 2}", 1, "c", "1", "3", "x", 1 << 20, 5.0)
             return ev.LinkOpened(link, hello)

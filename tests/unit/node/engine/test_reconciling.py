@@ -69,6 +69,7 @@ def test_nothing_is_told_before_reconciliation(node: NodeScript) -> None:
     """A client that returns says first which results it wants."""
     node.ready()
     node.assign(1, 2)
+    node.lose()
     node.connect(2)
     assert node.start(1) == []
     assert node.end(1) == []

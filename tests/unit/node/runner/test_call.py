@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dispy.packing.safe import decode
 from dispy_node.runner.body import BROKEN, DIED, RAISED, RETURNED, split_body
 from dispy_node.runner.call import Caller, result_name
 from dispy_node.runner.frames import Result, unpack_results
@@ -22,9 +23,11 @@ from dispy_node.runner.replies import INLINE, INTERRUPTED, SPOOLED
 class Calls:
     """A caller and what it has said."""
 
-    def __init__(self, settings: Any, compute: Callable[..., Any], sources: dict[str, str]) -> None:
+    def __init__(
+        self, settings: Any, compute: Callable[..., Any], sources: dict[str, str], *, safe: bool = False
+    ) -> None:
         self.settled = 0
-        self.caller = Caller(Computation(compute, sources), settings, self._settle)
+        self.caller = Caller(Computation(compute, sources, safe_results=safe), settings, self._settle)
         self.caller.process = os.getpid()
         self.flags = -1
 
@@ -48,8 +51,14 @@ class Calls:
 def calling(make_settings):
     """Give the means to make a caller of a function."""
 
-    def make(compute: Callable[..., Any], sources: dict[str, str] | None = None, **given: object) -> Calls:
-        return Calls(make_settings(**given), compute, sources or {})
+    def make(
+        compute: Callable[..., Any],
+        sources: dict[str, str] | None = None,
+        *,
+        safe: bool = False,
+        **given: object,
+    ) -> Calls:
+        return Calls(make_settings(**given), compute, sources or {}, safe=safe)
 
     return make
 
@@ -115,6 +124,15 @@ def test_tracebacks_show_lines_of_shipped_text(calling) -> None:
     exec(compile(text, "shipped-only.py", "exec"), namespace)
     error = parts(calling(namespace["compute"], {"shipped-only.py": text})())[1].decode()
     assert 'File "shipped-only.py", line 2, in compute\n    raise ValueError  # right here\n' in error
+
+
+def test_lines_of_shipped_text_are_those_of_the_compiler(calling) -> None:
+    """Form feeds and others of their kind begin no new line, though `str.splitlines` says so."""
+    text = "\f\nTEXT = '\x1c\u2028'\n\fdef compute():\n    raise ValueError  # right here\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(text, "shipped-feed.py", "exec"), namespace)
+    error = parts(calling(namespace["compute"], {"shipped-feed.py": text})())[1].decode()
+    assert 'File "shipped-feed.py", line 4, in compute\n    raise ValueError  # right here\n' in error
 
 
 def test_exceptions_that_cannot_be_pickled(calling) -> None:
@@ -209,5 +227,93 @@ def test_results_that_have_not_run(calling) -> None:
         assert words in result[6]
 
 
+def test_a_class_may_be_called_like_a_type_of_python(calling) -> None:
+    for name in ("generator", "coroutine", "async_generator"):
+        result = calling(lambda name=name: Named(name))()
+        assert result[2] == RETURNED, name
+
+
+class Named:
+    """Something whose type has any name, though pickle finds it."""
+
+    def __new__(cls, name: str) -> Any:
+        return type(name, (), {"__reduce__": lambda self: (str, (name,))})()
+
+
+class Strange(type):
+    """A metaclass whose classes are equal to everything."""
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    __hash__ = type.__hash__
+
+
+class Odd(metaclass=Strange):
+    def __reduce__(self) -> Any:
+        return str, ("odd",)
+
+
+def test_types_of_results_are_not_asked_what_they_equal(calling) -> None:
+    assert calling(Odd)()[2] == RETURNED
+
+
+@pytest.mark.parametrize(
+    ("error", "flags"),
+    [(ValueError, 0), (SystemExit, 0), (RuntimeError, 0), (KeyboardInterrupt, INTERRUPTED)],
+)
+def test_a_generator_that_fails_when_it_is_closed_is_refused_as_such(
+    calling, error: type[BaseException], flags: int
+) -> None:
+    def fails() -> Any:
+        def generate() -> Any:
+            try:
+                yield 1
+            finally:
+                if error is RuntimeError:
+                    yield 2  # ignores that it is closed
+                raise error
+
+        generator = generate()
+        next(generator)
+        return generator
+
+    calls = calling(fails)
+    result = calls()
+    assert (result[2], calls.flags) == (BROKEN, flags)
+    assert result[6].startswith("fails is a generator function or returns a generator")
+
+
 def test_file_names_differ_between_attempts() -> None:
     assert len({result_name(*key) for key in [(1, 1), (1, 11), (11, 1), (1, 2)]}) == 4
+
+
+def test_results_without_pickle(calling) -> None:
+    result = calling(lambda: (1, "x"), safe=True)()
+    assert (result[2], decode(parts(result)[0])) == (RETURNED, (1, "x"))
+    large = calling(lambda: b"x" * 2000, safe=True, inline_bytes=1000)()
+    assert (large[7], decode(parts(large)[0])) == (True, b"x" * 2000)
+
+
+def test_results_that_do_not_fit_without_pickle(calling) -> None:
+    result = calling(lambda: [1, threading.Lock()], safe=True)()
+    assert (result[2], parts(result)[0]) == (BROKEN, b"")
+    assert result[6].startswith(
+        "result[1] is of type _thread.lock, which does not fit results='safe': return"
+    )
+
+
+def test_exceptions_without_pickle(calling) -> None:
+    class Own(Exception):
+        pass
+
+    def fail(error: type[Exception]) -> None:
+        raise error("x")
+
+    result = calling(lambda: fail(ValueError), safe=True)()
+    value, error, *_ = parts(result)
+    assert (result[2], decode(value)) == (RAISED, ["ValueError", ("x",)])
+    assert error.endswith(b"ValueError: x\n")
+    value, error, *_ = parts(calling(lambda: fail(Own), safe=True)())
+    assert value == b""
+    assert error.endswith(b"Own: x\n")

@@ -51,8 +51,9 @@ def make_child(make_settings) -> Callable[..., Child]:
 
 
 def answer(ours: int) -> tuple[int, Any]:
-    ((flags, record),), rest = cut_replies(os.read(ours, 1 << 16), 1 << 16)
+    ((flags, record),), rest, garbage = cut_replies(os.read(ours, 1 << 16), 1 << 16)
     assert rest == b""
+    assert not garbage
     (result,) = unpack_results(record)
     return flags, result
 
@@ -164,8 +165,8 @@ def serve(compute, records, withdrawn=()):
     try:
         Worker(settings, Computation(compute, {}), Libc(), -1).serve(theirs, cells)
     except ChannelClosed:
-        replies, rest = cut_replies(os.read(ours, 1 << 16), 1 << 16)
-    assert not rest
+        replies, rest, garbage = cut_replies(os.read(ours, 1 << 16), 1 << 16)
+    assert not rest and not garbage
     return [[flags, KEY.unpack_from(record)[0]] for flags, record in replies], cells[STARTED_AT]
 """
 

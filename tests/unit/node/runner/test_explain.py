@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,18 @@ PLACE = "node there (Python 3.11.7)"
         (3, "the job's process exited with status 3 without a result (os._exit?)"),
         (-11, "the job's process was killed by signal 11 (SIGSEGV)"),
         (-9, "the job's process was killed by signal 9 (SIGKILL): is the node out of memory?"),
+        (-6, "the job's process was killed by signal 6 (SIGABRT)"),
         (-50, "the job's process was killed by signal 50 (a real-time signal)"),
     ],
 )
 def test_death(code: int, text: str) -> None:
     assert explain.death(code) == text
+
+
+@pytest.mark.parametrize("number", sorted({int(number) for number in signal.Signals}))
+def test_signals_have_the_names_that_everybody_knows(number: int) -> None:
+    """Some have older names as well: 17 is SIGCHLD and not SIGCLD, 29 SIGIO and not SIGPOLL."""
+    assert explain.signal_name(number) == signal.Signals(number).name
 
 
 def test_missing_module_with_remedy() -> None:

@@ -154,6 +154,22 @@ def test_daemon_that_does_not_read_stops_nobody(ends: tuple[socket.socket, int],
     assert not runner._unsent
 
 
+def test_what_waits_for_the_daemon_is_copied_once(ends: tuple[socket.socket, int], runner: Runner) -> None:
+    """Else many large results would take a time that grows with the square of their number."""
+    pieces = [bytes([number]) * 50_000 for number in range(200)]
+    for piece in pieces:
+        runner._send(piece)
+    waiting = list(runner._unsent)
+    assert [view.obj for view in waiting] == pieces[-len(waiting) :]
+    assert all(view.obj is piece for view, piece in zip(waiting, pieces[-len(waiting) :], strict=True))
+    got = b""
+    while len(got) < 200 * 50_000:
+        got += ends[0].recv(1 << 20)
+        runner._send(b"")
+    assert got == b"".join(pieces)
+    assert not runner._unsent
+
+
 def test_daemon_that_is_gone(ends: tuple[socket.socket, int], runner: Runner) -> None:
     ends[0].close()
     with pytest.raises(DaemonGone):

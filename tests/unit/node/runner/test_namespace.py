@@ -57,6 +57,17 @@ def test_bundle_of_a_client() -> None:
     assert load(pack_function(compute).code).compute(4) == 7
 
 
+@pytest.mark.parametrize("safe_results", [False, True])
+def test_bundle_tells_how_results_are_wanted(safe_results: bool) -> None:
+    def compute() -> int:
+        return 5
+
+    bundle = pack_function(compute, safe_results=safe_results)
+    loaded = load(bundle.code)
+    assert (loaded.compute(), loaded.safe_results) == (5, safe_results)
+    assert load(b"R" * safe_results + sources("def compute(): pass")).safe_results is safe_results
+
+
 def test_bundle_that_only_cloudpickle_can_rebuild() -> None:
     class Colour(enum.Enum):
         RED = 3
@@ -73,6 +84,8 @@ def test_bundle_that_only_cloudpickle_can_rebuild() -> None:
     [
         (b"", "unknown kind"),
         (b"Xx", "unknown kind"),
+        (b"R", "unknown kind"),
+        (b"RRS{}", "unknown kind"),
         (b"P\x80\x05N.", "no computation"),
         (b"P\x80\x05K\x05Q.", "unknown reference"),
         (b"S{}", "no computation"),
@@ -90,3 +103,16 @@ def test_errors_of_the_code_come_through() -> None:
         load(sources("1 / 0"))
     with pytest.raises(ModuleNotFoundError, match="nowhere_found"):
         load(b"P\x80\x05cnowhere_found\nThing\n.")
+
+
+def test_pieces_of_one_file_keep_the_numbers_of_their_lines() -> None:
+    first, second = "A = '\f'\n\fB = 2\n", "\n\n\nC = 3\n"
+    loaded = load(sources(first, second, "\n" * 5 + "def compute(): pass", name="one.py"))
+    assert loaded.sources["one.py"].split("\n") == [
+        "A = '\f'",
+        "\fB = 2",
+        "",
+        "C = 3",
+        "",
+        "def compute(): pass",
+    ]

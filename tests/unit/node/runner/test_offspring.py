@@ -45,7 +45,7 @@ def run(child, poll, *args):
     os.write(child.channel, pack_jobs([(1, 1, False, pickle.dumps((args, {}), 5))]))
     while child.channel not in [fd for fd, mask in poll.poll(20.0)]:
         pass  # that of another child has been hung up
-    ((flags, record),), _ = cut_replies(os.read(child.channel, 1 << 16), 1 << 16)
+    ((flags, record),), _, _ = cut_replies(os.read(child.channel, 1 << 16), 1 << 16)
     (result,) = unpack_results(record)
     return pickle.loads(split_body(result[8])[0])
 

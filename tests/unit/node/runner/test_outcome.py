@@ -143,3 +143,11 @@ def test_output_that_cannot_be_stored(ending: Ending, job: Job, settings: Settin
     record = taken(ending.died(job, -signal.SIGKILL, 1.0, b"o" * 2000, b""))
     assert record[0] == Outcome.BROKEN
     assert "the job's result with its output (2020 bytes) cannot be stored on node there" in record[2]
+
+
+def test_a_cancelled_job_may_have_removed_its_result(ending: Ending, job: Job, settings: Settings) -> None:
+    job.cancelled = True
+    path = os.path.join(settings.spool, "7-2.result")
+    result = child_result(Outcome.RAISED, os.fsencode(path), is_path=True)
+    record = ending.answered(job, INTERRUPTED, result, b"out", b"")
+    assert taken(record) == (Outcome.CANCELLED, 0, "", (b"", b"", b"out", b""))

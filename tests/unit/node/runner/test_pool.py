@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dispy_node.runner.body import BROKEN, CANCELLED, DIED, RETURNED
 
 POOL = """
@@ -89,13 +91,13 @@ def test_jobs_are_given_up_when_no_process_can_be_had(run_pool) -> None:
         POOL
         + """
 import errno
-from dispy_node.runner import pool as module
+from dispy_node.runner import trouble as module
 module.PATIENCE_S = module.RETRY_S = 0.01
 pool, poll, host = make_pool(Pool, len)
 class Barren:
     def fork(self, count, siblings):
         raise OSError(errno.EAGAIN, "no more")
-pool._nursery = Barren()
+pool._family._nursery = Barren()
 pool.set_slots(1)
 pool.queue.append(make_job(1, ""))
 turn_until(pool, poll, lambda: host.results)
@@ -106,3 +108,69 @@ told = [host.results[1][2], host.results[1][6], len(host.logs)]
     assert told[1].startswith("no process can be started on node there")
     assert "ulimit -u" in told[1]
     assert told[2] == 1
+
+
+@pytest.mark.parametrize("kind", ["Pool", "WorkerPool"])
+@pytest.mark.parametrize("evidence", ["fork", "result", "death"])
+def test_patience_begins_anew_after_each_success(run_pool, kind: str, evidence: str) -> None:
+    """Else a process that cannot be had once, and hours later once more, would cost a job at once."""
+    start = f"""
+from dispy_node.runner import pool as module
+from dispy_node.runner.{"pool" if kind == "Pool" else "workers"} import {kind} as kind
+evidence, given = {evidence!r}, dict(isolation={"process" if kind == "Pool" else "worker"!r})
+"""
+    told = run_pool(
+        start
+        + """
+import errno
+real, late = module.monotonic, 0.0
+module.monotonic = lambda: real() + late
+pool, poll, host = make_pool(kind, lambda dies: dies and os._exit(7), **given)
+class Moody:
+    def __init__(self, nursery):
+        self.fertile, self.nursery = False, nursery
+    def fork(self, count, siblings):
+        if not self.fertile:
+            raise OSError(errno.EAGAIN, "no more")
+        return self.nursery.fork(count, siblings)
+    def watch_output(self, child):
+        self.nursery.watch_output(child)
+nursery = pool._family._nursery = Moody(pool._family._nursery)
+pool.set_slots(1)
+def have_process_die():
+    nursery.fertile = True
+    pool.top_up()
+    for child in pool._idle:
+        os.kill(child.pid, 9)
+    nursery.fertile = False
+    turn_until(pool, poll, lambda: not pool._idle)
+if evidence == "fork":
+    pool.top_up()
+else:
+    have_process_die()
+failures = [len(host.logs)]
+nursery.fertile = True
+if evidence == "fork":
+    turn_until(pool, poll, lambda: pool._idle)
+else:
+    pool.queue.append(make_job(1, evidence == "death"))
+    turn_until(pool, poll, lambda: 1 in host.results)
+late = 3600.0
+if evidence == "fork":
+    while pool._idle:
+        pool._family.dismiss(pool._idle.pop())
+    nursery.fertile = False
+else:
+    have_process_die()
+pool.queue.append(make_job(2, False))
+for _ in range(20):
+    pool.tick()
+    pool.dispatch()
+failures.append(len(host.logs))
+nursery.fertile = True
+turn_until(pool, poll, lambda: 2 in host.results)
+told = [failures, host.results[2][2]]
+finish(pool, poll)
+"""
+    )
+    assert told == [[1, 2], RETURNED]

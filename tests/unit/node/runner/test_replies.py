@@ -35,25 +35,29 @@ def test_replies_come_through_any_chunking(replies: list[tuple[int, bytes]], siz
     data = b"".join(reply(flags, record) for flags, record in replies)
     found, rest = [], b""
     for start in range(0, len(data), size):
-        more, rest = cut_replies(rest + data[start : start + size], 100)
+        more, rest, garbage = cut_replies(rest + data[start : start + size], 100)
         found += more
+        assert not garbage
     assert found == replies
     assert rest == b""
 
 
-@given(st.binary(max_size=200))
-def test_foreign_bytes_are_garbled_or_wait_for_more(data: bytes) -> None:
-    try:
-        found, rest = cut_replies(data, 100)
-    except GarbledReplies:
-        return
-    assert b"".join(reply(*one) for one in found) + rest == data
-    assert not rest or rest[0] == MAGIC
+@given(st.lists(st.tuples(st.integers(0, 7), RESULTS), max_size=3), st.binary(max_size=200))
+def test_foreign_bytes_are_garbage_or_wait_for_more(replies: list[tuple[int, bytes]], data: bytes) -> None:
+    whole = b"".join(reply(flags, record) for flags, record in replies) + data
+    found, rest, garbage = cut_replies(whole, 100)
+    assert found[: len(replies)] == replies, "what comes before counts"
+    assert b"".join(reply(*one) for one in found) + rest == whole
+    assert garbage or not rest or rest[0] == MAGIC
 
 
-def test_length_that_no_reply_has() -> None:
-    with pytest.raises(GarbledReplies, match="bytes"):
-        cut_replies(HEAD.pack(MAGIC, 1 << 30, 0), 100)
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(HEAD.pack(MAGIC, 1 << 30, 0), "of kind 209 with 1073741824 bytes"), (b"x", "of kind 120")],
+)
+def test_garbage_is_told_and_keeps_nothing_back(data: bytes, kind: str) -> None:
+    well = make_result(KEY, 0, 0, (1.0, 2.0), b"", False, b"")
+    assert cut_replies(reply(1, well) + data, 100) == ([(1, well)], data, f"a reply {kind}")
 
 
 @given(RESULTS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dispy_node.runner import child, workers
-from dispy_node.runner.body import CANCELLED, DIED
+from dispy_node.runner.body import BROKEN, CANCELLED, DIED, RETURNED
 
 POOL = """
 from dispy_node.runner.workers import WorkerPool
@@ -89,6 +91,91 @@ finish(pool, poll)
 """
     )
     assert told == [CANCELLED, 0, True]
+
+
+@pytest.mark.parametrize("how", ["close", "replace", "streams"])
+def test_standard_descriptors_are_as_ever_after_a_job_that_spoilt_them(run_pool, how: str) -> None:
+    told = run_pool(
+        POOL
+        + f"how = {how!r}"
+        + """
+from dispy_node.runner.body import split_body
+def compute(number):
+    if number % 2:
+        print("first", number)
+        if how == "close":
+            for descriptor in (0, 1, 2):
+                os.close(descriptor)
+        elif how == "replace":
+            sys.stdout.flush()
+            for descriptor in (0, 1, 2):
+                os.dup2(os.open("spoilt", os.O_RDWR | os.O_CREAT), descriptor)
+            os.write(1, b"elsewhere")
+        else:
+            sys.stdin.close()
+            sys.stdout.close()
+            sys.stderr.close()
+        return None
+    print("out", number)
+    os.write(2, b"err")
+    return sys.stdin.read(), os.readlink("/proc/self/fd/0")
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker")
+pool.set_slots(1)
+pool.queue.extend(make_job(number, number) for number in range(1, 7))
+turn_until(pool, poll, lambda: len(host.results) == 6)
+told = []
+for number in range(1, 7):
+    value, error, stdout, stderr = split_body(host.results[number][8])
+    told.append([host.results[number][2], pickle.loads(value), stdout.decode(), stderr.decode()])
+finish(pool, poll)
+"""
+    )
+    spoilt = [[0, None, f"first {number}\n", ""] for number in (1, 3, 5)]
+    well = [[0, ["", "/dev/null"], f"out {number}\n", "err"] for number in (2, 4, 6)]
+    assert told == [end for pair in zip(spoilt, well, strict=True) for end in pair]
+
+
+@pytest.mark.parametrize("kind", ["cut off", "foreign", "skipped"])
+def test_no_job_is_lost_or_run_twice_when_one_forges_replies(run_pool, kind: str) -> None:
+    told = run_pool(
+        POOL
+        + f"kind = {kind!r}"
+        + """
+from dispy_node.runner.replies import SKIPPED, make_result, reply
+def forge(number):
+    ran = os.open("ran", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(ran, bytes([number]))
+    os.close(ran)
+    if number != 30 or os.path.exists("forged"):
+        return
+    open("forged", "w").close()
+    (channel,) = [int(name) for name in os.listdir("/proc/self/fd") if is_socket(int(name))]
+    key = KEY.pack(30, 1)
+    cut_off = make_result(key, 0, 0, (1.0, 2.0), b"", False, b"body")[:-1]
+    os.write(channel, {"cut off": reply(0, cut_off), "foreign": b"x" * 100,
+                       "skipped": reply(SKIPPED, key) + b"garbage"}[kind])
+def is_socket(descriptor):
+    import stat
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+pool, poll, host = make_pool(WorkerPool, forge, isolation="worker")
+pool.set_slots(1)
+pool.queue.extend(make_job(number, number) for number in range(1, 61))
+turn_until(pool, poll, lambda: len(host.results) == 60)
+ran = open("ran", "rb").read()
+told = [[number, result[2], ran.count(number), result[6]] for number, result in sorted(host.results.items())]
+finish(pool, poll)
+"""
+    )
+    assert {outcome for _, outcome, _, _ in told} <= {RETURNED, BROKEN}
+    broken = {number for number, outcome, _, _ in told if outcome}
+    assert all("its result" in detail or "not its own" in detail for _, outcome, _, detail in told if outcome)
+    first = 31 if kind == "skipped" else 30  # then it is run again, as it has asked for
+    assert broken == set(range(first, first + len(broken))), "those that it had begun by the time of its end"
+    assert [number for number, _, count, _ in told if count > 1] == ([30] if kind == "skipped" else [])
+    assert {number for number, _, count, _ in told if count == 0} <= broken
 
 
 def test_limits_fit_into_each_other() -> None:

@@ -38,13 +38,13 @@ def test_messages_arrive_in_order_and_streams_whole(kind: type[Connection], make
 def test_goodbye_comes_after_what_was_sent(kind: type[Connection], make_pair: Any) -> None:
     pair = make_pair(kind)
     pair.run(1.0)
-    pair.connection.node.send(numbered(1))
-    pair.connection.node.close("enough", final=True)
-    pair.connection.node.send(numbered(2))
+    pair.connection.client.send(numbered(1))
+    pair.connection.client.close("enough", final=True)
+    pair.connection.client.send(numbered(2))
     pair.run(5.0)
-    assert pair.client.seen == ["node", numbered(1)]
-    assert pair.client.end_reason == ("enough", True)
-    assert pair.node.end_reason == ("enough", False)
+    assert pair.node.seen == ["client", numbered(1)]
+    assert pair.node.end_reason == ("enough", True)
+    assert pair.client.end_reason == ("enough", False)
     assert not pair.network.connections
 
 

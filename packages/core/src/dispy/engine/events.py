@@ -68,13 +68,15 @@ class LinkOpened:
     """A link to a node is up and both have greeted.
 
     ``target`` is the (host, port) that was dialled, as the user wrote it, or None if the node dialled.
-    ``peer_host`` is the address of the other end.
+    ``peer_host`` is the address of the other end. ``realm`` names what both sides have proved to each other; it is
+    empty where nothing had to be proved.
     """
 
     link: LinkId
     hello: Hello
     target: tuple[str, int] | None
     peer_host: str
+    realm: str = ""
 
 
 @dataclass(frozen=True, slots=True)

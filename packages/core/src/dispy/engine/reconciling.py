@@ -73,10 +73,10 @@ class Reconciling:
     def _refuse_second_link(self, event: LinkOpened, node: Node) -> None:
         """Keep the link that there is; but another address may make other computations accept the node."""
         reason = f"already connected to this node by {node.peer_host}"
-        known = (len(node.addresses), len(node.targets))
+        known = (len(node.addresses), len(node.targets), len(node.realms))
         _add_addresses(node, event)
         self._ledger.effects.append(CloseLink(event.link, reason))
-        if (len(node.addresses), len(node.targets)) != known:
+        if (len(node.addresses), len(node.targets), len(node.realms)) != known:
             self._opening.consider_all(node)
 
     def _forget_epoch(self, node: Node) -> None:
@@ -279,3 +279,5 @@ def _add_addresses(node: Node, event: LinkOpened) -> None:
     node.addresses.update(event.hello.addresses, (event.peer_host,))
     if event.target is not None:
         node.targets.add(event.target)
+    if event.realm:
+        node.realms.add(event.realm)

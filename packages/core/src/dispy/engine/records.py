@@ -152,6 +152,8 @@ class Node:
     next_stream: int = 1
     bytes_sent: int = 0
     bytes_received: int = 0
+    realms: set[str] = field(default_factory=set)
+    """What it has proved to belong to; empty for a node that only this process can reach."""
 
     def is_known_as(self, name: str) -> bool:
         """Tell whether people call it so: by its name, or by an address that it has or was reached under."""

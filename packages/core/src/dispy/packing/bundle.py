@@ -24,6 +24,9 @@ from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
 
+SAFE_RESULTS = b"R"
+"""Stands before a bundle whose results are to be encoded without pickle; see `dispy.packing.safe`."""
+
 
 class FunctionBundle:
     """A function computation, packed. Safe to use from several threads.
@@ -37,10 +40,13 @@ class FunctionBundle:
 
     is_function = True
 
-    def __init__(self, callee: Callee, code: bytes, contents: _Contents, files: Sequence[SourceFile]) -> None:
+    def __init__(
+        self, callee: Callee, contents: _Contents, files: Sequence[SourceFile], *, safe_results: bool
+    ) -> None:
+        self._head = SAFE_RESULTS if safe_results else b""
         self.name = callee.name
+        self.code = self._head + contents.pickle()
         self.files = files
-        self.code = code
         self._callee = callee
         self._contents = contents
         self._arguments = ArgumentPacker(contents.found, contents.is_whole)
@@ -65,7 +71,7 @@ class FunctionBundle:
     def _make_text(self) -> bytes | SourceUnavailable:
         contents = self._contents
         try:
-            return source_bundle(contents.target, contents.names, contents.whole_sources().texts)
+            return self._head + source_bundle(contents.target, contents.names, contents.whole_sources().texts)
         except SourceUnavailable as unavailable:
             return unavailable
 
@@ -111,8 +117,13 @@ class ProgramBundle:
 CodeBundle = FunctionBundle | ProgramBundle
 
 
-def pack_computation(computation: object, depends: Sequence[object] = ()) -> CodeBundle:
+def pack_computation(
+    computation: object, depends: Sequence[object] = (), *, safe_results: bool = False
+) -> CodeBundle:
     """Pack a function, or the path or name of a program; *depends* is left as it is.
+
+    Args:
+        safe_results: nodes are to send results of the function without pickle; a program has none.
 
     Raises:
         InvalidComputation: it is neither, or not one that can work.
@@ -121,10 +132,12 @@ def pack_computation(computation: object, depends: Sequence[object] = ()) -> Cod
     """
     if isinstance(computation, (str, os.PathLike)):
         return pack_program(os.fspath(computation), depends)
-    return pack_function(computation, depends)
+    return pack_function(computation, depends, safe_results=safe_results)
 
 
-def pack_function(compute: object, depends: Sequence[object] = ()) -> FunctionBundle:
+def pack_function(
+    compute: object, depends: Sequence[object] = (), *, safe_results: bool = False
+) -> FunctionBundle:
     """Pack a function with what it needs; raises as `pack_computation`."""
     callee = examine(compute)
     files = Files()
@@ -137,8 +150,7 @@ def pack_function(compute: object, depends: Sequence[object] = ()) -> FunctionBu
             _add_module_file(files, element)
         else:
             contents.add(element, number)
-    code = contents.pickle()
-    return FunctionBundle(callee, code, contents, files.all())
+    return FunctionBundle(callee, contents, files.all(), safe_results=safe_results)
 
 
 def pack_program(path: str, depends: Sequence[object] = ()) -> ProgramBundle:

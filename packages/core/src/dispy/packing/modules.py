@@ -39,8 +39,9 @@ MAINS = frozenset({MAIN, SPAWNED_MAIN})
 
 def is_local(module: object) -> bool:
     """Tell whether nodes need the module's source text. ``__main__`` is no module in this sense."""
-    if not isinstance(module, ModuleType):
-        return False  # libraries put all kinds of objects into sys.modules
+    # Libraries put all kinds of objects into sys.modules, and some of them only pretend to be modules (cffi's do).
+    if not issubclass(type(module), ModuleType):
+        return False
     # Not by plain attribute access, which would load a module that is to be loaded at first use.
     attributes = object.__getattribute__(module, "__dict__")
     name, file = attributes.get("__name__"), attributes.get("__file__")

@@ -1,7 +1,8 @@
 """Decodes how a job ended: result, output, and the exception with its traceback.
 
 The body of a result has four sections and a trailer with their lengths (see docs/protocol.md); an empty body
-stands for four empty sections. It is decoded in the thread that asks for the result.
+stands for four empty sections. It is decoded in the thread that asks for the result. What comes for a cluster with
+``results="safe"`` is never unpickled.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy.errors import JobBroken, JobCancelled, JobDied, JobError, JobRaised
 from dispy.model import Outcome
+from dispy.packing.safe import decode, decode_exception
 
 if TYPE_CHECKING:
     from dispy.wire.messages import JobResult
@@ -26,7 +28,7 @@ class ResultBody:
     """The sections of a result's body.
 
     Attributes:
-        value: pickled result, or pickled exception, or empty.
+        value: result or exception, pickled or as `dispy.packing.safe` reads it, or empty.
         error: traceback as UTF-8.
         stdout: what the job printed.
         stderr: likewise.
@@ -98,8 +100,12 @@ class JobEnd:
     error: BaseException | None = None
 
 
-def decode_end(result: JobResult, where: str) -> JobEnd:
-    """Decode the result of a job that ran at the node *where* (as people know it); never raises."""
+def decode_end(result: JobResult, where: str, *, safe: bool = False) -> JobEnd:
+    """Decode the result of a job that ran at the node *where* (as people know it); never raises.
+
+    Args:
+        safe: the node had to encode it without pickle.
+    """
     try:
         body = ResultBody.parse(result.body)
     except ValueError as damage:
@@ -107,17 +113,18 @@ def decode_end(result: JobResult, where: str) -> JobEnd:
     end = JobEnd()
     if result.started_at:
         end.stdout, end.stderr = body.stdout, body.stderr
-    if result.outcome == Outcome.RETURNED:
-        try:
-            end.value = load_value(body.value)
-        except JobBroken as broken:
-            return _failed(end, broken, result, where)
-        return end
-    if result.outcome == Outcome.EXITED:
-        end.value = result.code
-        return end
     text = body.error.decode("utf-8", "replace")
-    return _failed(end, _error_of(result, body.value, text), result, where, text)
+    try:
+        if result.outcome == Outcome.RETURNED:
+            end.value = decode(body.value) if safe else load_value(body.value)
+            return end
+        if result.outcome == Outcome.EXITED:
+            end.value = result.code
+            return end
+        error = _error_of(result, body.value, text, safe=safe)
+    except JobBroken as broken:
+        return _failed(end, broken, result, where)
+    return _failed(end, error, result, where, text)
 
 
 def describe(result: JobResult, where: str) -> str:
@@ -145,6 +152,19 @@ def rebuild_exception(data: bytes | memoryview, text: str) -> BaseException:
         error = JobRaised(text)
         error.add_note(f"the exception itself could not be rebuilt here: {type(failure).__name__}: {failure}")
         return error
+    return _with_cause(error, text)
+
+
+def rebuild_safely(data: bytes | memoryview, text: str) -> BaseException:
+    """Do as `rebuild_exception` with one that came without pickle.
+
+    Raises:
+        JobBroken: it did not.
+    """
+    return _with_cause(decode_exception(data), text)
+
+
+def _with_cause(error: object, text: str) -> BaseException:
     if not isinstance(error, BaseException):
         return JobRaised(text)
     try:
@@ -154,9 +174,9 @@ def rebuild_exception(data: bytes | memoryview, text: str) -> BaseException:
     return error
 
 
-def _error_of(result: JobResult, value: bytes | memoryview, text: str) -> BaseException:
+def _error_of(result: JobResult, value: bytes | memoryview, text: str, *, safe: bool) -> BaseException:
     if result.outcome == Outcome.RAISED:
-        return rebuild_exception(value, text)
+        return rebuild_safely(value, text) if safe else rebuild_exception(value, text)
     detail = result.detail
     if result.outcome == Outcome.DIED:
         return JobDied(detail or _death(result.code), result.code)

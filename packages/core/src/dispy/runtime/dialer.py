@@ -9,29 +9,56 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
 
 import trio
 
-from dispy.errors import DispyError, TransportError
+from dispy import config
+from dispy.errors import CredentialsError, DispyError, PluginError, SecurityError, TransportError
 from dispy.interfaces import Address, Peer, Transport
 from dispy.logger import logger
 from dispy.model import ComputationId
 from dispy.runtime.embedded import LOCAL_HOST, EmbeddedNode
 from dispy.runtime.resolver import Resolver
+from dispy.runtime.trust import OWN_CHILD, Trust
 
-Target = tuple[str, str, int]
-"""Scheme, host as the user wrote it, port."""
 
-LOCAL_TARGET: Target = (LOCAL_HOST, LOCAL_HOST, 0)
+class Target(NamedTuple):
+    """Where a node is, and what is asked of it.
+
+    Attributes:
+        host: as the user wrote it, or a path.
+        port: 0 where there is none.
+        trust: what both sides prove; None for the embedded node, which nobody else can reach.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    trust: Trust | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port, by which the engine knows a target."""
+        return self.host, self.port
+
+    def __str__(self) -> str:
+        if self == LOCAL_TARGET:
+            return "this machine"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else self.host
+
+
+LOCAL_TARGET = Target(LOCAL_HOST, LOCAL_HOST, 0)
 """Stands for the embedded node."""
+
+NOT_TRIED = "not tried yet"
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 3.0
 """Pauses between attempts grow by half from the first to the last: a late node is found within seconds."""
-
-DIAL_S = 5.0
-"""A host that neither accepts nor refuses for so long counts as not there."""
 
 Serve = Callable[[trio.abc.Stream, Peer, Target], Awaitable[str]]
 """Serves a connection until it ends, and returns why."""
@@ -45,7 +72,9 @@ class Attempted:
     connected: bool = False
     failed: bool = False
     """The latest attempt to reach it has failed."""
-    last: str = "not tried yet"
+    refused: bool = False
+    """It failed since one side does not accept the other, which trying again does not mend."""
+    last: str = NOT_TRIED
     local_hosts: Sequence[str] = ()
     """Addresses of this machine to dial from, where one fits."""
     scope: trio.CancelScope | None = None
@@ -58,29 +87,48 @@ async def dial_target(
     *,
     local_hosts: Sequence[str] = (),
 ) -> tuple[trio.abc.Stream, Peer]:
-    """Connect to the first address of a target that answers. Cancellation leaves nothing open.
+    """Connect to the first address of a target that answers within `dispy.config.MsgTimeout`.
+
+    Cancellation leaves nothing open.
 
     Raises:
         DispyError: none does (the message is about the last that was tried), or the transport is not there.
     """
-    scheme, host, port = target
-    dial = transport(scheme).dial
+    scheme, host, port, _trust = target
+    dial, timeout_s = transport(scheme).dial, config.msg_timeout_s()
     last = TransportError(f"unknown host {host!r}: it has no address")
     for address in await resolver.resolve(host) if port else [host]:
         try:
-            with trio.fail_after(DIAL_S):
+            with trio.fail_after(timeout_s):
                 return await dial(
                     Address(scheme, address, port), local_host=choose_local_host(address, local_hosts)
                 )
         except trio.TooSlowError:
             place = f"{host}:{port}" if port else host
             last = TransportError(
-                f"no answer from {place} within {DIAL_S:g} s: is the machine on, and does its firewall let "
+                f"no answer from {place} within {timeout_s:g} s: is the machine on, and does its firewall let "
                 f"{f'port {port}' if port else 'it'} through?"
             )
         except TransportError as error:
             last = error
     raise last
+
+
+async def connect_target(
+    target: Target,
+    transport: Callable[[str], Transport],
+    resolver: Resolver,
+    *,
+    local_hosts: Sequence[str] = (),
+) -> tuple[trio.abc.Stream, Peer]:
+    """Do as `dial_target`, and have both sides prove who they are.
+
+    Raises:
+        SecurityError: one does not accept the other.
+        DispyError: as `dial_target`, or a key or certificate cannot be used.
+    """
+    dial = partial(dial_target, target, transport, resolver, local_hosts=local_hosts)
+    return await dial() if target.trust is None else await target.trust.connect(dial)
 
 
 def choose_local_host(address: str, local_hosts: Sequence[str]) -> str | None:
@@ -182,10 +230,9 @@ class Dialer:
         try:
             reason = await self._open_and_serve(target, attempted)
         except* Exception:
-            where = target[1] if not target[2] else f"{target[1]}:{target[2]}"
-            logger.exception("a bug in dispy, or in a plugin, has ended the link to %s", where)
+            logger.exception("a bug in dispy, or in a plugin, has ended the link to %s", target)
             self._report(
-                f"the link to {where} has ended by an internal error; it is made again (see the log)"
+                f"the link to {target} has ended by an internal error; it is made again (see the log)"
             )
         return reason
 
@@ -193,15 +240,23 @@ class Dialer:
         try:
             node = EmbeddedNode.start() if target == LOCAL_TARGET else None
             stream, peer = (
-                (node.stream, node.peer)
+                (node.stream, replace(node.peer, identity=OWN_CHILD))
                 if node is not None
-                else await dial_target(
+                else await connect_target(
                     target, self._transport, self._resolver, local_hosts=attempted.local_hosts
                 )
             )
-        except (DispyError, OSError) as error:
+        except (SecurityError, CredentialsError, PluginError) as error:
+            attempted.refused = True
+            if attempted.last != str(error):  # it is said at once, and once
+                self._report(f"{target}: {error}")
             return str(error)
-        attempted.connected, attempted.failed = True, False
+        except (DispyError, OSError) as error:
+            attempted.refused = False
+            return str(error)
+        attempted.connected, attempted.failed, attempted.refused = True, False, False
+        if attempted.last == NOT_TRIED:
+            attempted.last = "it answers, but has not greeted yet"
         self.embedded = node or self.embedded
         try:
             return await self._serve(stream, peer, target)

@@ -23,6 +23,7 @@ from dispy.runtime.inbox import ResultInbox
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
+from dispy.runtime.trust import roles_of
 from dispy.wire.messages import JobResults
 from dispy.wire.session import (
     ChunkReceived,
@@ -191,7 +192,9 @@ class SchedulerDriver:
         self._last_link += 1
         number = LinkId(self._last_link)
         hello = make_hello(Role.CLIENT, self._client_id, name=f"{platform.node()}:{os.getpid()}")
-        session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}))
+        session = Session(
+            hello, now=trio.current_time(), accepts=frozenset({Role.NODE}), roles=roles_of(peer)
+        )
         link = Link(number, stream, peer, session)
         self._links[number] = link
         self._inboxes[number] = ResultInbox()
@@ -226,8 +229,8 @@ class SchedulerDriver:
                     self.handle(ev.MessageReceived(link.number, results))
                 case Greeted(hello):
                     self._aliases[target] = NodeId(hello.ident)
-                    _scheme, host, port = target
-                    self.handle(ev.LinkOpened(link.number, hello, (host, port), link.peer.host))
+                    realm = "" if target.trust is None else target.trust.realm
+                    self.handle(ev.LinkOpened(link.number, hello, target.place, link.peer.host, realm=realm))
                 case PeerSilent():
                     # Nothing was heard for the whole lease: what runs there may not be waited for any longer.
                     link.final = True

@@ -15,12 +15,16 @@ from dispy.runtime.dialer import LOCAL_TARGET, Target
 if TYPE_CHECKING:
     from dispy.nodes import NodePattern
     from dispy.runtime.driver import SchedulerDriver
+    from dispy.runtime.trust import Trust
 
 LOOK_S = 1.0
 """How long nodes may take to answer before one is started on this machine."""
 
 SILENT_S = 3.0
 """How long a cluster may wait for a usable node before the user is told why."""
+
+TOLD_MAX = 5
+"""How many nodes are told about one by one that have the same reason not to be used."""
 
 POLL_S = 0.02
 """How often it is looked whether a node has answered, within LOOK_S."""
@@ -41,6 +45,7 @@ class NodeFinder:
         node_port: int,
         tell: Callable[[str], None],
         *,
+        trust: Trust | None = None,
         local_hosts: Sequence[str] = (),
     ) -> None:
         self._driver = driver
@@ -48,9 +53,10 @@ class NodeFinder:
         self._patterns = patterns
         self._tell = tell
         self._local_hosts = local_hosts
+        self._trust = trust
         wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
         ports = {node_port if pattern.port is None else pattern.port for pattern in wildcards}
-        self._here: list[Target] = [("tcp", "127.0.0.1", port) for port in sorted(ports)]
+        self._here = [Target("tcp", "127.0.0.1", port, trust) for port in sorted(ports)]
         """Where a node of this machine listens, if wildcards may mean it."""
 
     async def run(self) -> None:
@@ -60,7 +66,7 @@ class NodeFinder:
         began = trio.current_time()
         for pattern in self._patterns:
             if pattern.target is not None:
-                self._want(pattern.target)
+                self._want(self._target_of(pattern.target))
         for target in self._here:  # what listens on this machine needs no discovery
             self._want(target)
         if any(pattern.matches_everything for pattern in self._patterns):
@@ -83,11 +89,14 @@ class NodeFinder:
                     self._tell(self.explain())
                     told = True
                 if self._computation.pending:
-                    self._give_up_if_hopeless()
+                    self._give_up_if_hopeless(patient=now - unusable_since >= SILENT_S)
             await trio.sleep(WATCH_S)
 
-    def _give_up_if_hopeless(self) -> None:
-        """End the jobs that wait, if every node that was asked for is there and cannot run them."""
+    def _give_up_if_hopeless(self, *, patient: bool) -> None:
+        """End the jobs that wait, if every node that was asked for is there and cannot run them.
+
+        A key that does not fit counts as well once we have been *patient*: it may be about to be changed there.
+        """
         targets = self._driver.dialer.targets.values()
         mine = [attempted for attempted in targets if self._computation.id in attempted.wanted_by]
         reached = [
@@ -95,12 +104,17 @@ class NodeFinder:
             for placement in self._computation.placements.values()
             if placement.node.state is NodeState.CONNECTED
         ]
+        refused = [attempted for attempted in mine if attempted.refused and patient]
         if (
-            reached
+            (reached or refused)
             and all(placement.state is PlacementState.FAILED for placement in reached)
-            and all(attempted.connected for attempted in mine)
+            and all(attempted.connected or attempted in refused for attempted in mine)
         ):
-            reasons = "; ".join(dict.fromkeys(placement.reason for placement in reached))
+            reasons = "; ".join(
+                dict.fromkeys(
+                    [placement.reason for placement in reached] + [attempted.last for attempted in refused]
+                )
+            )
             self._driver.handle(
                 JobsGivenUp(self._computation.id, f"no node can run {self._computation.name}: {reasons}")
             )
@@ -124,21 +138,17 @@ class NodeFinder:
         return "\n".join(lines)
 
     def _describe_targets(self) -> Iterator[str]:
-        """Tell of what was dialled and is no node so far."""
-        nodes = self._connected_nodes()
+        """Tell of what was dialled and is no node so far; many with the same reason are not told one by one."""
+        known = {place for node in self._connected_nodes() for place in node.targets}
+        with_reason: dict[str, list[Target]] = {}
         for target, attempted in self._driver.dialer.targets.items():
-            if self._computation.id not in attempted.wanted_by or any(
-                target[1:] in node.targets for node in nodes
-            ):
-                continue
-            where = (
-                "this machine"
-                if target == LOCAL_TARGET
-                else f"{target[1]}:{target[2]}"
-                if target[2]
-                else target[1]
-            )
-            yield f"  {where}: {'it answers, but has not greeted yet' if attempted.connected else attempted.last}"
+            if self._computation.id in attempted.wanted_by and target.place not in known:
+                with_reason.setdefault(attempted.last, []).append(target)
+        for reason, targets in with_reason.items():
+            for target in targets[:TOLD_MAX]:
+                yield f"  {target}: {reason}"
+            if len(targets) > TOLD_MAX:
+                yield f"  and {len(targets) - TOLD_MAX} more: {reason}"
 
     def _describe_others(self) -> Iterator[str]:
         """Tell of nodes that are there and not used, and of patterns that no node fits."""
@@ -155,6 +165,9 @@ class NodeFinder:
 
     def _connected_nodes(self) -> list[Node]:
         return [node for node in self._driver.engine.nodes.values() if node.state is NodeState.CONNECTED]
+
+    def _target_of(self, named: tuple[str, str, int]) -> Target:
+        return LOCAL_TARGET if named == LOCAL_TARGET[:3] else Target(*named, self._trust)
 
     def _want(self, target: Target) -> None:
         self._driver.dialer.want(target, self._computation.id, local_hosts=self._local_hosts)
@@ -189,7 +202,7 @@ class NodeFinder:
             )
             return
         for target in self._here:
-            if all(pattern.target != target for pattern in self._patterns):
+            if all(pattern.target != target[:3] for pattern in self._patterns):
                 self._driver.dialer.unwant_target(target, self._computation.id)
         self._want(LOCAL_TARGET)
         self._tell(

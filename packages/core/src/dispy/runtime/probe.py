@@ -16,10 +16,11 @@ import trio
 from dispy.errors import DispyError
 from dispy.interfaces import Peer, Transport
 from dispy.model import LinkId, Role
-from dispy.runtime.dialer import LOCAL_TARGET, Target, dial_target
+from dispy.runtime.dialer import LOCAL_TARGET, Target, connect_target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
+from dispy.runtime.trust import roles_of
 from dispy.wire.messages import Hello
 from dispy.wire.session import Greeted, Session, SessionEvent
 
@@ -78,7 +79,7 @@ async def probe_node(target: Target, transport: Callable[[str], Transport], reso
         reason = "a node of this kind is started by each program that uses it, and ends with the program"
         return Probed(target, None, "", reason)
     try:
-        stream, peer = await dial_target(target, transport, resolver)
+        stream, peer = await connect_target(target, transport, resolver)
     except DispyError as error:
         return Probed(target, None, "", str(error))
     hello, reason = await _greet(stream, peer)
@@ -88,7 +89,7 @@ async def probe_node(target: Target, transport: Callable[[str], Transport], reso
 async def _greet(stream: trio.abc.Stream, peer: Peer) -> tuple[Hello | None, str]:
     """Return the greeting of who is there, or None and why there is none."""
     hello = make_hello(Role.CLIENT, uuid.uuid4().hex, name=f"{platform.node()}:{os.getpid()}")
-    session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}))
+    session = Session(hello, now=trio.current_time(), accepts=frozenset({Role.NODE}), roles=roles_of(peer))
 
     def receive(link: Link, events: Sequence[SessionEvent]) -> None:
         if any(isinstance(event, Greeted) for event in events):

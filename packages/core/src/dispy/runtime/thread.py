@@ -31,6 +31,8 @@ from dispy.runtime.driver import SchedulerDriver
 from dispy.runtime.embedded import LOCAL_HOST
 from dispy.runtime.finder import NodeFinder
 from dispy.runtime.resolver import Resolver
+from dispy.runtime.trust import Trust, TrustStore
+from dispy.runtime.waiting import EngineThread
 
 if TYPE_CHECKING:
     from dispy.nodes import NodePattern
@@ -90,6 +92,7 @@ class Runtime:
         self.users = 0
         """How many clusters use it; belongs to `acquire` and `release`."""
         self.plugins = PluginManager.load()
+        self.trusts = TrustStore(self.plugins)
         self.policy = self.plugins.fault_policy(need_reentrant=False)
         self.callbacks = CallbackThread()
         self.driver = SchedulerDriver(self.policy, self.plugins.transport, self)
@@ -100,7 +103,7 @@ class Runtime:
         self._jobs = itertools.count(1)
         self._failure: BaseException | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dispy-engine", daemon=True)
+        self._thread = EngineThread(target=self._run, name="dispy-engine", daemon=True)
         self._thread.start()
 
     # ---- from any thread
@@ -112,17 +115,21 @@ class Runtime:
         node_port: int,
         listener: Listener,
         *,
+        trust: Trust,
         local_hosts: Sequence[str] = (),
     ) -> None:
         """Take up a computation and start to look for its nodes.
 
         Args:
+            trust: what is asked of nodes.
             local_hosts: addresses of this machine to connect from, where one fits; else the system chooses.
 
         Raises:
             DispyError: the engine's thread has ended.
         """
-        finder = NodeFinder(self.driver, computation, patterns, node_port, tell_user, local_hosts=local_hosts)
+        finder = NodeFinder(
+            self.driver, computation, patterns, node_port, tell_user, trust=trust, local_hosts=local_hosts
+        )
 
         def add() -> None:
             self._listeners[computation.id] = listener

@@ -64,9 +64,9 @@ _FOREIGNERS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ),
     (
         (b"\x16\x03",),
-        "looks like TLS: this side expects a plain connection; give both sides the same transport",
+        "it is TLS, and this side is open: start it without --open, or have the other side use secret=dispy.OPEN",
     ),
-    ((b"\x15\x03",), "looks like a TLS alert: the peer expects TLS; give both sides the same transport"),
+    ((b"\x15\x03",), "it is TLS, and this side is open: have it use the key of the other side instead"),
     ((b"SSH-",), "looks like SSH"),
 )
 """First bytes of other protocols, and what to say about them."""

@@ -31,7 +31,7 @@ import math
 from dataclasses import dataclass
 
 from dispy.errors import LocalProtocolError, RemoteProtocolError
-from dispy.model import MAX_FRAME_BYTES, Role
+from dispy.model import MAX_FRAME_BYTES, AccessRole, Role
 from dispy.wire.frames import (
     CONTROL,
     GREETING_BYTES,
@@ -43,6 +43,14 @@ from dispy.wire.frames import (
 )
 from dispy.wire.greeting import MIN_FRAME_BYTES, check_greeting, describe_peer, find_defect
 from dispy.wire.messages import Goodbye, Heartbeat, Hello, Message, StreamCredit, StreamEnded
+from dispy.wire.rights import (
+    STREAMING,
+    allowed_messages,
+    describe_refusal,
+    describe_roles,
+    entry_role,
+    expand,
+)
 from dispy.wire.streams import IncomingStreams, OutgoingStreams, StreamSource, sendable_reason
 
 __all__ = [
@@ -201,7 +209,8 @@ class Session:
     Args:
         hello: our greeting.
         now: the time.
-        accepts: roles that the peer may have.
+        accepts: what the peer may be.
+        roles: what the peer has proved that it may do. Messages that need other roles end the link.
 
     Attributes:
         hello: our greeting.
@@ -212,7 +221,9 @@ class Session:
         LocalProtocolError: our own greeting breaks the protocol's limits.
     """
 
-    def __init__(self, hello: Hello, *, now: float, accepts: frozenset[Role]) -> None:
+    def __init__(
+        self, hello: Hello, *, now: float, accepts: frozenset[Role], roles: frozenset[AccessRole]
+    ) -> None:
         defect = find_defect(hello)
         if defect:
             raise LocalProtocolError(f"our own greeting has {defect}")
@@ -220,6 +231,8 @@ class Session:
         self.peer: Hello | None = None
         self.protocol = 0
         self._accepts = accepts
+        self._roles = expand(roles)
+        self._allowed: frozenset[type[Message]] = frozenset()
         self._state = State.GREETING
         self._decoder = FrameDecoder(hello.max_frame_bytes)
         self._opening: list[bytes | bytearray] = [PREFACE, *encode_batch([hello], GREETING_BYTES)]
@@ -257,6 +270,7 @@ class Session:
                     self._take_batch(decode_batch(payload), now, events)
                 else:
                     self._happened(Input.CHUNK)
+                    self._check_chunk()
                     self._incoming.take_chunk(channel, len(payload))
                     events.append(ChunkReceived(channel, payload))
                 if self._state is not State.OPEN:
@@ -285,6 +299,8 @@ class Session:
                 events.append(Greeted(first))
                 return
         self._happened(Input.BATCH)
+        if not self._allowed.issuperset(map(type, messages)):
+            self._refuse(messages)
         if _INTERNAL.isdisjoint(map(type, messages)):
             events.append(MessagesReceived(messages))
             return
@@ -319,11 +335,26 @@ class Session:
 
     def _greet(self, peer: Hello, now: float) -> None:
         self.protocol = check_greeting(self.hello, peer, self._accepts)
+        role = Role(peer.role)
+        if entry_role(role) not in self._roles:
+            raise RemoteProtocolError(
+                f"the {describe_peer(peer)} may not take part as {role}: {describe_roles(self._roles)}"
+            )
+        self._allowed = allowed_messages(role, self._roles)
         self._happened(Input.HELLO)
         self.peer = peer
         self._frame_bytes = min(peer.max_frame_bytes, MAX_FRAME_BYTES)
         self._beat_at = now + self.hello.heartbeat_s / 2
         self._heard(peer, now)
+
+    def _check_chunk(self) -> None:
+        if STREAMING.isdisjoint(self._roles):
+            raise RemoteProtocolError(f"peer sent a chunk, which it may not; {describe_roles(self._roles)}")
+
+    def _refuse(self, messages: list[Message]) -> None:
+        assert self.peer is not None  # before the greeting nothing but a greeting comes this far
+        kind = next(type(message) for message in messages if type(message) not in self._allowed)
+        raise RemoteProtocolError(describe_refusal(kind, Role(self.peer.role), self._roles))
 
     def _heard(self, peer: Hello, now: float) -> None:
         self._silent_at = now + SILENT_HEARTBEATS * peer.heartbeat_s

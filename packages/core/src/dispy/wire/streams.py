@@ -18,11 +18,12 @@ from dispy.wire.messages import StreamEnded
 WINDOW_BYTES = 4 * 1024 * 1024
 """Credit of a new stream: on loopback enough never to wait; on a path of 1 Gbit/s good for 30 ms of delay."""
 
-MAX_OPEN_STREAMS = 1024
-"""Streams that a peer may have begun and not ended: bounds what a link can make us remember."""
+MAX_OPEN_STREAMS = 64
+"""Streams that a peer may have begun and not ended: bounds the memory and the open files that a link can cost us."""
 
 MAX_SENDING_STREAMS = 16
-"""Streams that we send at once; later ones wait, so that the first are whole early and their jobs can start."""
+"""Streams that we send at once, far fewer than any peer allows; later ones wait, so that the first are whole early
+and their jobs can start."""
 
 MAX_REASON_CHARS = 2000
 """Longest reason that is told to a peer; the rest is cut off."""

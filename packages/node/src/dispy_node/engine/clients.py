@@ -10,7 +10,7 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
 from dispy_node.engine.ledger import Ledger
-from dispy_node.engine.records import AttemptState, Client, ComputationState
+from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
 from dispy_node.engine.results import Results
 
 
@@ -33,7 +33,11 @@ class Clients:
         self._computations = computations
 
     def arrive(self, link: LinkId, hello: Hello, told_cpus: int | None = None) -> None:
-        """Take in a client, new or returning, which was greeted with *told_cpus* slots if these are not the present."""
+        """Take in a client, new or returning, which was greeted with *told_cpus* slots if these are not the present.
+
+        A second link of a client that has one waits: the client may have reached this node under two addresses at
+        once, and then it knows which link it keeps. It begins to use the newcomer with Reconcile, or closes it.
+        """
         ledger = self._ledger
         if hello.role != Role.CLIENT:
             ledger.out.append(CloseLink(link, f"a node serves clients only, not a {hello.role!r}"))
@@ -42,10 +46,10 @@ class Clients:
         client = ledger.clients.get(key)
         if client is None:
             client = ledger.clients[key] = Client(key, hello.name, None)
+        elif client.link is not None:
+            ledger.newcomers[link] = Newcomer(key, hello, told_cpus)
+            return
         else:
-            if client.link is not None:
-                ledger.out.append(CloseLink(client.link, "replaced by a newer link"))
-                self.leave(client)
             client.name = hello.name
             client.reconciled = False
             client.lapsed = False
@@ -57,8 +61,26 @@ class Clients:
         if ledger.draining or told_cpus not in (None, cpus):
             ledger.tell(client, NodeChanged(cpus, draining=ledger.draining))
 
+    def take_over(self, link: LinkId) -> None:
+        """Let a link that waits take the place of the one that its client has."""
+        newcomer = self._ledger.newcomers.pop(link)
+        client = self._ledger.clients[newcomer.client]
+        assert client.link is not None, client
+        self._ledger.out.append(CloseLink(client.link, "replaced by a newer link"))
+        self._detach(client)
+        self.arrive(link, newcomer.hello, newcomer.told_cpus)
+
     def leave(self, client: Client, *, final: bool = False) -> None:
         """Take note that the link of a client is gone; *final*: the client has ended for good."""
+        self._detach(client)
+        if final:
+            self._end(client)
+        waiting = [link for link, one in self._ledger.newcomers.items() if one.client == client.id]
+        if waiting:
+            newcomer = self._ledger.newcomers.pop(waiting[-1])
+            self.arrive(waiting[-1], newcomer.hello, newcomer.told_cpus)
+
+    def _detach(self, client: Client) -> None:
         ledger = self._ledger
         assert client.link is not None, client
         del ledger.links[client.link]
@@ -79,8 +101,6 @@ class Clients:
                 self._computations.drop(client, computation)
             else:
                 ledger.touch(computation)
-        if final:
-            self._end(client)
 
     def pass_time(self) -> None:
         """Act on leases and periods that have run out."""

@@ -14,6 +14,7 @@ from dispy_node.engine.records import (
     Client,
     ComputationState,
     HostedComputation,
+    Newcomer,
     Spooled,
 )
 from dispy_node.engine.slots import SlotShares
@@ -61,6 +62,8 @@ class Ledger:
         self.clients: dict[ClientId, Client] = {}
         self.links: dict[LinkId, Client] = {}
         """Link -> the client at its other end."""
+        self.newcomers: dict[LinkId, Newcomer] = {}
+        """Second links of clients, in the order in which they came."""
         self.computations: dict[ComputationId, HostedComputation] = {}
         self.outgoing: dict[ComputationId, HostedComputation] = {}
         """Computations whose runners are still ending while a new one of the same id is already here."""
@@ -126,6 +129,9 @@ class Ledger:
         """Assert what must hold between events."""
         for link, client in self.links.items():
             assert client.link == link, (link, client)
+        for link, newcomer in self.newcomers.items():
+            assert link not in self.links, link
+            assert self.clients[newcomer.client].link is not None, "a link waits although there is no other"
         for client in self.clients.values():
             self._check_client(client)
         away = {key for key, client in self.clients.items() if client.link is None}

@@ -184,7 +184,7 @@ class NodeEngine:
     # -- links
 
     def _link_opened(self, event: ev.LinkOpened) -> None:
-        if event.link in self._ledger.links:
+        if event.link in self._ledger.links or event.link in self._ledger.newcomers:
             raise LocalProtocolError(f"link {event.link} is open already")
         self._clients.arrive(event.link, event.hello, event.told_cpus)
 
@@ -192,14 +192,17 @@ class NodeEngine:
         client = self._ledger.links.get(event.link)
         if client is not None:
             self._clients.leave(client, final=event.final)
+        self._ledger.newcomers.pop(event.link, None)
 
     def _message_received(self, event: ev.MessageReceived) -> None:
         ledger = self._ledger
+        message = event.message
+        if event.link in ledger.newcomers and type(message) is Reconcile:
+            self._clients.take_over(event.link)
         client = ledger.links.get(event.link)
         if client is None:
             ledger.counters.stale += 1
             return
-        message = event.message
         try:
             handler = self._message_handlers.get(type(message))
             if handler is None:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import JobResult, OpenComputation
+from dispy.wire.messages import Hello, JobResult, OpenComputation
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,15 @@ class HostedComputation:
     """Its attempts are being ended because it closes."""
     told: bool = True
     """The scheduler wants to hear of its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A link of a client that has another one; it waits until the client shows which of them it keeps."""
+
+    client: ClientId
+    hello: Hello
+    told_cpus: int | None
 
 
 @dataclass(slots=True, eq=False)

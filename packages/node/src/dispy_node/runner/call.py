@@ -14,14 +14,32 @@ from dispy_node.runner.replies import DETAIL_BYTES, INTERRUPTED, SPOOLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import Any
 
     from dispy_node.runner.namespace import Computation
     from dispy_node.runner.settings import Settings
 
-LAZY = frozenset({"coroutine", "generator", "async_generator"})
-"""Types of what a function returns that has not run yet, or not to its end."""
 PROTOCOL = 5
+
+
+def _generate() -> Generator[None]:
+    yield
+
+
+async def _wait() -> None: ...
+
+
+async def _generate_async() -> AsyncGenerator[None]:
+    yield
+
+
+GENERATOR = type(_generate())
+"""Types of what a function returns that has not run yet, or not to its end; without ``types``, for the start's sake."""
+ASYNC_GENERATOR = type(_generate_async())
+_waiting = _wait()
+COROUTINE = type(_waiting)
+_waiting.close()  # so that Python does not warn that it was never awaited
 
 
 class Caller:
@@ -41,6 +59,13 @@ class Caller:
         self, computation: Computation, settings: Settings, settle: Callable[[], None] | None
     ) -> None:
         self._compute = computation.compute
+        self._dump: Callable[[object], bytes] = self._pickle
+        self._dump_exception: Callable[[BaseException], bytes] = self._pickle
+        self._safe_results = computation.safe_results
+        if self._safe_results:
+            from dispy_node.runner import safe  # here, because nearly all runners do without
+
+            self._dump, self._dump_exception = safe.encode, safe.encode_exception
         self._sources = computation.sources
         self._settings = settings
         self._settle = settle
@@ -76,13 +101,17 @@ class Caller:
         if getpid() != self.process:
             # A job may fork and come back here twice; only the process that was given the job answers.
             os._exit(0)
-        if type(value).__name__ in LAZY:
-            return 0, self._broken(job, attempt, started_at, self._refuse(value))
+        kind_of_value = type(value)
+        if kind_of_value is GENERATOR or kind_of_value is COROUTINE or kind_of_value is ASYNC_GENERATOR:
+            flags = _close(value)
+            name = getattr(self._compute, "__name__", "the computation")
+            return flags, self._broken(
+                job, attempt, started_at, explain.lazy_result(kind_of_value.__name__, name)
+            )
         try:
-            data = self._pickle(value)
+            data = self._dump(value)
         except Exception as error:
-            detail = explain.unpicklable(value, error, self._settings.place)
-            return 0, self._broken(job, attempt, started_at, detail)
+            return 0, self._broken(job, attempt, started_at, self._explain_misfit(value, error))
         size = len(data)
         if size + TRAILER.size > self._settings.inline_bytes:
             return 0, self._finish(job, attempt, RETURNED, 0, (started_at, ended_at), b"", data, b"")
@@ -109,12 +138,10 @@ class Caller:
 
             return bytes(cloudpickle.dumps(value, PROTOCOL))
 
-    def _refuse(self, value: object) -> str:
-        close = getattr(value, "close", None)
-        if close is not None:
-            close()  # so that Python does not warn that it was never awaited
-        name = getattr(self._compute, "__name__", "the computation")
-        return explain.lazy_result(type(value).__name__, name)
+    def _explain_misfit(self, value: object, error: Exception) -> str:
+        if self._safe_results:
+            return str(error)
+        return explain.unpicklable(value, error, self._settings.place)
 
     def _failed(self, job: int, attempt: int, started_at: float, error: BaseException) -> tuple[int, bytes]:
         times = (started_at, time())
@@ -127,7 +154,7 @@ class Caller:
         flags = INTERRUPTED if _is_interrupt(error) else 0
         text = self._traceback(error).encode("utf-8", "backslashreplace")
         try:
-            data = self._pickle(error)
+            data = self._dump_exception(error)
         except Exception:
             # The client then has the traceback's text only, which is why an empty value is allowed here.
             data = b""
@@ -142,7 +169,9 @@ class Caller:
             import traceback
 
             for name, text in self._sources.items():
-                linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+                # Not `splitlines`: to the compiler a form feed begins no new line.
+                lines = [line + "\n" for line in text.split("\n")]
+                linecache.cache[name] = (len(text), None, lines, name)
             error = error.with_traceback(trace)
             return "".join(traceback.format_exception(type(error), error, trace))
         except Exception as second:
@@ -190,6 +219,17 @@ def _exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     return error.code & 0xFF if isinstance(error.code, int) else 1
+
+
+def _close(value: Any) -> int:
+    """Close a coroutine or generator, so that Python does not warn that it was never awaited; give flags."""
+    try:
+        if type(value) is not ASYNC_GENERATOR:  # to close that one, an event loop is needed
+            value.close()
+    except BaseException as error:
+        # What its finally clause makes of it helps nobody: the job is refused for another reason.
+        return INTERRUPTED if _is_interrupt(error) else 0
+    return 0
 
 
 def _is_interrupt(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from os import getpid, read, write
+from os import dup2, getpid, read, write
 from time import time
 
 from dispy_node.runner.bare import Libc, signals
@@ -136,14 +136,16 @@ class Child:
         while sent < len(data):
             sent += write(self._channel, data[sent:])
 
-    def _flush(self) -> None:
-        """Bring all output into the pipes."""
+    def _flush(self) -> bool:
+        """Bring all output into the pipes; tell whether the streams of the start have taken it."""
         stdout, stderr = self._streams
+        done = True
         try:
             stdout.flush()
             stderr.flush()
         except Exception:
             # The job has closed one of them.
+            done = False
             _flush_stream(stderr)
         if sys.stdout is not stdout:
             _flush_stream(sys.stdout)
@@ -152,6 +154,7 @@ class Child:
         if len(sys.modules) != self._modules:
             # Only code of modules that are none of ours can have used C's stdio.
             self._libc.flush_all()
+        return done
 
 
 class Worker(Child):
@@ -169,11 +172,14 @@ class Worker(Child):
         Raises:
             ChannelClosed: that has happened.
         """
-        from fcntl import ioctl
+        from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
         from termios import FIONREAD
 
         assert self._caller is not None
         self._ioctl, self._request, self._count = ioctl, FIONREAD, bytearray(4)
+        # Jobs may close 0, 1 and 2, or put something else there.
+        self._standard = tuple([fcntl(descriptor, F_DUPFD_CLOEXEC, 3) for descriptor in (0, 1, 2)])
+        self._stdin = sys.stdin
         self._channel = channel
         self._cells = cells
         self._number = -1
@@ -210,7 +216,10 @@ class Worker(Child):
             if withdrawn:
                 self._send(reply(SKIPPED, KEY.pack(job, attempt)))
                 continue
-            self._flush()
+            done = self._flush()
+            self._restore_descriptors()
+            if not done:
+                self._flush()  # what a closed descriptor did not take is still in the buffer
             if self._output_waits():
                 self._send(reply(flags | OUTPUT_WAITS, record))
                 data, at = self._wait_for_reader(data[at:]), 0
@@ -225,17 +234,26 @@ class Worker(Child):
         """Tell whether there are bytes in one of the pipes; that can be asked at either end."""
         ioctl, request, count = self._ioctl, self._request, self._count
         for descriptor in (1, 2):
-            try:
-                ioctl(descriptor, request, count)
-            except OSError:
-                # The job has closed it, or made it something that has no such count: no pipe of ours.
-                continue
+            ioctl(descriptor, request, count)
             if count != NO_BYTES:
                 return True
         return False
 
+    def _restore_descriptors(self) -> None:
+        """Give the next job 0, 1 and 2 as they were, whatever the last one did with them.
+
+        To look first whether it did anything would cost more.
+        """
+        stdin, stdout, stderr = self._standard
+        dup2(stdin, 0)
+        dup2(stdout, 1)
+        dup2(stderr, 2)
+
     def _restore_streams(self) -> None:
         """Give the next job working streams, whatever the last one did with them."""
+        if self._stdin is None or self._stdin.closed:
+            self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdin = self._stdin
         stdout, stderr = self._streams
         if stdout.closed or stderr.closed:
             self._streams = stdout, stderr = open_streams()

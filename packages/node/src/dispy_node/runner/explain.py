@@ -10,11 +10,13 @@ from dispy_node.runner.bare import signals
 
 def signal_name(number: int) -> str:
     """Name a signal, such as ``SIGSEGV``, without ``signal``, which imports ``enum``."""
-    name: str
-    for name, value in vars(signals).items():
-        if name.startswith("SIG") and not name.startswith("SIG_") and value == number:
-            return name
-    return "a real-time signal"
+    names: list[str] = [
+        name
+        for name, value in vars(signals).items()
+        if name.startswith("SIG") and not name.startswith("SIG_") and value == number
+    ]
+    # The alphabet prefers the usual ones: SIGABRT to SIGIOT, SIGCHLD to SIGCLD, SIGIO to SIGPOLL.
+    return min(names, default="a real-time signal")
 
 
 def death(code: int) -> str:

@@ -4,6 +4,7 @@ A bundle is opaque to all but the client that made it and the runner. Its first 
 
     P   a pickle of functions and classes by value, as cloudpickle makes it
     S   JSON with source texts, for clients whose Python has another bytecode
+    R   one of the above follows, for clients that take results without pickle only
 
 Either way everything lands in one namespace: the ``__dict__`` of a fresh module ``__main__``, so that arguments
 that name classes of the client's main module find the ones that were shipped.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PICKLED = b"P"
 SOURCES = b"S"
+SAFE_RESULTS = b"R"
 
 
 class BadBundle(Exception):
@@ -38,13 +40,17 @@ class Computation:
     Attributes:
         compute: what a job calls.
         sources: file name as it stands in tracebacks -> source text, for bundles of source.
+        safe_results: results are to be encoded without pickle.
     """
 
-    __slots__ = ("compute", "sources")
+    __slots__ = ("compute", "safe_results", "sources")
 
-    def __init__(self, compute: Callable[..., Any], sources: dict[str, str]) -> None:
+    def __init__(
+        self, compute: Callable[..., Any], sources: dict[str, str], *, safe_results: bool = False
+    ) -> None:
         self.compute = compute
         self.sources = sources
+        self.safe_results = safe_results
 
 
 def load(bundle: bytes) -> Computation:
@@ -54,6 +60,9 @@ def load(bundle: bytes) -> Computation:
         BadBundle: it is none.
         BaseException: whatever the code in it, or a module that it imports, raises.
     """
+    safe_results = bundle[:1] == SAFE_RESULTS
+    if safe_results:
+        bundle = bundle[1:]
     kind = bundle[:1]
     sources: dict[str, str] = {}
     if kind == PICKLED:
@@ -64,7 +73,7 @@ def load(bundle: bytes) -> Computation:
         raise BadBundle(f"unknown kind of code bundle: {kind!r}")
     if not callable(shipped):
         raise BadBundle(f"the computation is not callable but of type {type(shipped).__name__}")
-    return Computation(shipped, sources)
+    return Computation(shipped, sources, safe_results=safe_results)
 
 
 def fresh_main() -> dict[str, Any]:
@@ -136,6 +145,6 @@ def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
 
 def _overlay(first: str, second: str) -> str:
     """Join two pieces of one file, each of which has empty lines in place of what belongs to the other."""
-    lines, others = first.splitlines(), second.splitlines()
+    lines, others = first.split("\n"), second.split("\n")  # as the compiler counts, see `call`
     lines += [""] * (len(others) - len(lines))
     return "\n".join([line or other for line, other in zip(lines, others + [""] * len(lines), strict=False)])

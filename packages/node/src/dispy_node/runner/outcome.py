@@ -50,7 +50,7 @@ class Ending:
         times = (started_at, ended_at)
         if job.cancelled and (flags & INTERRUPTED or outcome == DIED):
             if is_path:
-                os.unlink(body)
+                self._remove_leftover(job)
             return self._result(job, CANCELLED, code, times, b"", (b"", b"", stdout, stderr))
         if not is_path:
             try:
@@ -124,7 +124,7 @@ class Ending:
         return os.path.join(self._settings.spool, result_name(*KEY.unpack(job.key)))
 
     def _remove_leftover(self, job: Job) -> None:
-        """Remove the result that the process may have been writing when it died."""
+        """Remove the result that the process may have been writing, or has written."""
         try:
             os.unlink(self._path(job))
         except OSError:

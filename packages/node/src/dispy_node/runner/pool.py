@@ -11,10 +11,11 @@ from collections import deque
 from time import monotonic, time
 
 from dispy_node.runner import explain
-from dispy_node.runner.bare import READABLE, WRITABLE, signals
+from dispy_node.runner.bare import signals
 from dispy_node.runner.body import RAISED
-from dispy_node.runner.capture import read_some, read_to_end, take
+from dispy_node.runner.capture import take
 from dispy_node.runner.escalation import NEVER, Escalation
+from dispy_node.runner.family import Family
 from dispy_node.runner.frames import JOB
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
@@ -24,10 +25,11 @@ from dispy_node.runner.replies import (
     OUTPUT_WAITS,
     SPOOLED,
     GarbledReplies,
-    cut_replies,
     is_whole,
 )
-from dispy_node.runner.tree import Strangers, kill_rest, signal_group
+from dispy_node.runner.talk import Talk
+from dispy_node.runner.tree import Strangers, kill_rest
+from dispy_node.runner.trouble import Trouble
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from dispy_node.runner.bare import Poll
     from dispy_node.runner.jobs import Job
+    from dispy_node.runner.replies import Reply
     from dispy_node.runner.settings import Settings
 
     class Host(Protocol):
@@ -50,27 +53,13 @@ if TYPE_CHECKING:
             """Take a line for the operator."""
 
 
-READ_BYTES = 64 * 1024
 IDLE_CHILDREN = 4
 """Forked ahead at most: a fork takes less time than the shortest job, so there need not be one for each slot."""
 IDLE_AT_LEAST = 1
 """Only when no more are left new ones are forked, all at once. After a fork each page that the runner writes to is
 copied; of several forks in a row only the last has this price, which is as high as that of the fork itself."""
-REAP_S = 0.001
-"""First pause before looking again for a process that is about to end; each next one is twice as long."""
-STRAY_REAPS = 10
-"""So many times more is looked for strangers that were killed."""
-SWEEP_S = 0.25
-"""Last of these pauses, and the time after which the end of a process is noticed that nothing told of: because
-somebody below it still holds its channel."""
 LOOK_S = 0.002
 """How often jobs are looked at that are not announced yet."""
-RETRY_S = 0.2
-"""After a fork that failed."""
-PATIENCE_S = 3.0
-"""For so long jobs wait while no fork succeeds and nothing runs, then they are broken."""
-
-CHANNEL, STDOUT, STDERR, PROCESS = range(4)
 KIND_AT = 12
 """Where the record of a job says how its body comes."""
 
@@ -101,24 +90,18 @@ class Pool:
         self.draining = False
         self._idle: deque[Offspring] = deque()
         self._settings = settings
-        self._nursery = nursery
-        self._poll = poll
-        self._strangers = strangers
+        self._family = Family(nursery, poll, strangers, self._gone)
+        self._talk = Talk(settings, self._family, self._heard)
         self._host = host
         self._ending = Ending(settings)
-        self._children: dict[int, Offspring] = {}
-        self._descriptors: dict[int, tuple[Offspring, int]] = {}
         self._escalation = Escalation(settings.grace_s)
         self._look_at = NEVER
         self._unseen = False
-        self._retry_at = 0.0
-        self._failing_since = NEVER
+        self._barren = Trouble()
+        """No process can be forked."""
+        self._stillborn = Trouble()
+        """Processes end before their first job."""
         self._warm = False
-        self._turn = 0
-        self._ending_count = 0
-        self._stray_reaps = 0
-        self._reap_pause_s = REAP_S
-        self._reap_at = 0.0
 
     # ---- jobs to children
 
@@ -144,29 +127,7 @@ class Pool:
         job.started_at = time()
         self.busy[child.pid] = child
         self._unseen = True
-        self._send(child, job.record)
-
-    def _send(self, child: Offspring, data: bytes) -> None:
-        if child.unsent:
-            child.unsent += data
-            return
-        try:
-            sent = os.write(child.channel, data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # It has ended, and nobody has been told yet; `reap` gives its jobs to others.
-            child.deaf = True
-            return
-        if sent < len(data):
-            child.unsent = data[sent:]
-            self._watch(child, READABLE | WRITABLE)
-
-    def _send_rest(self, child: Offspring) -> None:
-        data, child.unsent = child.unsent, b""
-        self._watch(child, READABLE)
-        if data:
-            self._send(child, data)
+        self._talk.send(child, job.record)
 
     # ---- children come and go
 
@@ -174,7 +135,7 @@ class Pool:
         """Fork children ahead of need, or dismiss those too many."""
         wanted = 0 if self.draining else self._idle_wanted()
         while len(self._idle) > wanted:
-            self._dismiss(self._idle.pop())
+            self._family.dismiss(self._idle.pop())
         if len(self._idle) < wanted and len(self._idle) <= IDLE_AT_LEAST:
             self._fork(wanted - len(self._idle))
 
@@ -186,109 +147,27 @@ class Pool:
         if monotonic() < self._retry_at:
             return
         try:
-            born = self._nursery.fork(count, self._descriptors)
+            self._idle.extend(self._family.fork(count))
         except OSError as error:
-            self._postpone(explain.no_process(error, self._settings.place))
-            return
-        for child in born:
-            self._children[child.pid] = child
-            self._descriptors[child.channel] = child, CHANNEL
-            self._descriptors[child.stdout] = child, STDOUT
-            self._descriptors[child.stderr] = child, STDERR
-            if child.process >= 0:
-                self._descriptors[child.process] = child, PROCESS
-            self._idle.append(child)
+            self._postpone(self._barren, explain.no_process(error, self._settings.place))
+        else:
+            self._barren.end()
 
-    def _postpone(self, reason: str) -> None:
+    @property
+    def _retry_at(self) -> float:
+        return max(self._barren.retry_at, self._stillborn.retry_at)
+
+    def _postpone(self, trouble: Trouble, reason: str) -> None:
         """Try to fork a little later; when that has been of no use for long, and nothing runs, give up jobs."""
         now = monotonic()
-        self._retry_at = now + RETRY_S
-        if self._failing_since == NEVER:
-            self._failing_since = now
+        if trouble.note(now):
             self._host.log(reason)
-        if self.busy or now - self._failing_since < PATIENCE_S:
+        if self.busy or not trouble.is_lasting(now):
             return
         for _ in range(min(len(self.queue), max(self.slots, 1))):
             job = self.queue.popleft()
             if not job.ended:
                 self._end(job, self._ending.broken(job, reason))
-
-    def _dismiss(self, child: Offspring) -> None:
-        """Let a child go: at the end of its channel it exits."""
-        child.leaving = True
-        self._expect_end(child)
-        self._close(child)
-
-    def _close(self, child: Offspring) -> None:
-        # Unregistered explicitly, because closing is not enough: children forked meanwhile still have copies.
-        for descriptor in (child.channel, child.process):
-            if self._descriptors.pop(descriptor, None) is not None:
-                self._forget(descriptor)
-                os.close(descriptor)
-        for descriptor in (child.stdout, child.stderr):
-            if self._descriptors.pop(descriptor, None) is not None:
-                if child.watched:
-                    self._forget(descriptor)
-                os.close(descriptor)
-        child.channel = child.stdout = child.stderr = child.process = -1
-        child.out = child.err = None
-        if child.cells is not None:
-            child.cells.close()
-            child.cells = None
-
-    def _watch(self, child: Offspring, mask: int) -> None:
-        try:
-            self._poll.modify(child.channel, mask)
-        except (FileNotFoundError, KeyError):
-            # The channel of a program: not registered until now.
-            self._poll.register(child.channel, mask)
-
-    def _forget(self, descriptor: int) -> None:
-        try:
-            self._poll.unregister(descriptor)
-        except (FileNotFoundError, KeyError):
-            # A channel of a program, or what was forgotten when its other end was closed.
-            return
-
-    def reap(self) -> None:
-        """Take note of ended processes; see that nothing is left below ended jobs.
-
-        Called every turn as long as some are about to end, else now and then: there is no SIGCHLD, because each
-        one would interrupt the runner, and children would have to undo what is arranged for it.
-        """
-        any_ended = False
-        while True:
-            try:
-                # Also takes what code of the computation has started here when it was loaded: subprocess copes.
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            any_ended = True
-            child = self._children.pop(pid, None)
-            if child is not None:
-                if child.ending:
-                    self._ending_count -= 1
-                self._gone(child, os.waitstatus_to_exitcode(status))
-        if any_ended:
-            self._reap_pause_s = REAP_S
-            if self._strangers.sweep(self._children):
-                self._stray_reaps = STRAY_REAPS
-        else:
-            self._reap_pause_s = min(2 * self._reap_pause_s, SWEEP_S)
-            self._stray_reaps = max(0, self._stray_reaps - 1)
-        self._reap_at = monotonic() + (
-            self._reap_pause_s if self._ending_count or self._stray_reaps else SWEEP_S
-        )
-
-    def _expect_end(self, child: Offspring) -> None:
-        """Take note that a child will end any moment, if it has not been waited for yet."""
-        if not child.ending and child.pid in self._children:
-            child.ending = True
-            self._ending_count += 1
-            self._reap_pause_s = REAP_S
-            self._reap_at = 0.0
 
     def _gone(self, child: Offspring, code: int) -> None:
         """Settle the jobs of a child that has ended."""
@@ -296,7 +175,7 @@ class Pool:
             if self._settings.reuse:  # elsewhere the group was killed when the job had ended
                 kill_rest(child.pid)
             return
-        self._hear(child)  # its last words
+        self._talk.hear(child)  # its last words
         if child.leaving:
             return
         child.leaving = True
@@ -304,26 +183,35 @@ class Pool:
         if child in self._idle:
             self._idle.remove(child)
         self.busy.pop(child.pid, None)
-        jobs = [job for job in child.jobs if not job.ended]
+        started = [job for job in self._started(child) if not job.ended]
+        others = [job for job in child.jobs if not job.ended][len(started) :]
         child.jobs.clear()
-        if jobs and self._has_started(child, jobs[0]):
-            first = jobs.pop(0)
-            self._read_to_end(child)
-            stdout, stderr = take(child)
-            if child.garbled:
-                record = self._ending.broken(first, child.garbled, stdout, stderr)
-            else:
-                record = self._ending.died(first, code, self._started_at(child, first), stdout, stderr)
-            self._end(first, record)
+        if started:
+            self._stillborn.end()
+            self._settle_dead(child, code, started)
         else:
             self._postpone(
-                f"a process on {self._settings.place} ended before its first job: {explain.death(code)}"
+                self._stillborn,
+                f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
             )
-        self._close(child)
-        self._take_back(jobs)
+        self._family.close(child)
+        self._take_back(others)
 
-    def _has_started(self, child: Offspring, job: Job) -> bool:
-        return not child.deaf
+    def _settle_dead(self, child: Offspring, code: int, jobs: list[Job]) -> None:
+        """Settle what a child owes that has ended: one job, or some more if its last words were garbled."""
+        self._talk.read_to_end(child)
+        stdout, stderr = take(child)
+        for job in jobs:
+            if child.garbled:
+                record = self._ending.broken(job, child.garbled, stdout, stderr)
+            else:
+                record = self._ending.died(job, code, self._started_at(child, job), stdout, stderr)
+            self._end(job, record)
+            stdout = stderr = b""
+
+    def _started(self, child: Offspring) -> list[Job]:
+        """Give those of a child's jobs that it has started."""
+        return [] if child.deaf else list(child.jobs)
 
     def _started_at(self, child: Offspring, job: Job) -> float:
         return job.started_at
@@ -344,70 +232,13 @@ class Pool:
 
     def handle(self, descriptor: int, mask: int) -> None:
         """Handle what the poll reported about a descriptor of a child."""
-        found = self._descriptors.get(descriptor)
-        if found is None:
-            return
-        child, role = found
-        if role == CHANNEL:
-            if mask & WRITABLE:
-                self._send_rest(child)
-            if mask & ~WRITABLE:
-                self._hear(child)
-            return
-        if role == PROCESS:
-            self._forget(descriptor)
-            self._expect_end(child)
-            return
-        # Whose output is this? A worker begins no job while one of its pipes holds bytes, and only the runner
-        # takes bytes out. This pipe held some when the poll reported it, so since then the worker has been in
-        # one and the same job, and all bytes are of that job. All replies of earlier jobs were sent before it
-        # began, so after hearing everything that was said until now, that job is the oldest in `jobs`; or its
-        # reply was among that, then `_settle` has emptied the pipe, the worker may be anywhere by now, and what the
-        # poll reported is no longer true. One read only, for the same reason. (A fresh process has one job,
-        # and all output is that job's.)
-        self._hear(child)
-        if descriptor not in self._descriptors or child.emptied == self._turn:
-            return
-        if not read_some(child, descriptor, self._settings.output_bytes):
-            self._forget(descriptor)  # it would be reported for ever
+        self._talk.handle(descriptor, mask)
 
-    def _read_to_end(self, child: Offspring) -> None:
-        child.emptied = self._turn
-        read_to_end(child, self._settings.output_bytes)
-
-    def _hear(self, child: Offspring) -> None:
-        """Read all that a child has said."""
-        while child.channel >= 0:
-            try:
-                data = os.read(child.channel, READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                # It has ended with records unread.
-                data = b""
-            if not data:
-                self._forget(child.channel)
-                self._expect_end(child)
-                return
-            self._take(child, child.rest + data if child.rest else data)
-            if len(data) < READ_BYTES:
-                return
-
-    def _take(self, child: Offspring, data: bytes) -> None:
-        if child.garbled:
-            return
-        try:
-            replies, child.rest = cut_replies(data, self._settings.inline_bytes)
-            for flags, record in replies:
-                self._answer(child, flags, record)
-        except GarbledReplies as error:
-            child.garbled = (
-                f"the job wrote to a descriptor that is not its own on {self._settings.place}: {error}"
-            )
-            child.rest = b""
-            self._forget(child.channel)
-            self._signal(child, signals.SIGKILL)
-            self._expect_end(child)
+    def _heard(self, child: Offspring, replies: list[Reply]) -> None:
+        """Handle what a child has replied."""
+        self._stillborn.end()
+        for flags, record in replies:
+            self._answer(child, flags, record)
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         """Handle the reply of a fresh process: there is just one."""
@@ -418,10 +249,10 @@ class Pool:
         self.busy.pop(child.pid, None)
         child.leaving = True
         self._signal(child, signals.SIGKILL)  # it is about to exit; what it has started is not
-        self._read_to_end(child)
-        self._expect_end(child)
+        self._talk.read_to_end(child)
+        self._family.expect_end(child)
         self._settle(child, job, flags, record)
-        self._close(child)
+        self._family.close(child)
 
     def set_slots(self, slots: int) -> None:
         """Change how many children may be busy; those that are stay it until their jobs have ended."""
@@ -439,11 +270,10 @@ class Pool:
 
     def _settle(self, child: Offspring, job: Job, flags: int, record: bytes) -> None:
         """Pass on the result of a job, completed by its output."""
-        self._failing_since = NEVER
         try:
             if flags or child.out is not None or child.err is not None or job.cancelled:
                 if flags & OUTPUT_WAITS:
-                    self._read_to_end(child)
+                    self._talk.read_to_end(child)
                 stdout, stderr = take(child)
                 record = self._ending.answered(job, flags, record, stdout, stderr)
             elif not is_whole(record):
@@ -487,25 +317,19 @@ class Pool:
         self._escalation.begin(job, monotonic())
 
     def _signal(self, child: Offspring, number: int) -> None:
-        if child.pid in self._children:
-            signal_group(child.pid, number)
-        elif number == signals.SIGKILL:
-            kill_rest(child.pid)
+        self._family.signal(child, number)
 
     def kill_all(self) -> None:
         """Kill every process, at once."""
-        for child in list(self._children.values()):
-            signal_group(child.pid, signals.SIGKILL)
-            self._expect_end(child)
+        self._family.kill_all()
 
     # ---- time
 
     def tick(self) -> None:
         """Do what is due by now."""
         now = monotonic()
-        self._turn += 1
-        if self._ending_count or now >= self._reap_at:
-            self.reap()
+        self._talk.turn += 1
+        self._family.tick(now)
         if now >= self._look_at:
             self._unseen = False
             more = False
@@ -525,7 +349,7 @@ class Pool:
             child.seen, child.seen_at = job, now
             return True
         if not child.watched:
-            self._nursery.watch_output(child)
+            self._family.watch_output(child)
         if not job.announced and not job.ended:
             job.announced = True
             self._host.started(job, self._started_at(child, job))
@@ -536,20 +360,23 @@ class Pool:
         now = monotonic()
         if self._unseen and self._look_at == NEVER:
             self._look_at = now + LOOK_S
-        due = self._look_at
-        if (self._ending_count or self._stray_reaps or self.busy) and self._reap_at < due:
-            due = self._reap_at
-        due = min(due, self._escalation.due_at())
+        due = min(self._look_at, self._family.due_at(any_busy=bool(self.busy)), self._escalation.due_at())
         if now < self._retry_at < due and not self.draining:
             due = self._retry_at
         if due == NEVER:
             return -1.0
         return due - now if due > now else 0.0
 
+    # ---- the end
+
+    def reap(self) -> None:
+        """Take note of processes that have ended."""
+        self._family.reap()
+
     @property
     def empty(self) -> bool:
         """Tell whether every process has been waited for."""
-        return not self._children
+        return self._family.empty
 
 
 def _prepare_for_failures() -> None:

@@ -36,6 +36,10 @@ OUTCOME_AT = 12
 """Where the outcome stands in a result: after its key."""
 
 
+Reply = tuple[int, bytes]
+"""Flags and record."""
+
+
 class GarbledReplies(Exception):
     """A child sent what no child sends: the job has written to a descriptor that is not its own."""
 
@@ -57,27 +61,26 @@ def reply(flags: int, record: bytes) -> bytes:
     return HEAD.pack(MAGIC, len(record), flags) + record
 
 
-def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[tuple[int, bytes]], bytes]:
-    """Cut replies out of *data*: pairs of flags and record, and the incomplete rest.
+def cut_replies(data: bytes, inline_bytes: int) -> tuple[list[Reply], bytes, str]:
+    """Cut replies out of *data*.
 
-    Raises:
-        GarbledReplies: these are no replies.
+    Returns:
+        the replies, the incomplete rest, and what is wrong with that; empty if it is the beginning of a reply.
     """
-    found = []
+    found: list[Reply] = []
     start, size, available = 0, HEAD.size, len(data)
     longest = RESULT.size + DETAIL_BYTES + inline_bytes
     while available - start >= size:
         magic, length, flags = HEAD.unpack_from(data, start)
         if magic != MAGIC or not KEY_BYTES <= length <= longest:
-            raise GarbledReplies(f"a reply of kind {magic} with {length} bytes")
+            return found, data[start:], f"a reply of kind {magic} with {length} bytes"
         end = start + size + length
         if end > available:
             break
         found.append((flags, data[start + size : end]))
         start = end
-    if start < available and data[start] != MAGIC:
-        raise GarbledReplies(f"a reply of kind {data[start]}")
-    return found, data[start:] if start else data
+    garbage = f"a reply of kind {data[start]}" if start < available and data[start] != MAGIC else ""
+    return found, data[start:] if start else data, garbage
 
 
 def split_result(record: bytes) -> tuple[int, float, float, bytes, bool, bytes]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dispy_node.runner.bare import Poll
     from dispy_node.runner.offspring import Nursery, Offspring
     from dispy_node.runner.pool import Host
+    from dispy_node.runner.replies import Reply
     from dispy_node.runner.settings import Settings
     from dispy_node.runner.tree import Strangers
 
@@ -98,7 +99,7 @@ class WorkerPool(Pool):
                 records.append(job.record)
             queue.popleft()
         if records:
-            self._send(child, b"".join(records))
+            self._talk.send(child, b"".join(records))
 
     def _assign(self, child: Offspring, job: Job) -> None:
         self._number(child, job)
@@ -114,8 +115,13 @@ class WorkerPool(Pool):
 
     # ---- replies
 
-    def _take(self, child: Offspring, data: bytes) -> None:
-        super()._take(child, data)
+    def _heard(self, child: Offspring, replies: list[Reply]) -> None:
+        try:
+            super()._heard(child, replies)
+        finally:  # what came before a reply that is none counts
+            self._follow_up(child)
+
+    def _follow_up(self, child: Offspring) -> None:
         if self._skipped:
             skipped, self._skipped = self._skipped, []
             self._take_back(skipped)
@@ -131,10 +137,15 @@ class WorkerPool(Pool):
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         job = self._expected(child, record)
         child.jobs.popleft()
-        if not flags and job.child is child and not job.cancelled and child.out is None and child.err is None:
+        if (
+            not flags
+            and job.child is child
+            and not job.cancelled
+            and child.out is None
+            and child.err is None
+            and is_whole(record)
+        ):
             # What is left of all that follows for nearly every job.
-            if not is_whole(record):
-                raise GarbledReplies("lengths in a result do not fit")
             self._last_record = record
             self._end(job, record)
         elif job.ended:
@@ -146,12 +157,19 @@ class WorkerPool(Pool):
             self._last_record = record
             self._settle(child, job, flags, record)
             if flags & OUTPUT_WAITS:
-                self._send(child, GO_ON_RECORD)
+                self._talk.send(child, GO_ON_RECORD)
         if not child.jobs:
             child.withdrawn_at = 0.0
             self.busy.pop(child.pid, None)
             if not child.deaf and not child.leaving:
                 self._idle.append(child)
+
+    def _started(self, child: Offspring) -> list[Job]:
+        jobs, last = list(child.jobs), _cells(child)[STARTED_AT]
+        for count, job in enumerate(jobs, 1):
+            if job.number == last:
+                return jobs[:count]
+        return []
 
     def _has_started(self, child: Offspring, job: Job) -> bool:
         return _cells(child)[STARTED_AT] == job.number

@@ -6,6 +6,7 @@ from functools import partial
 
 from dispy.model import LinkId, Role
 from dispy.wire.messages import Hello, Message
+from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -38,8 +39,8 @@ class WireConnection(Connection):
         super().__init__(network, pair, client, node)
         now = network.timeline.now
         self._sessions = {
-            self.client: Session(client[2], now=now, accepts=frozenset({Role.NODE})),
-            self.node: Session(node[2], now=now, accepts=frozenset({Role.CLIENT})),
+            self.client: Session(client[2], now=now, accepts=frozenset({Role.NODE}), roles=EVERYTHING),
+            self.node: Session(node[2], now=now, accepts=frozenset({Role.CLIENT}), roles=EVERYTHING),
         }
         self._alarms = {
             end: Alarm(network.timeline, session.next_deadline, partial(self._pass_time, end))

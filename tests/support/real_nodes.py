@@ -1,4 +1,4 @@
-"""Real nodes on loopback for the tests in this folder."""
+"""Real nodes on loopback, for tests in `tests/e2e` and `tests/security`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import watching
 
 START_S = 20.0
 END_S = 15.0
@@ -21,18 +22,24 @@ PATIENCE_S = 60.0
 
 
 class NodeProcess:
-    """A ``dispy node`` in a process of its own."""
+    """A ``dispy node`` in a process of its own, which *prefix* starts."""
 
-    def __init__(self, folder: Path, *options: str, cpus: int = 2) -> None:
+    def __init__(self, folder: Path, *options: str, cpus: int = 2, prefix: Sequence[str] = ()) -> None:
         self.log = ""
-        command = [sys.executable, "-m", "dispy_node", "-p", "0", "-c", str(cpus)]
+        command = [*prefix, sys.executable, "-m", "dispy_node", "-p", "0", "-c", str(cpus)]
         self.process = subprocess.Popen(
             [*command, "--dest-path-prefix", str(folder), *options],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self.port = int(self.wait_for(r"listens on tcp:[^ ]*?:(\d+)")[1])
+        try:
+            self.port = int(self.wait_for(r"listens on tcp:[^ ]*?:(\d+)")[1])
+        except AssertionError:
+            self.end()
+            raise
+        if not prefix:  # else it may be a child of another process
+            watching.expect_audit(self.process.pid)
 
     @property
     def address(self) -> str:
@@ -70,6 +77,7 @@ class NodeProcess:
             with contextlib.suppress(ValueError):
                 self.log += self.process.stderr.read().decode()
                 self.process.stderr.close()
+        watching.look_into(self.log, f"the log of node {self.process.pid}")
 
 
 @pytest.fixture
@@ -77,8 +85,10 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Start nodes on free ports of loopback; they end with the test."""
     nodes: list[NodeProcess] = []
 
-    def start(*options: str, cpus: int = 2, folder: Path | None = None) -> NodeProcess:
-        node = NodeProcess(folder or tmp_path / f"node{len(nodes)}", *options, cpus=cpus)
+    def start(
+        *options: str, cpus: int = 2, folder: Path | None = None, prefix: Sequence[str] = ()
+    ) -> NodeProcess:
+        node = NodeProcess(folder or tmp_path / f"node{len(nodes)}", *options, cpus=cpus, prefix=prefix)
         nodes.append(node)
         return node
 
@@ -103,5 +113,5 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PA
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """Give `wait_until`, which tests cannot import from here."""
+    """Give `wait_until`."""
     return wait_until

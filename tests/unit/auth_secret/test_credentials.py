@@ -1,0 +1,239 @@
+"""Where a secret is looked for, and that equal credentials are the same object."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from dispy.errors import CredentialsError
+from dispy.interfaces import SecurityRequest
+from dispy.model import AccessRole
+from dispy_auth_secret import credentials
+from dispy_auth_secret.credentials import SecretCredentials, find_keys, keys_of_file
+from dispy_auth_secret.keyfile import load_keys, new_key
+from dispy_auth_secret.keys import Key, key_of_secret
+
+KEYS = [Key(bytes([number] * 32)) for number in range(5)]
+PASSPHRASE = "correct horse battery staple"
+
+
+def request(
+    secret: str | None = None, secret_file: str = "", role: AccessRole = AccessRole.NODE
+) -> SecurityRequest:
+    return SecurityRequest(role, secret=secret, secret_file=secret_file)
+
+
+def put(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(0o600)
+    return str(path)
+
+
+def pass_on(monkeypatch: pytest.MonkeyPatch, data: bytes) -> int:
+    """Put something into a pipe and its number into the environment, as a parent process does."""
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    monkeypatch.setenv("DISPY_SECRET_FD", str(reading))
+    return reading
+
+
+def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own,) = load_keys()
+    assert find_keys(request()) == [own]
+    pass_on(monkeypatch, KEYS[3].text.encode())
+    assert find_keys(request()) == [KEYS[3]]
+    monkeypatch.setenv("DISPY_SECRET", KEYS[2].text)
+    assert find_keys(request()) == [KEYS[2]]
+    path = put(tmp_path / "file", KEYS[1].text)
+    assert find_keys(request(secret_file=path)) == [KEYS[1]]
+    assert find_keys(request(secret=KEYS[0].text, secret_file=path)) == [KEYS[0]]
+
+
+def test_empty_texts_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPY_SECRET", "")
+    monkeypatch.setenv("DISPY_SECRET_FD", "")
+    assert find_keys(request(secret="")) == load_keys()
+
+
+def test_key_file_is_not_made_if_it_is_not_needed(config: Path) -> None:
+    find_keys(request(secret=PASSPHRASE))
+    assert not config.exists()
+
+
+def test_environment_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPY_SECRET", PASSPHRASE)
+    assert find_keys(request()) == find_keys(request()) == [key_of_secret(PASSPHRASE)]
+    assert os.environ["DISPY_SECRET"] == PASSPHRASE
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        "text", [PASSPHRASE, f"{PASSPHRASE}\n", f"{PASSPHRASE}\r\n", f"\n{PASSPHRASE}\n\n"]
+    )
+    def test_may_hold_a_passphrase(self, tmp_path: Path, text: str) -> None:
+        assert find_keys(request(secret_file=put(tmp_path / "file", text))) == [key_of_secret(PASSPHRASE)]
+
+    def test_may_hold_several_keys(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "file", f"# mine\n{KEYS[1].text}\n{KEYS[0].text}\n")
+        assert find_keys(request(secret_file=path)) == [KEYS[1], KEYS[0]]
+
+    def test_passphrase_may_begin_like_a_comment_or_be_no_text(self) -> None:
+        assert keys_of_file(b"#hash and more\n", "it") == [key_of_secret("#hash and more")]
+        data = b"\xff\xfe passphrase"
+        assert keys_of_file(data, "it") == [key_of_secret(os.fsdecode(data))]
+
+    def test_may_be_below_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        put(tmp_path / "file", KEYS[0].text)
+        assert find_keys(request(secret_file="~/file")) == [KEYS[0]]
+
+    def test_must_be_private(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        put(path, PASSPHRASE)
+        path.chmod(0o644)
+        with pytest.raises(CredentialsError, match=f"; run: chmod 600 {path}$"):
+            find_keys(request(secret_file=str(path)))
+
+    def test_that_is_missing_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(CredentialsError, match="nothing': No such file or directory"):
+            find_keys(request(secret_file=str(tmp_path / "nothing")))
+
+    @pytest.mark.parametrize("text", ["", "\n\n"])
+    def test_that_is_empty_is_told(self, tmp_path: Path, text: str) -> None:
+        path = put(tmp_path / "file", text)
+        with pytest.raises(
+            CredentialsError, match=f"^the file '{path}' is empty; write a key or a passphrase"
+        ):
+            find_keys(request(secret_file=path))
+
+    def test_with_several_lines_that_are_no_keys_is_told(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "file", "first\nsecond\n")
+        with pytest.raises(
+            CredentialsError, match="holds neither keys nor a passphrase; write .* on one line$"
+        ) as got:
+            find_keys(request(secret_file=path))
+        assert "first" not in str(got.value)
+
+    def test_with_a_key_that_was_not_copied_exactly_is_told(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "file", KEYS[0].text + "a")
+        with pytest.raises(
+            CredentialsError, match=f"^line 1 of the file '{path}': the key was not copied exactly"
+        ):
+            find_keys(request(secret_file=path))
+
+
+class TestDescriptor:
+    def test_is_read_once_and_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        number = pass_on(monkeypatch, f"{PASSPHRASE}\n".encode())
+        assert find_keys(request()) == [key_of_secret(PASSPHRASE)]
+        assert "DISPY_SECRET_FD" not in os.environ
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+        assert find_keys(request()) == [key_of_secret(PASSPHRASE)]
+
+    def test_threads_that_come_at_once_all_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pass_on(monkeypatch, KEYS[0].text.encode())
+        start = threading.Barrier(4)
+        found: list[list[Key]] = []
+
+        def look() -> None:
+            start.wait(10)
+            found.append(find_keys(request()))
+
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert found == [[KEYS[0]]] * 4
+
+    @pytest.mark.parametrize("value", ["hush-hush", "-1", "99999", "3.5"])
+    def test_must_be_one_and_is_not_shown(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("DISPY_SECRET_FD", value)
+        with pytest.raises(
+            CredentialsError, match="^DISPY_SECRET_FD is not the number of a descriptor"
+        ) as caught:
+            find_keys(request())
+        assert value not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+    @pytest.mark.parametrize("data", [b"", b"\n", b"x" * 65537], ids=["empty", "blank", "large"])
+    def test_must_lead_to_a_secret(
+        self, monkeypatch: pytest.MonkeyPatch, data: bytes, tmp_path: Path, config: Path
+    ) -> None:
+        number = os.open(put(tmp_path / "file", data), os.O_RDONLY)
+        monkeypatch.setenv("DISPY_SECRET_FD", str(number))
+        with pytest.raises(
+            CredentialsError, match="leads to is empty or larger than 65536 bytes; write a key"
+        ):
+            find_keys(request())
+        assert not config.exists()
+
+
+class TestLoading:
+    def test_gives_one_credential_for_each_key(self) -> None:
+        (old,) = load_keys()
+        new = new_key()
+        found = SecretCredentials().load(request())
+        assert [one.name for one in found] == [f"key {new.fingerprint}", f"key {old.fingerprint}"]
+
+    def test_gives_the_same_objects_until_they_are_to_be_renewed(self) -> None:
+        now = 1_800_000_000.0
+        source = SecretCredentials(clock=lambda: now)
+        (first,) = source.load(request(KEYS[0].text))
+        now = first.renew_at - 1
+        assert source.load(request(KEYS[0].text))[0] is first
+        now = first.renew_at
+        (second,) = source.load(request(KEYS[0].text))
+        assert second is not first
+        assert second.renew_at > now
+        assert source.load(request(KEYS[0].text))[0] is second
+
+    def test_role_and_key_make_a_difference(self) -> None:
+        source = SecretCredentials()
+        one, other, third = (
+            source.load(request(key.text, role=role))[0]
+            for key, role in [
+                (KEYS[0], AccessRole.NODE),
+                (KEYS[0], AccessRole.ADMIN),
+                (KEYS[1], AccessRole.NODE),
+            ]
+        )
+        assert len({id(one), id(other), id(third)}) == 3
+        assert one.authorities == other.authorities != third.authorities
+
+    def test_same_key_from_two_places_is_one_credential(self, tmp_path: Path) -> None:
+        source = SecretCredentials()
+        path = put(tmp_path / "file", PASSPHRASE)
+        assert source.load(request(PASSPHRASE)) == source.load(request(secret_file=path))
+
+    def test_change_in_the_key_file_is_seen(self) -> None:
+        source = SecretCredentials()
+        (old,) = source.load(request())
+        new_key()
+        first, second = source.load(request())
+        assert first is not old
+        assert second is old
+
+    def test_name_of_the_host_is_in_the_certificate(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from cryptography import x509
+
+        monkeypatch.setattr(credentials.socket, "gethostname", lambda: "node7")
+        (found,) = SecretCredentials().load(request())
+        assert x509.load_pem_x509_certificate(found.chain).subject.rfc4514_string() == "CN=node7"
+
+
+def test_secret_is_shown_nowhere(warnings: io.StringIO, capfd: pytest.CaptureFixture[str]) -> None:
+    asked = request("hushy")
+    source = SecretCredentials()
+    (found,) = source.load(asked)
+    shown = f"{asked!r} {found!r} {source!r} {find_keys(asked)!r} {warnings.getvalue()} {capfd.readouterr()}"
+    key = key_of_secret("hushy")
+    assert key.fingerprint in shown
+    for hidden in ("hushy", key.text[7:], key.data.hex(), repr(key.data)[2:-1], "PRIVATE KEY"):
+        assert hidden not in shown
