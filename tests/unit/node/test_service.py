@@ -246,7 +246,7 @@ def test_node_asks_for_a_key_unless_it_is_open(play: Play, caplog: pytest.LogCap
         signal.raise_signal(signal.SIGTERM)
 
     play(script, name="worker", open=False)
-    assert "clients need key of the user" in caplog.text
+    assert "connections are secured by key of the user" in caplog.text
     assert "at laptop connected (key of the user; dispy" in caplog.text
     assert "connection from laptop refused: the two have no key in common" in caplog.text
     assert "OPEN" not in caplog.text

@@ -291,6 +291,8 @@ def test_plain_relative_paths_pass(text: str) -> None:
         "a\\b",
         "a\nb",
         "a\0b",
+        "a\ud800",
+        "a\udcff",
         "x" * 256,
         "a/" * 600 + "b",
     ],
@@ -304,7 +306,7 @@ def test_other_paths_are_refused(text: str) -> None:
 def test_no_path_leads_out_of_the_folder(text: str) -> None:
     try:
         path = relative_path(text)
-    except (UsageError, UnicodeEncodeError):
+    except UsageError:
         return
     assert os.path.normpath(f"/base/{path}").startswith("/base/")
 

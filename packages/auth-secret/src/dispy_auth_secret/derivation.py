@@ -110,6 +110,7 @@ def issue_credential(key: Key, role: AccessRole, host: str, now: float) -> Crede
         authorities=authority.public_bytes(Encoding.PEM),
         hint_key=hint_key(key),
         renew_at=now + RENEW_AFTER_S,
+        roles=frozenset({role}),
     )
 
 

@@ -462,7 +462,7 @@ class JobCluster:
         if self._trust.is_explicit or any(pattern.needs_trust for pattern in patterns):
             self._runtime.call(self._trust.require)
         if self._trust.is_explicit:
-            self._trust.load()
+            self._trust.check_role(AccessRole.SUBMIT)
 
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation

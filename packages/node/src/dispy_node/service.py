@@ -93,7 +93,7 @@ def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | N
             refuse_public(host, "--open")
     trust = TrustStore(plugins).get(request)
     trust.require()
-    trust.load()
+    trust.check_role(AccessRole.NODE)
     return trust
 
 
@@ -126,7 +126,7 @@ async def _serve(
         if trust.is_open:
             log.warning(OPEN_WARNING, where)
         else:
-            log.info("clients need %s", trust.describe())
+            log.info("connections are secured by %s", trust.describe())
         name, cpus = daemon.identity.name, daemon.identity.cpus
         log.info("node %s listens on %s with %d slots; its folder is %s", name, where, cpus, state.path)
         await daemon.drained.wait()

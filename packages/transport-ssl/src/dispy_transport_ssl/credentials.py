@@ -72,6 +72,7 @@ class CertificateCredentials(Credentials):
             key=certs.write_key(key),
             authorities=certs.write_certificates(authorities),
             default_roles=SHARED_ROLES if is_shared else frozenset(),
+            roles=certs.roles_in(leaf) or (SHARED_ROLES if is_shared else frozenset()),
             renew_at=now.timestamp() + min((leaf.not_valid_after_utc - now).total_seconds() / 2, RENEW_S),
         )
         make_client_context(credential)  # so that what OpenSSL does not like is found now

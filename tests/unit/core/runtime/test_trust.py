@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -532,3 +533,18 @@ def test_equal_requests_have_one_realm(world: World) -> None:
     assert all(realms)
     assert len(set(realms)) == len(said)
     assert realms[-1] == OPEN_REALM
+
+
+def test_certificate_for_something_else_is_found_before_it_is_shown() -> None:
+    world = World()
+    world.held["secret"] = [replace(credential("mine"), roles=frozenset({AccessRole.OBSERVE}))]
+    trust = world.trust()
+    trust.check_role(AccessRole.OBSERVE)
+    with pytest.raises(CredentialsError, match="mine is for observe, and the role submit is needed"):
+        trust.check_role(AccessRole.SUBMIT)
+
+
+def test_roles_that_nobody_tells_are_not_judged() -> None:
+    world = World()
+    world.held["secret"] = [credential("mine")]
+    world.trust().check_role(AccessRole.NODE)

@@ -16,7 +16,7 @@ from functools import partial
 
 import trio
 
-from dispy.errors import SecurityError, UnknownKey, UsageError
+from dispy.errors import CredentialsError, SecurityError, UnknownKey, UsageError
 from dispy.interfaces import Credential, Credentials, Identity, Peer, SecurityRequest, StreamSecurity
 from dispy.model import OPEN, AccessRole, Openness
 from dispy.plugins import PluginManager
@@ -160,8 +160,22 @@ class Trust:
         """
         return [layer.load() for layer in self._layers]
 
+    def check_role(self, role: AccessRole) -> None:
+        """Check that our own certificates let us do what we are about to do, rather than be refused everywhere.
+
+        Raises:
+            CredentialsError: one does not; or as `load`.
+        """
+        for credential in (one for credentials in self.load() for one in credentials):
+            if credential.roles and role not in expand(credential.roles):
+                roles = ", ".join(sorted(credential.roles))
+                raise CredentialsError(
+                    f"{credential.name} is for {roles}, and the role {role} is needed: name one that was issued with "
+                    f"`dispy cert issue NAME --role {role}`"
+                )
+
     def describe(self) -> str:
-        """Tell what the other side needs, for people; raises as `load` does."""
+        """Tell what both sides have to have, for people; raises as `load` does."""
         return " and ".join(" or ".join(one.name for one in credentials) for credentials in self.load())
 
     def _security(self) -> StreamSecurity:
