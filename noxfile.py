@@ -17,6 +17,8 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 GROUPS = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13"]
 
+NOT_QUICK = ["--ignore=tests/e2e", "--ignore=tests/security", "--ignore=tests/docs"]
+
 DEEP = {"DISPY_HYPOTHESIS": "deep", "DISPY_SIMULATION_RUNS": "10000"}
 
 nox.needs_version = ">=2025.5"
@@ -43,7 +45,7 @@ def tests(session: nox.Session) -> None:
     """Run all tests but those with real processes and sockets; arguments go to pytest."""
     install_packages(session)
     install_group(session, "test")
-    session.run("pytest", "--ignore=tests/e2e", "--ignore=tests/docs", *session.posargs)
+    session.run("pytest", *NOT_QUICK, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -53,7 +55,7 @@ def tests_minimum(session: nox.Session) -> None:
     oldest.write_text("".join(f"{line}\n" for line in sorted(oldest_requirements())))
     install_packages(session, "--constraint", str(oldest))
     install_group(session, "test")
-    session.run("pytest", "--ignore=tests/e2e", "--ignore=tests/docs", *session.posargs)
+    session.run("pytest", *NOT_QUICK, *session.posargs)
 
 
 def oldest_requirements() -> set[str]:
@@ -105,7 +107,29 @@ def e2e(session: nox.Session) -> None:
     """Run the tests with real processes and sockets."""
     install_packages(session)
     install_group(session, "test")
-    session.run("pytest", "tests/e2e", *session.posargs)
+    session.run("pytest", "tests/e2e", "tests/security", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def fuzz(session: nox.Session) -> None:
+    """Fuzz each target under atheris; the argument is how many seconds each gets (default 30)."""
+    seconds = int(session.posargs[0]) if session.posargs else 30
+    install_packages(session)
+    session.install("atheris>=3.0", "numpy")
+    found = Path(session.create_tmp()).resolve()
+    for target in sorted(path.name for path in (ROOT / "fuzz" / "corpus").iterdir()):
+        new, crashes = found / target, found / f"{target}-crash-"
+        new.mkdir(exist_ok=True)
+        session.run(
+            "python",
+            f"fuzz/{target}.py",
+            f"-max_total_time={seconds}",
+            "-timeout=10",
+            "-rss_limit_mb=1024",
+            f"-artifact_prefix={crashes}",
+            str(new),  # what is found goes here; the corpus of the repository stays as it is
+            str(ROOT / "fuzz" / "corpus" / target),
+        )
 
 
 @nox.session

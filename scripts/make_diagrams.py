@@ -1,10 +1,11 @@
-"""Writes the state diagrams of docs/protocol.md from the transition tables of the code.
+"""Writes the state diagrams of docs/protocol.md, and its table of roles, from the tables of the code.
 
     python scripts/make_diagrams.py            write the page
     python scripts/make_diagrams.py --check    only tell, by exit status 1, that it is not up to date
 
 The page has a section for each table between two comments, `<!-- BEGIN name -->` and `<!-- END name -->`; all that
-stands between them is replaced. A section is a diagram, without the steps that change nothing, and the whole table.
+stands between them is replaced. That of a machine is a diagram, without the steps that change nothing, and the whole
+table.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import argparse
 import enum
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dispy.engine import tables as scheduler
-from dispy.wire import session
+from dispy.model import AccessRole, Role
+from dispy.wire import rights, session
 from dispy_node.engine import tables as node
 
 PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
@@ -72,7 +75,7 @@ MACHINES = {
         "dispy_node.engine.tables.ATTEMPT_TABLE", node.AttemptStep, node.ATTEMPT_TABLE, node.ATTEMPT_STARTS
     ),
 }
-"""Name of a section -> what it shows."""
+"""Name of a section -> the machine that it shows."""
 
 
 def draw(machine: Machine) -> str:
@@ -105,6 +108,32 @@ def describe(machine: Machine) -> str:
     return f"{draw(machine)}\n\nThe whole of `{machine.source}`:\n\n{tabulate(machine)}\n"
 
 
+def list_rights() -> str:
+    """Return the table of what each role may send, without what roles that it includes may send too."""
+    everybody = [kind.__name__ for kind, needed in rights.NEEDED.items() if needed is None]
+    rows = [["role", "includes", "greets as", "may send"], ["---"] * 4]
+    rows.append(["every peer that was accepted", "", "", _quote(everybody)])
+    for role in AccessRole:
+        greets_as = [one for one in Role if rights.entry_role(one) in rights.expand([role])]
+        own = [kind.__name__ for kind, needed in rights.NEEDED.items() if needed is role]
+        sends = _quote(own) + (", chunks of streams" if role in rights.STREAMING else "")
+        included = [one for one in AccessRole if one in role.included and one is not role]
+        rows.append([f"`{role}`", _quote(included), ", ".join(greets_as), sends or "nothing more yet"])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"From `dispy.wire.rights`; what is not there is allowed to nobody:\n\n{table}\n"
+
+
+def _quote(names: Collection[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+SECTIONS: Mapping[str, Callable[[], str]] = {
+    **{name: partial(describe, machine) for name, machine in MACHINES.items()},
+    "rights": list_rights,
+}
+"""Name of a section -> what makes it."""
+
+
 def rewrite(page: str) -> str:
     """Return *page* with its sections as they should be.
 
@@ -112,14 +141,14 @@ def rewrite(page: str) -> str:
         ValueError: a section is missing, stands there twice, or is not known.
     """
     names = [found["name"] for found in SECTION.finditer(page)]
-    if sorted(names) != sorted(MACHINES):
-        raise ValueError(f"the page has the sections {', '.join(names)}; there must be {', '.join(MACHINES)}")
-    return SECTION.sub(lambda found: found["begin"] + describe(MACHINES[found["name"]]) + found["end"], page)
+    if sorted(names) != sorted(SECTIONS):
+        raise ValueError(f"the page has the sections {', '.join(names)}; there must be {', '.join(SECTIONS)}")
+    return SECTION.sub(lambda found: found["begin"] + SECTIONS[found["name"]]() + found["end"], page)
 
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write the state diagrams of docs/protocol.md.")
+    parser = argparse.ArgumentParser(description="Write the generated parts of docs/protocol.md.")
     parser.add_argument(
         "--check", action="store_true", help="change nothing, only tell whether something would be"
     )

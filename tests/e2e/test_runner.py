@@ -372,7 +372,9 @@ def test_surroundings_of_a_job(make: Make, isolation: str) -> None:
     assert first["random"] != second["random"]
     kinds = sorted(name.split(":")[0] for name in first["files"] if not name.startswith("/proc"))
     copies = 2 if isolation == "worker" else 0  # for the jobs after one that closes its own
-    assert [kind for kind in kinds if kind != "/dev/null"] == ["pipe", "pipe"] + copies * ["pipe"] + ["socket"]
+    assert [kind for kind in kinds if kind != "/dev/null"] == ["pipe", "pipe"] + copies * ["pipe"] + [
+        "socket"
+    ]
 
 
 def test_code_of_the_client_as_it_is_packed(make: Make) -> None:

@@ -200,7 +200,8 @@ def test_slow_lorises_keep_nobody_out(victim: Any, tell_figure: TellFigure) -> N
             time.sleep(0.02)
     tell_figure(
         f"X8: {LORISES} slow-loris connections ({lorises.came} in all): connecting takes p50 "
-        f"{percentile(times, 50) * 1000:.0f} ms, p99 {percentile(times, 99) * 1000:.0f} ms (alone p99 {alone * 1000:.0f} ms)"
+        f"{percentile(times, 50) * 1000:.0f} ms, p99 {percentile(times, 99) * 1000:.0f} ms "
+        f"(alone p99 {alone * 1000:.0f} ms)"
     )
     assert percentile(times, 99) < 2
     victim.check()

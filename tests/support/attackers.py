@@ -21,6 +21,7 @@ from dispy.errors import DispyError
 from dispy.interfaces import Credential, SecurityRequest
 from dispy.model import AccessRole, Role
 from dispy.runtime.greeting import make_hello
+from dispy.runtime.trust import OF_NODES
 from dispy.wire.frames import CONTROL, HEADER, PREFACE, FrameDecoder, decode_batch, encode_batch
 from dispy.wire.messages import Goodbye, Hello, Message
 from dispy_auth_secret.credentials import SecretCredentials
@@ -255,7 +256,7 @@ def handshake(port: int, credential: Credential) -> str:
         stream: trio.abc.Stream = await trio.open_tcp_stream(HOST, port)
         try:
             with trio.fail_after(PATIENCE_S):
-                stream, _identity = await SslSecurity().connect(stream, credential)
+                stream, _identity = await SslSecurity().connect(stream, credential, wants=OF_NODES)
         except DispyError as error:
             return str(error)
         finally:

@@ -103,7 +103,9 @@ def learn_key(text: str) -> None:
     except ValueError:
         return  # a test has put something wrong there
     if len(data) == 32:
-        WATCH.forms.update(dict.fromkeys([encoded.lower().encode(), encoded.encode(), *forms_of(data)], "a key"))
+        WATCH.forms.update(
+            dict.fromkeys([encoded.lower().encode(), encoded.encode(), *forms_of(data)], "a key")
+        )
 
 
 def look_into(text: str | bytes, where: str) -> None:
@@ -159,7 +161,9 @@ class _LogSearch(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Search one record."""
-        with contextlib.suppress(TypeError, ValueError):  # wrong arguments, which logging itself complains about
+        with contextlib.suppress(
+            TypeError, ValueError
+        ):  # wrong arguments, which logging itself complains about
             look_into(self.format(record), f"the log of this process: {record.name}")
 
 

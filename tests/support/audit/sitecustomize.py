@@ -24,7 +24,9 @@ def is_node(words: list[str]) -> bool:
     """Tell whether a command line starts a node."""
     if "-m" in words:
         module, rest = words[words.index("-m") + 1], words[words.index("-m") + 2 :]
-        return module in ("dispy_node", "dispy_node.embedded") or (module == "dispy_cli" and rest[:1] == ["node"])
+        return module in ("dispy_node", "dispy_node.embedded") or (
+            module == "dispy_cli" and rest[:1] == ["node"]
+        )
     names = [os.path.basename(word) for word in words]
     return "dispynode" in names or ("dispy" in names and "node" in words)
 
@@ -43,6 +45,7 @@ def install(path: str) -> None:
             if event == "socket.__new__":
                 armed = True
                 tell("armed", os.getpid())
+                forget_folder()  # not before: a node that was given a secret by -s starts itself once more
         elif event in FORBIDDEN:
             stack = list(frames(sys._getframe(1)))
             if not is_harmless(stack):
@@ -79,4 +82,3 @@ def forget_folder() -> None:
 
 if "DISPY_TEST_AUDIT" in os.environ and is_node(sys.orig_argv):
     install(os.environ["DISPY_TEST_AUDIT"])
-    forget_folder()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import trio
 
 from dispy.errors import CredentialsError
 from dispy.interfaces import SecurityRequest
@@ -16,6 +17,8 @@ from dispy_auth_secret import credentials
 from dispy_auth_secret.credentials import SecretCredentials, find_keys, keys_of_file
 from dispy_auth_secret.keyfile import load_keys, new_key
 from dispy_auth_secret.keys import Key, key_of_secret
+from dispy_testing.contracts import check_credentials
+from dispy_transport_ssl.security import SslSecurity
 
 KEYS = [Key(bytes([number] * 32)) for number in range(5)]
 PASSPHRASE = "correct horse battery staple"
@@ -40,6 +43,32 @@ def pass_on(monkeypatch: pytest.MonkeyPatch, data: bytes) -> int:
     os.close(writing)
     monkeypatch.setenv("DISPY_SECRET_FD", str(reading))
     return reading
+
+
+@pytest.mark.parametrize("source", ["key", "passphrase", "file", "key file"])
+def test_contract(tmp_path: Path, source: str) -> None:
+    new_key(), new_key()  # two in the key file
+    several = put(tmp_path / "several", "".join(f"{key.text}\n" for key in KEYS))
+    seen = tmp_path / "seen"
+    put(seen, KEYS[0].text)
+    seen.chmod(0o644)
+    good = {
+        "key": request(KEYS[0].text),
+        "passphrase": request(PASSPHRASE),
+        "file": request(secret_file=several),
+        "key file": request(),
+    }
+    bad = [
+        request(secret=KEYS[0].text[:-1]),
+        request(secret_file=str(tmp_path / "missing")),
+        request(secret_file=str(tmp_path)),
+        request(secret_file=put(tmp_path / "empty", "")),
+        request(secret_file=put(tmp_path / "lines", "neither key\nnor passphrase\n")),
+        request(secret_file=str(seen)),
+    ]
+    trio.run(
+        check_credentials, SecretCredentials, SslSecurity, good[source], bad, strict_exception_groups=True
+    )
 
 
 def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

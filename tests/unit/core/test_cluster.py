@@ -607,7 +607,15 @@ def test_nothing_waits_in_the_thread_that_moves_jobs_on(make: Make, runtime: Fak
     said: list[str] = []
 
     def act() -> None:
-        for wait in (job, job.wait, lambda: job.wait(0.1), cluster, cluster.wait, cluster.close, cluster.shutdown):
+        for wait in (
+            job,
+            job.wait,
+            lambda: job.wait(0.1),
+            cluster,
+            cluster.wait,
+            cluster.close,
+            cluster.shutdown,
+        ):
             try:
                 wait()
             except UsageError as error:

@@ -97,7 +97,10 @@ class TestPreface:
             ),
             (b"OPTIONS * HTTP/1.1", "looks like HTTP"),
             (b"HTTP/1.1 400 Bad Request", "looks like HTTP"),
-            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "it is TLS, and this side is open: start it without --open"),
+            (
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+                "it is TLS, and this side is open: start it without --open",
+            ),
             (b"\x15\x03\x01\x00\x02\x02\x46", "it is TLS, and this side is open: have it use the key"),
             (b"SSH-2.0-OpenSSH_9.6\r\n", "looks like SSH"),
         ],

@@ -292,7 +292,6 @@ def test_plain_relative_paths_pass(text: str) -> None:
         "a\nb",
         "a\0b",
         "a\ud800",
-        "a\udcff",
         "x" * 256,
         "a/" * 600 + "b",
     ],

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from dispy.errors import CredentialsError
 from dispy.interfaces import Credential, SecurityRequest
 from dispy.model import AccessRole
+from dispy_testing.contracts import check_credentials
 from dispy_transport_ssl import certificates as certs
 from dispy_transport_ssl.credentials import RENEW_S, CertificateCredentials
+from dispy_transport_ssl.security import SslSecurity
 
 Load = Callable[..., Credential]
 
@@ -65,6 +68,31 @@ def openssl_pair(folder: Path, *options: str) -> tuple[str, str]:
     assert done.returncode == 0, done.stderr
     key.chmod(0o600)
     return str(certificate), str(key)
+
+
+def test_contract(write: Write, lab: bytes, alpha: certs.KeyPair, world, tmp_path: Path) -> None:
+    certificate, key = parts(alpha)
+    both, ca = write("both.pem", certificate, key), write("ca.pem", lab)
+    cases = [
+        {},
+        {"certfile": str(tmp_path / "missing.pem"), "cafile": ca},
+        {"certfile": both, "cafile": str(tmp_path / "missing.pem")},
+        {"certfile": both},
+        {"certfile": both, "cafile": write("empty.pem")},
+        {"certfile": write("empty.pem"), "cafile": ca},
+        {"certfile": write("certificate.pem", certificate), "cafile": ca},
+        {"certfile": write("cut.pem", certificate[:-40], key), "cafile": ca},
+        {"certfile": write("seen.pem", certificate, key, mode=0o644), "cafile": ca},
+        {"certfile": both, "keyfile": write("other.pem", parts(world.stranger)[1]), "cafile": ca},
+    ]
+    trio.run(
+        check_credentials,
+        CertificateCredentials,
+        SslSecurity,
+        SecurityRequest(AccessRole.NODE, certfile=both, cafile=ca),
+        [SecurityRequest(AccessRole.NODE, **files) for files in cases],
+        strict_exception_groups=True,
+    )
 
 
 class TestAuthority:

@@ -16,6 +16,7 @@ from dispy.errors import CredentialsError, DispyError, SecurityError, UnknownKey
 from dispy.interfaces import Identity
 from dispy.model import AccessRole
 from dispy.wire.frames import PREFACE
+from dispy_testing.contracts import check_security
 from dispy_transport_ssl.security import REASON_BYTES, SslSecurity, identify
 from dispy_transport_ssl.streams import HANDSHAKE_BYTES
 
@@ -28,6 +29,18 @@ def tell_both(errors: tuple[DispyError, DispyError], client: str, server: str) -
     assert server in str(errors[1])
     assert type(errors[0]) is type(errors[1])
     assert isinstance(errors[0], SecurityError)
+
+
+@pytest.mark.parametrize("keys", [(b"", b""), (b"1" * 32, b"2" * 32), (b"1" * 32, b"")])
+def test_contract(world, keys: tuple[bytes, bytes]) -> None:
+    trio.run(
+        check_security,
+        SslSecurity,
+        world.credential("mary", SUBMIT, hint_key=keys[0]),
+        world.credential("alpha", NODE, hint_key=keys[0]),
+        world.credential("stranger", SUBMIT, NODE, hint_key=keys[1], authority=world.stranger),
+        strict_exception_groups=True,
+    )
 
 
 class TestAccepted:

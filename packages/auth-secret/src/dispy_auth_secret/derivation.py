@@ -18,10 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dispy.interfaces import Credential
-from dispy.model import AccessRole
+from dispy.model import ROLE_URI_PREFIX, AccessRole
 from dispy_auth_secret.keys import Key, subkey
-
-ROLE_PREFIX = "urn:dispy:role:"
 
 AUTHORITY_FROM = datetime(1970, 1, 2, tzinfo=UTC)
 AUTHORITY_UNTIL = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -95,7 +93,8 @@ def issue_credential(key: Key, role: AccessRole, host: str, now: float) -> Crede
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(ROLE_PREFIX + role)]), critical=False
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(ROLE_URI_PREFIX + role)]),
+            critical=False,
         )
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False

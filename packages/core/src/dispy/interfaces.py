@@ -157,7 +157,8 @@ class Credentials(ABC):
     def load(self, request: SecurityRequest) -> Sequence[Credential]:
         """Return the credentials to use, the preferred one first; at least one.
 
-        All of them are accepted from peers. It may read files and take a second; it is called in a thread.
+        All of them are accepted from peers. It may read files and take a second; it is called in a thread, again
+        and again, and gives the same objects as long as nothing has changed.
 
         Raises:
             CredentialsError: a file is missing, unreadable by its owner alone, or holds no credential.

@@ -90,6 +90,10 @@ class AccessRole(enum.StrEnum):
         return frozenset(ranks[: ranks.index(self) + 1]) if self in ranks else frozenset({self})
 
 
+ROLE_URI_PREFIX = "urn:dispy:role:"
+"""Before the name of a role it makes the URI that gives this role to the owner of a certificate."""
+
+
 class Openness(enum.Enum):
     """Type of `OPEN`."""
 

@@ -50,7 +50,9 @@ def relative_path(text: str) -> PurePosixPath:
     parts = text.split("/")
     if (
         not text
-        or any("\ud800" <= char <= "\udfff" for char in text)  # no text of any language, and no peer of ours sends it
+        or any(
+            "\ud800" <= char <= "\udfff" for char in text
+        )  # no text of any language, and no peer of ours sends it
         or len(os.fsencode(text)) > MAX_PATH_BYTES
         or any(part in ("", ".", "..") or len(os.fsencode(part)) > 255 for part in parts)
         or any(ord(char) < 32 or char in "\\\x7f" for char in text)

@@ -24,11 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dispy.errors import CredentialsError, SecurityError
-from dispy.model import AccessRole
+from dispy.model import ROLE_URI_PREFIX, AccessRole
 from dispy.private import MAX_BYTES
-
-ROLE_URI_PREFIX = "urn:dispy:role:"
-"""Begins the URIs in a certificate that tell what its owner may do."""
 
 BACKDATE = datetime.timedelta(hours=1)
 """Certificates are valid from so long before they are made: clocks of machines differ."""

@@ -3,9 +3,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import pytest
+import trio
+import trio.testing
 
 from dispy.interfaces import API_VERSION
-from dispy_testing.contracts.rules import ContractViolation, check_identity, is_text, require
+from dispy_testing.contracts.rules import (
+    ContractViolation,
+    check_identity,
+    is_text,
+    patience,
+    require,
+    unwrapping,
+)
 
 
 class Base(ABC):
@@ -57,6 +66,33 @@ def test_require() -> None:
 def test_is_text() -> None:
     assert is_text("")
     assert not is_text(b"")
+
+
+def test_patience_ends() -> None:
+    async def main() -> None:
+        with patience("something must happen"):
+            await trio.lowlevel.checkpoint()
+        with (
+            pytest.raises(ContractViolation, match="something must happen"),
+            patience("something must happen"),
+        ):
+            await trio.sleep_forever()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_violations_are_taken_out_of_groups() -> None:
+    violation = ContractViolation("a rule")
+    with pytest.raises(ContractViolation, match="a rule") as caught, unwrapping():
+        raise ExceptionGroup("outer", [ValueError(), ExceptionGroup("inner", [violation])])
+    assert caught.value is violation
+
+
+def test_groups_without_a_violation_stay_as_they_are() -> None:
+    group = ExceptionGroup("outer", [ValueError()])
+    with pytest.raises(ExceptionGroup) as caught, unwrapping():
+        raise group
+    assert caught.value is group
 
 
 def test_a_complete_class_passes() -> None:

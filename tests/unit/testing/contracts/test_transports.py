@@ -12,6 +12,7 @@ import trio.testing
 from dispy.errors import TransportError
 from dispy.interfaces import Address, Peer
 from dispy_testing.contracts import ContractViolation, check_transport
+from dispy_testing.contracts.meetings import Wire
 from dispy_testing.memory import MemoryNetwork, MemoryTransport
 
 NODE = Address("memory", "node1")
@@ -21,33 +22,14 @@ Handler = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 Dialled = tuple[trio.abc.Stream, Peer]
 
 
-class TwoWay(trio.abc.Stream):
-    """A stream that cannot be closed on one side only."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self.stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
-
-
-class Garbling(TwoWay):
+class Garbling(Wire):
     """Changes what it carries."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self.stream.send_all(bytes(data).replace(b"\x07", b"\x08"))
 
 
-class Crossed(TwoWay):
+class Crossed(Wire):
     """Confuses what is sent on the third connection with what is sent on the fourth."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -60,7 +42,7 @@ class Plain(MemoryTransport):
 
     async def dial(self, address: Address, *, local_host: str | None = None) -> Dialled:
         stream, peer = await super().dial(address, local_host=local_host)
-        return TwoWay(stream), peer
+        return Wire(stream), peer
 
 
 class Trusting(MemoryTransport):

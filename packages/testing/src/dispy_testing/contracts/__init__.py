@@ -5,16 +5,20 @@ raises `ContractViolation` (an AssertionError) that names the rule which is brok
 """
 
 from dispy_testing.contracts.commands import check_command
+from dispy_testing.contracts.credentials import check_credentials
 from dispy_testing.contracts.executors import check_executor
 from dispy_testing.contracts.fault_policies import check_fault_policy
 from dispy_testing.contracts.rules import ContractViolation, check_identity
+from dispy_testing.contracts.securities import check_security
 from dispy_testing.contracts.transports import check_transport
 
 __all__ = [
     "ContractViolation",
     "check_command",
+    "check_credentials",
     "check_executor",
     "check_fault_policy",
     "check_identity",
+    "check_security",
     "check_transport",
 ]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
 
 from dispy.interfaces import API_VERSION
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 """Names are typed by people, in addresses and on command lines."""
+
+
+PATIENCE_S = 10.0
+"""What does not happen within this time never will; under a MockClock it costs nothing."""
 
 
 class ContractViolation(AssertionError):
@@ -22,6 +30,39 @@ def require(holds: bool, rule: str) -> None:
     """
     if not holds:
         raise ContractViolation(rule)
+
+
+@contextmanager
+def patience(rule: str) -> Iterator[None]:
+    """Turn waiting for ever, in a block that runs under trio, into a violation of *rule*.
+
+    Raises:
+        ContractViolation: the block has not ended within PATIENCE_S.
+    """
+    with trio.move_on_after(PATIENCE_S) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise ContractViolation(rule)
+
+
+@contextmanager
+def unwrapping() -> Iterator[None]:
+    """Raise the first violation in the block by itself, out of the groups in which nurseries put it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        violation = _first_violation(group)
+        if violation is None:
+            raise
+        raise violation from group
+
+
+def _first_violation(group: BaseExceptionGroup[BaseException]) -> AssertionError | None:
+    for error in group.exceptions:
+        found = _first_violation(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, AssertionError):
+            return found
+    return None
 
 
 def is_text(value: object) -> bool:

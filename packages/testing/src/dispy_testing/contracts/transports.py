@@ -5,18 +5,22 @@ from __future__ import annotations
 import gc
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 import trio.testing
 
 from dispy.errors import TransportError
 from dispy.interfaces import Address, Peer, Transport
-from dispy_testing.contracts.rules import ContractViolation, check_identity, is_text, require
-
-PATIENCE_S = 10.0
-"""What does not happen within this time never will; under a MockClock it costs nothing."""
+from dispy_testing.contracts.rules import (
+    ContractViolation,
+    check_identity,
+    is_text,
+    patience,
+    require,
+    unwrapping,
+)
 
 CONNECTIONS = 5
 """How many connections are held open at once."""
@@ -46,7 +50,7 @@ async def check_transport(make_transport: Callable[[], Transport], address: Addr
         AssertionError: its streams break a rule of trio's streams.
     """
     check_identity(type(make_transport()), Transport)
-    try:
+    with unwrapping():  # what fails while listening passes through the nursery of the transport
         await _check_nobody(make_transport(), nobody)
         for check in (
             _check_addresses,
@@ -58,21 +62,6 @@ async def check_transport(make_transport: Callable[[], Transport], address: Addr
             _check_closed,
         ):
             await check(make_transport(), address)
-    except (
-        BaseExceptionGroup
-    ) as group:  # what fails while listening passes through the nursery of the transport
-        violation = _first_violation(group)
-        if violation is None:
-            raise
-        raise violation from group
-
-
-def _first_violation(group: BaseExceptionGroup[BaseException]) -> AssertionError | None:
-    for error in group.exceptions:
-        found = _first_violation(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, AssertionError):
-            return found
-    return None
 
 
 class _Server:
@@ -88,26 +77,17 @@ class _Server:
         await trio.sleep_forever()
 
     async def accepted(self) -> tuple[trio.abc.Stream, Peer]:
-        with _patience("a dialled connection must be handled at the listening side"):
+        with patience("a dialled connection must be handled at the listening side"):
             return await self._receive.receive()
 
     async def dialled(self) -> tuple[trio.abc.Stream, Peer]:
         assert self.bound is not None  # set before the server is given out
-        with _patience(f"dialling {self.bound} must succeed while somebody listens there"):
+        with patience(f"dialling {self.bound} must succeed while somebody listens there"):
             return await self.transport.dial(self.bound)
 
     async def pair(self) -> Pair:
         (ours, _), (theirs, _) = await self.dialled(), await self.accepted()
         return ours, theirs
-
-
-@contextmanager
-def _patience(rule: str) -> Iterator[None]:
-    """Turn waiting for ever into a violation of *rule*."""
-    with trio.move_on_after(PATIENCE_S) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise ContractViolation(rule)
 
 
 @asynccontextmanager
@@ -120,7 +100,7 @@ async def _serving(transport: Transport, address: Address) -> AsyncIterator[_Ser
 
 
 async def _check_nobody(transport: Transport, nobody: Address) -> None:
-    with _patience(f"dialling {nobody}, where nobody listens, must fail"):
+    with patience(f"dialling {nobody}, where nobody listens, must fail"):
         await _expect_trouble(lambda: transport.dial(nobody), f"dialling {nobody}, where nobody listens,")
 
 
@@ -155,7 +135,7 @@ async def _check_local_host(transport: Transport, bound: Address) -> None:
         "dial must take local_host, or ignore it",
     )
     try:
-        with _patience(f"dialling {bound} from {NO_LOCAL_HOST} must succeed or fail"):
+        with patience(f"dialling {bound} from {NO_LOCAL_HOST} must succeed or fail"):
             stream, _ = await transport.dial(bound, local_host=NO_LOCAL_HOST)
     except TransportError:
         return
@@ -181,7 +161,7 @@ async def _check_streams(transport: Transport, address: Address) -> None:
 async def _check_several(transport: Transport, address: Address) -> None:
     async with _serving(transport, address) as server:
         pairs = [await server.pair() for _ in range(CONNECTIONS)]
-        with _patience("several connections must carry data at the same time"):
+        with patience("several connections must carry data at the same time"):
             async with trio.open_nursery() as nursery:
                 for number, (ours, theirs) in enumerate(pairs):
                     nursery.start_soon(_exchange, ours, theirs, bytes([number]) + PAYLOAD)
@@ -214,7 +194,7 @@ async def _check_handler_ends(transport: Transport, address: Address) -> None:
 
     async with transport.listen([address], answer) as bound:
         stream, _ = await transport.dial(bound[0])
-        with _patience("the stream must be closed when its handler returns"):
+        with patience("the stream must be closed when its handler returns"):
             require(await _read(stream, 4) == b"done", "what a handler sends before it returns must arrive")
             require(await _rest(stream) == b"", "nothing must follow what the handler sent")
         await trio.aclose_forcefully(stream)
@@ -295,7 +275,7 @@ async def _last_pair(server: _Server) -> Pair:
     await marker.send_all(b"!")
     while True:
         stream, _ = await server.accepted()
-        with _patience("the connection of a cancelled dial must be closed"):
+        with patience("the connection of a cancelled dial must be closed"):
             try:
                 if await stream.receive_some() == b"!":
                     return marker, stream
@@ -324,10 +304,10 @@ async def _check_closed(transport: Transport, address: Address) -> None:
         assert server.bound is not None  # _serving has set it
         bound = server.bound
         ours, _ = await server.pair()
-    with _patience("connections must be closed when the listening context ends"):
+    with patience("connections must be closed when the listening context ends"):
         require(await _rest(ours) == b"", "nothing must arrive after the listening context has ended")
     await trio.aclose_forcefully(ours)
-    with _patience(f"dialling {bound} must fail when nobody listens there any more"):
+    with patience(f"dialling {bound} must fail when nobody listens there any more"):
         await _expect_trouble(
             lambda: transport.dial(bound), f"dialling {bound}, where nobody listens any more,"
         )

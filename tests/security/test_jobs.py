@@ -1,0 +1,132 @@
+"""What a job can reach of the daemon that it runs under, and of other runners: nothing that is secret."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attackers import own_credential
+from watching import forms_of, keep_secret
+
+import dispy
+from dispy_auth_secret.keyfile import load_keys
+from dispy_auth_secret.keys import key_of_secret
+
+SECRET = keep_secret("a passphrase that jobs must not see")
+
+
+def look_around() -> dict[str, Any]:
+    """Return what a job sees of itself and of its parents, as far as it is not denied."""
+    import os
+    from pathlib import Path
+
+    def read(path: str) -> bytes:
+        try:
+            return Path(path).read_bytes()
+        except OSError:
+            return b""
+
+    def descriptors(process: object) -> dict[str, str]:
+        found = {}
+        folder = f"/proc/{process}/fd"
+        for name in os.listdir(folder):
+            try:
+                found[name] = os.readlink(f"{folder}/{name}")
+            except OSError:
+                continue
+        return found
+
+    return {
+        "environment": read("/proc/self/environ") + repr(dict(os.environ)).encode(),
+        "arguments": read("/proc/self/cmdline"),
+        "runner": read(f"/proc/{os.getppid()}/environ") + read(f"/proc/{os.getppid()}/cmdline"),
+        "descriptors": descriptors("self"),
+        "of runner": descriptors(os.getppid()),
+        "unix": read("/proc/net/unix").decode(),
+        "pid": os.getpid(),
+        "runner pid": os.getppid(),
+    }
+
+
+def knock(pid: int, numbers: list[str]) -> list[str]:
+    """Try to open the sockets of another process; return those that opened."""
+    opened = []
+    for number in numbers:
+        try:
+            os.close(os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR))
+            opened.append(number)
+        except OSError:
+            continue
+    return opened
+
+
+def ask(address: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    with dispy.JobCluster(function, nodes=[address], **options) as cluster:
+        job = cluster.submit(*args)
+        answer = job()
+        assert job.exception is None, job.exception
+        return answer
+
+
+@pytest.mark.parametrize("isolation", ["process", "worker"])
+@pytest.mark.parametrize("way", ["key file", "variable", "secret file", "argument"])
+def test_job_sees_no_secret(
+    start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any, way: str, isolation: str
+) -> None:
+    options: list[str] = []
+    with monkeypatch.context() as patch:
+        if way == "variable":
+            patch.setenv("DISPY_SECRET", SECRET)
+        elif way == "secret file":
+            (tmp_path / "secret").write_text(SECRET)
+            (tmp_path / "secret").chmod(0o600)
+            options = ["--secret-file", str(tmp_path / "secret")]
+        elif way == "argument":
+            options = ["-s", SECRET]
+        node = start_node("-i", "127.0.0.1", *options)
+    found = ask(node.address, look_around, isolation=isolation, secret=None if way == "key file" else SECRET)
+    key = load_keys()[0] if way == "key file" else key_of_secret(SECRET)
+    secrets = [*forms_of(key.data), key.text.encode(), SECRET.encode(), own_credential().key]
+    seen = b"".join((found["environment"], found["arguments"], found["runner"]))
+    assert b"PATH=" in found["environment"]
+    assert not [secret for secret in secrets if secret in seen]
+    assert b"DISPY_SECRET" not in seen
+    assert b"DISPY_CONFIG_DIR" not in seen
+    links = [*found["descriptors"].values(), *found["of runner"].values()]
+    folders = (os.environ["DISPY_CONFIG_DIR"], str(tmp_path / "secret"))
+    assert not [
+        link for link in links if link.startswith(folders) or "memfd" in link or link.endswith("/lock")
+    ]
+
+
+def test_job_reaches_no_socket_of_others(node: Any) -> None:
+    """Neither the daemon's sockets nor those of another runner are its own, have a name, or can be opened."""
+    pid = node.process.pid
+    with dispy.JobCluster(look_around, nodes=[node.address]) as cluster:
+        first, second = cluster.submit(), cluster.submit()
+        one, other = first(), second()
+    with dispy.JobCluster(look_around, nodes=[node.address]) as cluster:
+        stranger = cluster.submit()()
+    daemon = {os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+    for job in (one, other, stranger):
+        own = {link for link in job["descriptors"].values() if link.startswith("socket:")}
+        assert not own & daemon
+        assert not own & set(stranger["of runner"].values()) or job is stranger
+        named = [line.split()[7] for line in job["unix"].splitlines()[1:] if len(line.split()) > 7]
+        assert not [name for name in named if "dispy" in name]
+    sockets = [name for name in os.listdir(f"/proc/{pid}/fd") if _is_socket(pid, name)]
+    assert sockets
+    with dispy.JobCluster(knock, depends=[os], nodes=[node.address]) as cluster:
+        assert cluster.submit(pid, sockets)() == []
+    with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match="refused|No such"):
+        sock.connect("\0dispy")
+
+
+def _is_socket(pid: int, name: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+    except OSError:
+        return False
