@@ -68,9 +68,17 @@ def test_keys_in_logs(watch: watching.Watch) -> None:
 def test_keys_of_processes(watch: watching.Watch, where: str) -> None:
     key = make_key()
     watching.learn_key(key.text)
-    words = [sys.executable, "-c", "input()", *([key.text] if where == "arguments" else [])]
+    # What it says shows that it has its arguments: a process that has just been made has none for a moment.
+    words = [
+        sys.executable,
+        "-c",
+        "print(flush=True); input()",
+        *([key.text] if where == "arguments" else []),
+    ]
     environment = {**os.environ, **({"KEY": key.data.hex()} if where == "environment" else {})}
-    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         watching._look_at(str(process.pid))
         process.communicate(b"\n")
     assert watch.hits

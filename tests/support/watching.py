@@ -102,7 +102,8 @@ def learn_key(text: str) -> None:
         data = base64.b32decode(encoded + "=" * (-len(encoded) % 8))[:32]
     except ValueError:
         return  # a test has put something wrong there
-    if len(data) == 32:
+    # Keys that tests write down, such as 32 zeros, occur by themselves in what other tests print.
+    if len(data) == 32 and len(set(data)) > 8:
         WATCH.forms.update(
             dict.fromkeys([encoded.lower().encode(), encoded.encode(), *forms_of(data)], "a key")
         )

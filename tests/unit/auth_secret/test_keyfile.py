@@ -53,7 +53,9 @@ def test_reading_makes_nothing(config: Path) -> None:
 
 def test_processes_that_start_at_once_agree(config: Path) -> None:
     code = "import sys; from dispy_auth_secret.keyfile import load_keys; from dispy_auth_secret.keys import subkey\n"
-    code += "subkey(b'', ''); print('ready', flush=True); sys.stdin.readline(); print(load_keys()[0].text)"
+    code += (
+        "subkey(b'', ''); print('ready', flush=True); sys.stdin.readline(); print(load_keys()[0].fingerprint)"
+    )
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -73,7 +75,7 @@ def test_processes_that_start_at_once_agree(config: Path) -> None:
         for process in started:
             process.kill()
             process.communicate()
-    assert told == {load_keys()[0].text}
+    assert told == {load_keys()[0].fingerprint}
 
 
 def test_who_comes_second_takes_the_key_of_the_first(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
