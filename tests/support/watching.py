@@ -112,7 +112,7 @@ def learn_key(text: str) -> None:
 def look_into(text: str | bytes, where: str) -> None:
     """Search what a process has written."""
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-    learn_keys(os.environ["DISPY_CONFIG_DIR"])
+    learn_keys(os.environ.get("DISPY_CONFIG_DIR", ""))
     WATCH.logs_seen += 1
     for form, what in (*tuple(WATCH.forms.items()), *WATCH.passphrases.items()):
         if form in data:
@@ -125,7 +125,7 @@ def expect_audit(pid: int) -> None:
 
 
 def _look_at_processes() -> None:
-    learn_keys(os.environ["DISPY_CONFIG_DIR"])
+    learn_keys(os.environ.get("DISPY_CONFIG_DIR", ""))
     if not WATCH.forms and not WATCH.passphrases:
         return
     for pid in filter(str.isdigit, os.listdir("/proc")):
