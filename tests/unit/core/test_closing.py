@@ -197,3 +197,11 @@ def test_reports_are_made_again_for_the_next_computation(world: World) -> None:
         if effects:
             assert len(world.reports(effects)) == 1
         assert world.close(computation) == [TellClosed(computation)]
+
+
+def test_what_has_gone_wrong_in_cleanup_is_told(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    world.close(computation)
+    effects = world.say(ComputationClosed("c1", "cleanup has failed: OSError"))
+    assert world.reports(effects) == ["node node1 (10.0.0.1): cleanup has failed: OSError"]

@@ -680,3 +680,59 @@ def test_level_of_the_log_is_set(make: Make) -> None:
         assert dispy.logger.level == logging.DEBUG
     finally:
         dispy.logger.setLevel(before)
+
+
+# ---- setup and cleanup
+
+
+def prepare(size: int) -> int:
+    return 0
+
+
+def test_setup_goes_with_the_arguments_of_the_node(make: Make, runtime: FakeRuntime) -> None:
+    runtime.answers = False
+    nodes = [("10.0.0.1", None, 0, [], 3), dispy.NodeAllocate("*", setup_args=(4,))]
+    make(setup=prepare, cleanup=prepare, setup_timeout=5, nodes=nodes)
+    computation, _ = runtime.added[0]
+    assert computation.setup_timeout_s == 5.0
+    node = runtime.connect()
+    assert pickle.loads(computation.arguments_for(node)) == ((3,), {})
+    code = computation.code_for(OWN_VERSION)
+    assert isinstance(code, bytes)
+    assert b"prepare" in code
+
+
+def test_without_setup_nothing_is_prepared(
+    make: Make, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime.answers = False
+    make(nodes=[("10.0.0.1", None, 0, [], 3)], setup_timeout=5)
+    computation, _ = runtime.added[0]
+    assert computation.setup_timeout_s == 0.0
+    assert computation.arguments_for(runtime.connect()) == b""
+    assert "setup_args of node '10.0.0.1' are not used: the cluster has no setup" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"setup": "prepare"}, "setup='prepare' is not a plain function"),
+        ({"cleanup": False}, "cleanup=False"),
+        (
+            {"setup": prepare},
+            r"setup function 'prepare' cannot be called with the 0 setup_args of node '10.0.0.1'",
+        ),
+        ({"cleanup": prepare}, r"cleanup function 'prepare' cannot be called"),
+        ({"setup": lambda: 0, "setup_timeout": 0}, "setup_timeout must be"),
+        (
+            {"setup": prepare, "nodes": [dispy.NodeAllocate("*", setup_args=threading.Lock())]},
+            "setup_args: argument 1 .* cannot be sent",
+        ),
+    ],
+)
+def test_what_cannot_be_prepared(
+    make: Make, runtime: FakeRuntime, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        make(**options)
+    assert runtime.users == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dispy.engine.records import Node, NodeState
 from dispy.errors import InvalidNodes, UsageError
 from dispy.model import Avail, NodeId, PythonVersion
-from dispy.nodes import NodeAllocate, NodePattern, choose_slots, parse_nodes
+from dispy.nodes import NodeAllocate, NodePattern, choose, parse_nodes
 from dispy.status import DispyNode, DispyNodeAvailInfo
 
 PORT = 51348
@@ -154,9 +154,25 @@ def test_elements_that_mean_nothing_are_dropped_with_a_warning(
 
 
 def test_what_this_version_does_not_have() -> None:
-    for element in (("node1", None, 0, ["f"]), {"host": "node1", "setup_args": (1,)}):
+    for element in (("node1", None, 0, ["f"]), {"host": "node1", "depends": ["f"]}):
         with pytest.raises(UsageError, match="not supported in this version"):
             parse_nodes([element], PORT)
+    with pytest.raises(UsageError, match="'depends' of a node is not supported in this version"):
+        NodeAllocate("node1", depends=["f"])
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [((), ()), ((1, "a"), (1, "a")), ([1, 2], (1, 2)), ("abc", ("abc",)), (None, (None,)), ({}, ({},))],
+)
+def test_arguments_of_setup(given: Any, understood: tuple[Any, ...]) -> None:
+    for element in (
+        NodeAllocate("node1", setup_args=given),
+        ("node1", None, 0, [], given),
+        {"host": "node1", "setup_args": given},
+    ):
+        assert one(element).allocation.setup_args == understood
+    assert one("node1").allocation.setup_args == ()
 
 
 def test_wrong_ports_and_cpus_are_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,14 +283,14 @@ def test_a_dispy_node_is_just_that_node() -> None:
 
 @pytest.mark.parametrize(("cpus", "used"), [(0, 8), (3, 3), (8, 8), (20, 8), (-1, 7), (-8, 0), (-20, 0)])
 def test_cpus(cpus: int, used: int) -> None:
-    assert choose_slots([one(("*", None, cpus))], None, node()) == used
+    assert choose([one(("*", None, cpus))], None, node())[1] == used
 
 
 def test_the_first_pattern_that_wants_cpus_decides() -> None:
     patterns = parse_nodes([("*", None, 1), ("10.9.9.1", None, -8), ("10.9.*", None, 2)], PORT)
-    assert choose_slots(patterns, None, node()) == 2
-    assert choose_slots(patterns, None, node("10.7.7.7")) == 1
-    assert choose_slots([one("10.9.9.2")], None, node()) == 0
+    assert choose(patterns, None, node()) == (patterns[1], 2)
+    assert choose(patterns, None, node("10.7.7.7"))[1] == 1
+    assert choose([one("10.9.9.2")], None, node()) == (None, 0)
 
 
 class Recorder(NodeAllocate):
@@ -288,16 +304,16 @@ class Recorder(NodeAllocate):
 def test_allocate_can_be_overridden() -> None:
     recorder, cluster = Recorder("10.9.9.1"), object()
     pattern = one(recorder)
-    assert choose_slots([pattern], cluster, node(avail=Avail(50.0, 2, 3, 4.0))) == 3
+    assert choose([pattern], cluster, node(avail=Avail(50.0, 2, 3, 4.0)))[1] == 3
     assert recorder.called == (
         (cluster, "10.9.9.1", "node1", 8),
         {"avail_info": DispyNodeAvailInfo(50.0, 2, 3, 4.0), "platform": "Linux-6"},
     )
     del recorder.called
-    assert choose_slots([pattern], cluster, node("10.9.9.2")) == 0
+    assert choose([pattern], cluster, node("10.9.9.2"))[1] == 0
     assert not hasattr(recorder, "called")
     recorder.answer = 100
-    assert choose_slots([pattern], cluster, node()) == 8
+    assert choose([pattern], cluster, node())[1] == 8
 
 
 @pytest.mark.parametrize("answer", [None, -1, "2"])
@@ -305,7 +321,7 @@ def test_allocate_must_return_a_number(answer: Any) -> None:
     recorder = Recorder("*")
     recorder.answer = answer
     with pytest.raises(UsageError, match="Recorder.allocate returned .*'node1'; it must return"):
-        choose_slots([one(recorder)], None, node())
+        choose([one(recorder)], None, node())
 
 
 def test_address_as_a_node_prints_it_can_be_given_back() -> None:

@@ -140,6 +140,39 @@ def test_large_code_and_all_files_have_streams(world: World) -> None:
     ]
 
 
+def test_arguments_of_setup_are_those_of_the_node(world: World) -> None:
+    computation = world.add()
+    computation.setup_timeout_s = 5.0
+    computation.arguments_for = lambda node: node.name.encode()
+    for number in (1, 2):
+        message = world.messages(world.connect(number))[-1]
+        assert isinstance(message, OpenComputation)
+        assert (message.setup_timeout_s, message.setup_args) == (5.0, f"node{number}".encode())
+        assert (message.setup_stream, message.setup_size) == (0, 0)
+
+
+def test_large_arguments_of_setup_have_a_stream(world: World) -> None:
+    computation = world.add(code=b"x" * (INLINE_BODY_BYTES + 1))
+    data = bytes(INLINE_BODY_BYTES + 1)
+    computation.arguments_for = lambda node: data
+    effects = world.connect(1)
+    message = world.messages(effects)[-1]
+    assert isinstance(message, OpenComputation)
+    assert (message.setup_args, message.setup_stream, message.setup_size) == (b"", 2, len(data))
+    assert effects[-1] == SendStream(1, 2, data, len(data))
+
+
+def test_arguments_that_cannot_be_made_are_told(world: World) -> None:
+    computation = world.add()
+
+    def fail(node: Node) -> bytes:
+        raise KeyError(node.id)
+
+    computation.arguments_for = fail
+    (report,) = world.reports(world.connect(1))
+    assert "cannot be used by compute1: KeyError" in report
+
+
 def test_streams_are_numbered_for_each_link(world: World) -> None:
     world.add(code=b"x" * (INLINE_BODY_BYTES + 1))
     world.connect(1)

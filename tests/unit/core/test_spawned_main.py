@@ -44,7 +44,7 @@ def child(folder, form):
     bundle = pack_computation(compute)
     code = bundle.code
     if form == "source":
-        code = source_bundle(bundle._contents.target, bundle._contents.names, {})
+        code = source_bundle(bundle._code._contents.target, bundle._code._contents.names, {})
     (folder / "code").write_bytes(code)
     arguments = Point(1), Unmentioned(2), Colour.RED, lambda x: x + 1
     (folder / "body-0").write_bytes(bundle.pack_arguments(arguments, {}))

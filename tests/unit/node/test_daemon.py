@@ -57,13 +57,16 @@ class FakeRunner:
         self.told: list[str] = []
         self.closed = trio.Event()
         self.settings: dict[str, object] = {}
+        self.setup: list[object] = []
 
-    def start(self, plan: ExecutorPlan, folder: Path) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float) -> None:
+        self.setup.append(setup_timeout_s)
         if plan.command[0] == "missing":
             raise FileNotFoundError(2, "No such file or directory", "missing")
 
-    def configure(self, settings: dict[str, object], code: Body) -> None:
+    def configure(self, settings: dict[str, object], code: Body, setup_args: Body) -> None:
         self.settings = settings
+        self.setup.append(setup_args)
 
     def set_slots(self, slots: int) -> None:
         self.told.append(f"slots {slots}")
@@ -183,9 +186,10 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 def test_computation_is_opened_and_closed(play: Play) -> None:
     async def script(scene: Scene) -> None:
         client = await scene.connect()
-        await client.say(opened())
+        await client.say(opened(setup_timeout_s=3.5, setup_args=b"args"))
         assert ComputationReady(COMPUTATION) in client.heard
         runner: Any = scene.daemon._runners[ComputationId(COMPUTATION)]
+        assert runner.setup == [3.5, b"args"]
         assert runner.settings["node"] == "worker"
         assert runner.settings["folder"] == str(scene.state.computations / COMPUTATION)
         assert (scene.state.computations / COMPUTATION).is_dir()

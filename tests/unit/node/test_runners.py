@@ -350,3 +350,154 @@ def test_frames_are_those_of_the_prelude() -> None:
     with ours, theirs:
         ours.sendall(frames.frame(frames.READY, b"abc"))
         assert struct.unpack("<BI", theirs.recv(5)) == (7, 3)
+
+
+# ---- setup and cleanup
+
+SETUP = "take(); take(); tell(15);"
+
+
+def prepared(scene: Scene, program: str, *, setup_timeout_s: float = 30.0) -> ev.Event:
+    """Play a runner with setup; give the last event."""
+    plan = ExecutorPlan(command=[sys.executable, "-S", "-c", PRELUDE + program])
+    scene.runner.start(plan, scene.folder, setup_timeout_s=setup_timeout_s)
+    scene.runner.configure({}, b"code")
+    scene.serve()
+    return scene.events[-1]
+
+
+def test_arguments_of_setup_come_before_the_code(scene: Scene) -> None:
+    body = scene.folder / "body"
+    body.write_bytes(b"args")
+    for arguments in (b"args", Spooled(str(body), 4)):
+        scene.runner = RunnerProcess(COMPUTATION, scene.spool, scene.emit)
+        program = "take(); kind, data = take(); open('told', 'wb').write(bytes([kind, take()[0]]) + data)"
+        plan = ExecutorPlan(command=[sys.executable, "-S", "-c", PRELUDE + program])
+        scene.runner.start(plan, scene.folder, setup_timeout_s=1.0)
+        scene.runner.configure({}, b"code", arguments)
+        scene.serve()
+        told = (scene.folder / "told").read_bytes()
+        assert told[:2] == bytes([frames.SETUP, frames.LOAD])
+        if arguments == b"args":
+            assert told[2:] == b"\0args"
+        else:
+            assert Path(os.fsdecode(told[3:])).read_bytes() == b"args"
+
+
+def test_setup_that_takes_too_long_is_killed(scene: Scene) -> None:
+    event = prepared(
+        scene, f"{SETUP} print('waiting', flush=True); import time; time.sleep(600)", setup_timeout_s=0.3
+    )
+    assert event == ev.RunnerFailed(
+        COMPUTATION,
+        "setup did not finish within 0.3 s (setup_timeout) and was killed\n  it has printed:\n    waiting",
+    )
+
+
+def test_loading_does_not_count_as_setup(scene: Scene) -> None:
+    scene.on_event = lambda event: scene.runner.close(terminate=False)
+    event = prepared(
+        scene,
+        "import time; take(); take(); time.sleep(0.5); tell(15); tell(7); time.sleep(0.5); take()",
+        setup_timeout_s=0.4,
+    )
+    assert event == ev.RunnerEnded(COMPUTATION)
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("os._exit(3)", "setup has ended its process, which ended with status 3"),
+        (
+            "os.kill(os.getpid(), 11)",
+            "setup has ended its process, which was killed by signal 11 (SIGSEGV)",
+        ),
+        ("tell(8, b'setup has returned 5')", "setup has returned 5"),
+        (
+            "tell(8, b'setup has returned 5'); tell(16); tell(16, b'cleanup has failed')",
+            "setup has returned 5\n  then cleanup has failed",
+        ),
+    ],
+    ids=["exit", "killed", "told", "cleanup too"],
+)
+def test_setup_that_fails(scene: Scene, program: str, reason: str) -> None:
+    assert prepared(scene, SETUP + program) == ev.RunnerFailed(COMPUTATION, reason)
+
+
+def test_runner_that_dies_before_setup_is_no_failure_of_setup(scene: Scene) -> None:
+    event = prepared(scene, "print('importing', flush=True); os._exit(3)")
+    assert event == ev.RunnerFailed(
+        COMPUTATION,
+        "its runner ended with status 3 before it was ready\n  it has printed:\n    importing",
+    )
+
+
+def test_computation_closed_during_its_setup(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "LOADING_S", 0.2)
+    scene.runner.close(terminate=True)
+    assert prepared(scene, f"{SETUP} import time; time.sleep(600)") == ev.RunnerEnded(COMPUTATION)
+
+
+CLOSE_WHEN_READY = f"{SETUP} tell(7); take(); tell(16);"
+
+
+@pytest.mark.parametrize(
+    ("program", "trouble"),
+    [
+        ("", ""),
+        ("print('tidied', flush=True)", ""),
+        ("tell(16, b'cleanup has failed')", "cleanup has failed"),
+        (
+            "print('oh', flush=True); tell(16, b'cleanup has failed')",
+            "cleanup has failed\n  it has printed:\n    oh",
+        ),
+        ("os._exit(3)", "cleanup has ended its process, which ended with status 3"),
+        ("import time; time.sleep(600)", "cleanup did not finish within 0.3 s and was killed"),
+    ],
+    ids=["well", "prints", "fails", "fails and prints", "exits", "hangs"],
+)
+@pytest.mark.parametrize("terminate", [False, True])
+def test_cleanup(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, program: str, trouble: str, terminate: bool
+) -> None:
+    monkeypatch.setattr(runners, "CLEANUP_S", 0.3 if "hang" in trouble or "finish" in trouble else 30.0)
+    scene.on_event = lambda event: scene.runner.close(terminate=terminate)
+    assert prepared(scene, CLOSE_WHEN_READY + program) == ev.RunnerEnded(COMPUTATION, trouble=trouble)
+
+
+def test_frames_of_setup_where_there_is_none(scene: Scene) -> None:
+    for kind in (frames.SETUP, frames.CLEANUP):
+        scene.runner = RunnerProcess(COMPUTATION, scene.spool, scene.emit)
+        event = scene.play(f"take(); take(); tell({kind}); take(); take()")[-1]
+        assert isinstance(event, ev.RunnerFailed)
+        assert "sent what no runner sends" in event.reason
+
+
+def test_output_of_setup_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dispy.node")
+    prepared(scene, f"{SETUP} print('one'); os.write(2, b'two'); sys.stdout.flush(); tell(8, b'x')")
+    lines = [record.getMessage() for record in caplog.records if "prints" in record.getMessage()]
+    assert sorted(line.partition("prints: ")[2] for line in lines) in (["one", "two"], ["twoone"])
+
+
+def test_cleanup_has_its_time_when_the_node_ends(scene: Scene) -> None:
+    """The runner sees that the socket is closed; what it prints meanwhile does not stop it."""
+    program = (
+        f"{SETUP} tell(7); sock.recv(1); import time; time.sleep(0.3); os.write(1, bytes(300_000));"
+        "open('cleaned', 'w').close()"
+    )
+    plan = ExecutorPlan(command=[sys.executable, "-S", "-c", PRELUDE + program])
+    scene.runner.start(plan, scene.folder, setup_timeout_s=30.0)
+    scene.runner.configure({}, b"code")
+    ready = trio.Event()
+    scene.on_event = lambda event: ready.set()
+
+    async def main() -> None:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(scene.runner.serve)
+                await ready.wait()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert (scene.folder / "cleaned").exists()

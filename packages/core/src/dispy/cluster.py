@@ -20,6 +20,7 @@ from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.logger import logger
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
@@ -78,6 +79,11 @@ class JobCluster:
         results: ``"any"`` takes whatever can be pickled, and so lets a node run code here; ``"safe"`` unpickles
             nothing that comes from nodes, and takes numbers, text, bytes, lists, tuples, sets, dicts, dates and
             times, and NumPy arrays. It makes no difference to programs.
+        setup: function that each node calls before its first job, with the ``setup_args`` of `NodeAllocate` as
+            positional arguments; it returns 0 if the node can be used. Jobs see the global variables that it sets.
+        cleanup: function that each node calls with the same arguments after its last job, before it removes the
+            files of the computation; True: it removes them only.
+        setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -107,6 +113,9 @@ class JobCluster:
         keyfile: str | os.PathLike[str] | None = None,
         cafile: str | os.PathLike[str] | None = None,
         results: str = "any",
+        setup: Callable[..., Any] | None = None,
+        cleanup: bool | Callable[..., Any] = True,
+        setup_timeout: float = TIMEOUT_S,
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -122,7 +131,9 @@ class JobCluster:
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
         self._safe_results = _is_safe(results)
-        self._packed = _pack(computation, depends, safe_results=self._safe_results)
+        preparation = make_preparation(setup, cleanup)
+        self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
+        self._packed = _pack(computation, depends, preparation, safe_results=self._safe_results)
         self.name = self._packed.name
         self.start_time = time.time()
         self.end_time = self.start_time
@@ -151,6 +162,9 @@ class JobCluster:
 
         self._hosts = own_addresses(host) if host else []
         patterns = parse_nodes(nodes, self._node_port)
+        self._setup_args = {pattern: self._pack_setup_args(pattern) for pattern in patterns}
+        self._chosen: dict[str, NodePattern] = {}
+        """Id of a node -> the pattern that has chosen it."""
         self._ids = itertools.count(1)
         self._lock = threading.Condition()
         self._pending = 0
@@ -466,7 +480,6 @@ class JobCluster:
 
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation
-        from dispy.nodes import choose_slots
 
         return Computation(
             id=ComputationId(uuid.uuid4().hex),
@@ -474,11 +487,36 @@ class JobCluster:
             executor="function" if self._packed.is_function else "program",
             isolation=isolation,
             reentrant=reentrant,
-            accepts=lambda node: choose_slots(patterns, self, node) if self._trusts(node) else 0,
+            accepts=lambda node: self._choose(patterns, node),
             code_for=self._packed.for_python,
             files=self._packed.files,
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
+            arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
+            setup_timeout_s=self._setup_timeout_s,
         )
+
+    def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
+        """Tell how many CPUs of *node* to use, and remember by which element of ``nodes``."""
+        from dispy.nodes import choose
+
+        if not self._trusts(node):
+            return 0
+        pattern, cpus = choose(patterns, self, node)
+        if pattern is not None:
+            self._chosen[node.id] = pattern
+        return cpus
+
+    def _pack_setup_args(self, pattern: NodePattern) -> bytes:
+        """Check and pickle the arguments of setup and cleanup at the nodes of a pattern."""
+        args = pattern.allocation.setup_args
+        preparation = self._packed.preparation
+        if not preparation.functions:
+            if args:
+                logger.warning("setup_args of node %r are not used: the cluster has no setup", pattern.text)
+            return b""
+        preparation.check_arguments(args, f"node {pattern.text!r}")
+        packed: bytes = self._packed.pack_setup_arguments(args)
+        return packed
 
     def _trusts(self, node: Node) -> bool:
         return not node.realms or self._trust.realm in node.realms
@@ -537,10 +575,10 @@ def _checked_callback(
     return function
 
 
-def _pack(computation: Any, depends: Sequence[Any], *, safe_results: bool) -> Any:
+def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, *, safe_results: bool) -> Any:
     from dispy.packing.bundle import pack_computation
 
-    return pack_computation(computation, depends, safe_results=safe_results)
+    return pack_computation(computation, depends, preparation=preparation, safe_results=safe_results)
 
 
 def _is_safe(results: str) -> bool:

@@ -21,7 +21,7 @@ LOCAL = "local"
 FIELDS = ("host", "port", "cpus", "depends", "setup_args")
 """Meaning of the elements of a tuple, and keys of a dict."""
 
-LATER_FIELDS = frozenset({"depends", "setup_args"})
+LATER_FIELDS = frozenset({"depends"})
 """Fields that this version does not have."""
 
 HOST_NAME = re.compile(r"[^\W_]([\w.-]*\w)?\.?")
@@ -42,12 +42,27 @@ class NodeAllocate:
         host: name or address of a node, or a pattern with ``*``; see the documentation of ``nodes``.
         port: port of the node; by default that of `dispy.config`.
         cpus: at most that many; a negative number: all but that many; 0: all.
+        depends: not there yet; leave it out.
+        setup_args: positional arguments of the cluster's ``setup`` and ``cleanup`` at these nodes: a tuple or list;
+            anything else is the only argument.
+
+    Raises:
+        UsageError: *depends* is given.
     """
 
-    def __init__(self, host: str = "*", port: int | None = None, cpus: int = 0) -> None:
+    def __init__(
+        self,
+        host: str = "*",
+        port: int | None = None,
+        cpus: int = 0,
+        depends: Sequence[Any] = (),
+        setup_args: Any = (),
+    ) -> None:
+        _check_later({"depends": depends})
         self.host = host
         self.port = _usable_port(port)
         self.cpus = _usable_cpus(cpus)
+        self.setup_args = tuple(setup_args) if isinstance(setup_args, (tuple, list)) else (setup_args,)
 
     def allocate(
         self,
@@ -172,13 +187,13 @@ class NodePattern:
         return min(int(cpus), node.cpus)
 
 
-def choose_slots(patterns: Sequence[NodePattern], cluster: Any, node: Node) -> int:
-    """Ask the patterns in turn how many CPUs of *node* to use; the first that wants any decides."""
+def choose(patterns: Sequence[NodePattern], cluster: Any, node: Node) -> tuple[NodePattern | None, int]:
+    """Ask the patterns in turn how many CPUs of *node* to use; return the first that wants any, and how many."""
     for pattern in patterns:
         cpus = pattern.slots_at(node, cluster)
         if cpus:
-            return cpus
-    return 0
+            return pattern, cpus
+    return None, 0
 
 
 def parse_nodes(nodes: Any, default_port: int) -> list[NodePattern]:
@@ -250,10 +265,19 @@ def _allocation(fields: Mapping[Any, Any]) -> NodeAllocate:
     unknown = [key for key in fields if key not in FIELDS]
     if unknown:
         raise _Unusable(f"{unknown[0]!r} is none of {', '.join(FIELDS)}")
+    _check_later(fields)
+    return NodeAllocate(
+        fields.get("host", "*"),
+        fields.get("port"),
+        fields.get("cpus", 0),
+        setup_args=fields.get("setup_args", ()),
+    )
+
+
+def _check_later(fields: Mapping[Any, Any]) -> None:
     for name in LATER_FIELDS:
         if fields.get(name):
             raise UsageError(f"{name!r} of a node is not supported in this version; leave it out")
-    return NodeAllocate(fields.get("host", "*"), fields.get("port"), fields.get("cpus", 0))
 
 
 def _usable_port(port: Any) -> int | None:

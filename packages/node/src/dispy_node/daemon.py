@@ -313,7 +313,7 @@ class NodeDaemon:
             refuse_as_job_executor(executor)
             plan = self._confinement.wrap(request, executor.plan(request))
             self._state.hand_over(plan.user, folder, request.spool)
-            runner.start(plan, folder)
+            runner.start(plan, folder, setup_timeout_s=offer.setup_timeout_s)
         except OSError as error:
             self.handle(
                 ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started"))
@@ -332,6 +332,7 @@ class NodeDaemon:
                 "computation": offer.name,
             },
             computation.code,
+            computation.setup_args,
         )
         await runner.serve()
 

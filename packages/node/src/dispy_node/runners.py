@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import logging
 import math
@@ -28,6 +29,7 @@ from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
 from dispy_node.environment import runner_environment
+from dispy_node.outlet import Outlet, printable
 from dispy_node.runner import frames
 
 log = logging.getLogger("dispy.node")
@@ -52,6 +54,9 @@ LOADING_S = 1.0
 TERMINATE_S = 10.0
 """How long a runner may take to cancel its jobs: both graces (5 and 2 seconds), and time to tell of it."""
 
+CLEANUP_S = 10.0
+"""How long cleanup may take."""
+
 POLL_S = 0.1
 """How often the process is looked at where the system cannot tell of its end."""
 
@@ -69,6 +74,15 @@ LOG_LINES = 20
 
 OUTPUT_BYTES = 10_000_000
 """Output of a job that is kept, per stream; of more, the middle is dropped."""
+
+
+class Phase(enum.Enum):
+    """What a runner is doing, as far as its time is limited."""
+
+    LOADING = "loading"
+    SETUP = "setup"
+    READY = "ready"
+    CLEANUP = "cleanup"
 
 
 class RunnerProcess:
@@ -100,13 +114,25 @@ class RunnerProcess:
         self._logged: deque[float] = deque(maxlen=LOG_LINES)
         """When its last lines were logged."""
         self._ready = False
+        self._phase = Phase.LOADING
+        self._phase_ends_at = math.inf
+        self._setup_timeout_s = 0.0
+        self._outlet: Outlet | None = None
+        """Where it prints, if it has setup or cleanup."""
+        self._trouble = ""
+        """What has gone wrong in cleanup."""
         self._failure = ""
         self._garbled = ""
         self.told_to_close = False
         self._terminate = False
 
-    def start(self, plan: ExecutorPlan, folder: Path) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float = 0.0) -> None:
         """Start the process.
+
+        Args:
+            plan: how.
+            folder: its working directory.
+            setup_timeout_s: how long setup may take; 0.0 if there is neither setup nor cleanup.
 
         Raises:
             OSError: it cannot be started (too many processes, the interpreter is gone).
@@ -114,6 +140,8 @@ class RunnerProcess:
         """
         self._account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
+        self._setup_timeout_s = setup_timeout_s
+        outlet = self._outlet = Outlet(self._log_output) if setup_timeout_s else None
         own = {CONTROL_VARIABLE: str(theirs.fileno()), MARK_VARIABLE: self._mark}
         try:
             with theirs:
@@ -121,28 +149,40 @@ class RunnerProcess:
                     entering(plan.command, self._account, plan.cgroup),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    stdout=None if outlet is None else outlet.theirs,
+                    stderr=None if outlet is None else outlet.theirs,
                     env=runner_environment(os.environ, plan, own),
                     cwd=folder,
                     start_new_session=True,
                 )
         except BaseException:
             ours.close()
+            if outlet is not None:
+                outlet.close_theirs()
+                outlet.close()
             raise
+        if outlet is not None:
+            outlet.close_theirs()
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             ours.setsockopt(socket.SOL_SOCKET, option, 1024 * 1024)
         ours.setblocking(False)
         self._socket = ours
 
-    def configure(self, settings: dict[str, object], code: Body) -> None:
+    def configure(self, settings: dict[str, object], code: Body, setup_args: Body = b"") -> None:
         """Tell the runner what it is for, and then what it was told so far."""
         self._configured = True
         base: dict[str, object] = {"inline_bytes": INLINE_BODY_BYTES, "output_bytes": OUTPUT_BYTES}
         self._send(frames.frame(frames.CONFIGURE, json.dumps(base | settings).encode()))
-        payload = b"\1" + self._give(code) if isinstance(code, Spooled) else b"\0" + code
-        self._send(frames.frame(frames.LOAD, payload))
+        if setup_args:
+            self._send_part(frames.SETUP, setup_args)
+        self._send_part(frames.LOAD, code)
         for data in self._early:
             self._send(data)
         self._early.clear()
+
+    def _send_part(self, kind: int, part: Body) -> None:
+        payload = b"\1" + self._give(part) if isinstance(part, Spooled) else b"\0" + part
+        self._send(frames.frame(kind, payload))
 
     def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
         """Hand jobs over, and with them what lies in spool files."""
@@ -186,14 +226,21 @@ class RunnerProcess:
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        if self._reading is None or not self.told_to_close:
+        if self._reading is None:
             return
-        if not self._ready:
+        if not self.told_to_close or self._phase is Phase.CLEANUP:
+            self._reading.deadline = self._phase_ends_at
+        elif not self._ready:
             self._reading.deadline = trio.current_time() + LOADING_S
         elif self._terminate:
             self._reading.deadline = trio.current_time() + TERMINATE_S
         else:
             self._reading.deadline = math.inf
+
+    def _enter(self, phase: Phase, limit_s: float = math.inf) -> None:
+        self._phase = phase
+        self._phase_ends_at = trio.current_time() + limit_s
+        self._set_deadline()
 
     async def serve(self) -> None:
         """Read what the runner tells until it ends; then tell that it has ended.
@@ -205,6 +252,8 @@ class RunnerProcess:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
+                if self._outlet is not None:
+                    nursery.start_soon(self._outlet.serve)
                 with trio.CancelScope() as self._reading:
                     nursery.start_soon(self._watch, self._reading)
                     self._set_deadline()
@@ -212,7 +261,7 @@ class RunnerProcess:
                 nursery.cancel_scope.cancel()
             if self._reading.cancelled_caught:
                 if self._process.poll() is None:
-                    log.warning("the runner of %s did not end in time and is killed", self.computation)
+                    self._note_delay()
                     self._kill()
                 else:
                     self._read_rest()
@@ -221,17 +270,37 @@ class RunnerProcess:
             # The runner kills all its jobs and exits when this end of the socket is closed.
             self._socket.close()
             with trio.CancelScope(shield=True):
-                status = await self._reap()
+                status = await self._reap_drained()
         self._emit(self._end_event(status))
 
+    def _note_delay(self) -> None:
+        """Say what takes too long."""
+        if self._phase is Phase.CLEANUP:
+            self._trouble = f"cleanup did not finish within {CLEANUP_S:g} s and was killed"
+        elif self._phase is Phase.SETUP and not self.told_to_close:
+            self._failure = (
+                f"setup did not finish within {self._setup_timeout_s:g} s (setup_timeout) and was killed"
+            )
+        else:
+            log.warning("the runner of %s did not end in time and is killed", self.computation)
+
     def _end_event(self, status: int) -> ev.RunnerFailed | ev.RunnerEnded:
+        if self._phase is Phase.CLEANUP and status and not (self._trouble or self._failure):
+            self._trouble = f"cleanup has ended its process, which {_describe_end(status)}"
+        printed = "" if self._outlet is None else self._outlet.tail()
+        printed = printed and f"\n  it has printed:{printed}"
+        trouble = self._trouble and self._trouble + printed
         reason = self._failure or self._garbled
         if self.told_to_close and not reason:
-            return ev.RunnerEnded(self.computation)
+            return ev.RunnerEnded(self.computation, trouble=trouble)
+        if self._phase is Phase.SETUP and not reason:
+            reason = self._failure = f"setup has ended its process, which {_describe_end(status)}"
         reason = reason or f"its runner {_describe_end(status)}"
         if self._ready and not self._failure:
-            return ev.RunnerEnded(self.computation, reason)
-        return ev.RunnerFailed(self.computation, reason if self._failure else f"{reason} before it was ready")
+            return ev.RunnerEnded(self.computation, reason, trouble)
+        then = self._trouble and f"\n  then {self._trouble}"
+        early = "" if self._failure else " before it was ready"
+        return ev.RunnerFailed(self.computation, f"{reason}{early}{then}{printed}")
 
     def _send(self, data: bytes) -> None:
         """Write at once what the socket takes; the writer task sends the rest."""
@@ -352,10 +421,16 @@ class RunnerProcess:
             return ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0])
         elif kind == frames.READY:
             self._ready = True
-            self._set_deadline()
+            self._enter(Phase.READY)
             return ev.RunnerReady(computation)
         elif kind == frames.FAILED:
             self._failure = payload[:DETAIL_BYTES].decode("utf-8", "replace")
+        elif kind == frames.SETUP and self._phase is Phase.LOADING and self._setup_timeout_s:
+            self._enter(Phase.SETUP, self._setup_timeout_s)
+        elif kind == frames.CLEANUP and self._setup_timeout_s:
+            if self._phase is not Phase.CLEANUP:
+                self._enter(Phase.CLEANUP, CLEANUP_S)
+            self._trouble = payload[:DETAIL_BYTES].decode("utf-8", "replace")
         elif kind == frames.LOG:
             self._log(payload[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
         else:
@@ -368,8 +443,10 @@ class RunnerProcess:
         if len(self._logged) == LOG_LINES and now - self._logged[0] < 60:
             return
         self._logged.append(now)
-        plain = "".join(char if char.isprintable() else " " for char in text)
-        log.warning("the runner of %s: %s", self.computation, plain)
+        log.warning("the runner of %s: %s", self.computation, printable(text))
+
+    def _log_output(self, line: str) -> None:
+        log.info("the runner of %s prints: %s", self.computation, line)
 
     def _take_spooled(self, path: str) -> Spooled:
         """Take over a result file, which user code could have named: only a plain file of the spool folder will do.
@@ -393,10 +470,22 @@ class RunnerProcess:
             raise ValueError(problem)
         return Spooled(str(taken), status.st_size)
 
+    async def _reap_drained(self) -> int:
+        """Do as `_reap`, and read what the process prints meanwhile: cleanup may run until now."""
+        outlet = self._outlet
+        if outlet is None:
+            return await self._reap()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outlet.serve)
+            status = await self._reap()
+            nursery.cancel_scope.cancel()
+        outlet.close()
+        return status
+
     async def _reap(self) -> int:
         """Wait for the process, kill it if it stays, and kill what it left behind; return its exit status."""
         assert self._process is not None
-        with trio.move_on_after(END_S):
+        with trio.move_on_after(CLEANUP_S if self._ready and self._outlet is not None else END_S):
             await self._process_end()
         if self._process.poll() is None:
             self._kill()

@@ -35,6 +35,8 @@ class StreamInbox:
             case OpenComputation():
                 if message.code_stream:
                     self._announced[message.code_stream] = message.code_size
+                if message.setup_stream:
+                    self._announced[message.setup_stream] = message.setup_size
                 for offer in message.files:
                     self._announced[offer.stream] = offer.size
             case AssignJobs():

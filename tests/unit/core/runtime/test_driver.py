@@ -64,10 +64,10 @@ class FakeRunner:
         self.send, self.receive = trio.open_memory_channel[tuple[AttemptKey, Body] | None](1000)
         self.made.append(self)
 
-    def start(self, plan: ExecutorPlan, folder: Path) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float) -> None:
         self.log.append(f"start {plan.command[0]}")
 
-    def configure(self, settings: dict[str, object], code: Body) -> None:
+    def configure(self, settings: dict[str, object], code: Body, setup_args: Body) -> None:
         self.log.append("configure")
 
     def set_slots(self, slots: int) -> None:

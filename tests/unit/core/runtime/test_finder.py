@@ -14,7 +14,7 @@ from dispy.engine.policy import CancelPolicy
 from dispy.engine.records import Computation, Node
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.model import ComputationId, Isolation, LinkId
-from dispy.nodes import choose_slots, parse_nodes
+from dispy.nodes import choose, parse_nodes
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Attempted, Target
 from dispy.runtime.finder import LOOK_S, SILENT_S, NodeFinder
@@ -56,7 +56,7 @@ class Scene:
             executor="function",
             isolation=Isolation.PROCESS,
             reentrant=False,
-            accepts=lambda node: choose_slots(self.patterns, None, node),
+            accepts=lambda node: choose(self.patterns, None, node)[1],
             code_for=lambda python: b"code",
         )
         self.handle(ev.ComputationAdded(self.computation))

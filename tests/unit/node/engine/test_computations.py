@@ -344,3 +344,47 @@ def test_events_of_runners_that_are_not_there(node: NodeScript) -> None:
     node.do(ev.RunnerReady("a"))
     assert node.do(ev.RunnerReady("a")) == []
     assert node.engine.counters.stale == 8
+
+
+def test_large_arguments_of_setup_come_on_a_stream(node: NodeScript) -> None:
+    assert node.send(node.offer(code_stream=1, setup_timeout_s=5.0, setup_stream=2, setup_size=9)) == []
+    node.store(1, "in-1")
+    (start,) = node.store(2, "in-2")
+    assert (start.computation.code, start.computation.setup_args) == (Spooled("in-1", 9), Spooled("in-2", 9))
+    removed, _ready = node.do(ev.RunnerReady("a"))
+    assert removed == fx.RemoveSpooled([Spooled("in-1", 9), Spooled("in-2", 9)])
+
+
+def test_small_arguments_of_setup_come_with_the_offer(node: NodeScript) -> None:
+    (start,) = node.send(node.offer(setup_timeout_s=5.0, setup_args=b"args"))
+    assert start.computation.setup_args == b"args"
+
+
+def test_computation_fails_with_the_arguments_of_setup(node: NodeScript) -> None:
+    node.send(node.offer(setup_stream=1))
+    assert node.do(ev.StreamFailed(LINK, 1, "broken off")) == [
+        node.said(ComputationFailed("a", "the arguments of setup: broken off"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"code_stream": 1, "setup_stream": 1}, "stream 1 is announced twice"),
+        ({"files": [file_offer("x", 1)], "setup_stream": 1}, "stream 1 is announced twice"),
+        ({"files": [file_offer("\0", 1)]}, r"file name '\x00' is empty or offered twice"),
+        ({"setup_timeout_s": -1.0}, "setup cannot be given -1.0 seconds"),
+        ({"setup_timeout_s": float("nan")}, "setup cannot be given nan seconds"),
+    ],
+)
+def test_offers_of_setup_that_contradict_themselves(node: NodeScript, options: dict, reason: str) -> None:
+    assert fx.CloseLink(LINK, reason) in node.send(node.offer(**options))
+    assert not node.engine.computations
+
+
+def test_trouble_of_cleanup_is_told(node: NodeScript) -> None:
+    node.ready()
+    node.send(CloseComputation("a"))
+    report, _remove, closed = node.do(ev.RunnerEnded("a", trouble="cleanup has failed"))
+    assert report == fx.Report("computation 'compute' of 'host-c1': cleanup has failed", warning=True)
+    assert closed == node.said(ComputationClosed("a", "cleanup has failed"))

@@ -39,7 +39,7 @@ def test_what_comes_behind_the_code_is_kept(ends: tuple[socket.socket, int], tmp
     ours.sendall(configure(tmp_path) + frames.frame(frames.LOAD, b"\0Scode") + slots)
     read = _read_until_loaded(theirs, frames.FrameReader())
     assert read is not None
-    assert read[1:] == (b"Scode", [(frames.SLOTS, frames.COUNT.pack(2))])
+    assert read[1:] == (b"", b"Scode", [(frames.SLOTS, frames.COUNT.pack(2))])
 
 
 def test_code_in_a_file(ends: tuple[socket.socket, int], tmp_path: Path) -> None:
@@ -48,7 +48,22 @@ def test_code_in_a_file(ends: tuple[socket.socket, int], tmp_path: Path) -> None
     ours.sendall(configure(tmp_path) + frames.frame(frames.LOAD, b"\1" + os.fsencode(tmp_path / "code")))
     read = _read_until_loaded(theirs, frames.FrameReader())
     assert read is not None
-    assert read[1] == b"Pcode"
+    assert read[2] == b"Pcode"
+
+
+@pytest.mark.parametrize("is_path", [False, True])
+def test_arguments_of_setup_come_before_the_code(
+    ends: tuple[socket.socket, int], tmp_path: Path, is_path: bool
+) -> None:
+    ours, theirs = ends
+    (tmp_path / "args").write_bytes(b"args")
+    payload = b"\1" + os.fsencode(tmp_path / "args") if is_path else b"\0args"
+    ours.sendall(
+        configure(tmp_path) + frames.frame(frames.SETUP, payload) + frames.frame(frames.LOAD, b"\0Scode")
+    )
+    read = _read_until_loaded(theirs, frames.FrameReader())
+    assert read is not None
+    assert read[1:] == (b"args", b"Scode", [])
 
 
 def test_daemon_that_goes_before_it_has_said_all(ends: tuple[socket.socket, int], tmp_path: Path) -> None:

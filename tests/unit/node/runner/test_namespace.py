@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import sys
+import textwrap
+import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from dispy.packing.bundle import pack_function
+from dispy.model import PythonVersion
+from dispy.packing.bundle import OWN_VERSION, FunctionBundle, ProgramBundle, pack_function, pack_program
+from dispy.packing.preparation import Preparation
 from dispy_node.runner.namespace import BadBundle, load
 
 
@@ -116,3 +122,133 @@ def test_pieces_of_one_file_keep_the_numbers_of_their_lines() -> None:
         "",
         "def compute(): pass",
     ]
+
+
+def program_of(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.ModuleType:
+    """Make *text* the running program."""
+    file = tmp_path / "program.py"
+    file.write_text(textwrap.dedent(text))
+    module = types.ModuleType("__main__")
+    module.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    exec(compile(file.read_text(), str(file), "exec"), module.__dict__)
+    return module
+
+
+PROGRAM = """
+class Box:
+    pass
+
+def setup(value):
+    global data
+    data = value
+    return 0
+
+def cleanup(value):
+    del globals()["data"]
+
+def compute():
+    return data, Box
+
+def init_depends():
+    global order
+    order = ["init"]
+"""
+
+both_ways = pytest.mark.parametrize(
+    "version",
+    [OWN_VERSION, PythonVersion(OWN_VERSION.major, OWN_VERSION.minor + 1)],
+    ids=["bytecode", "source"],
+)
+
+
+def code_of(bundle: FunctionBundle | ProgramBundle, version: PythonVersion) -> bytes:
+    code = bundle.for_python(version)
+    assert isinstance(code, bytes), code
+    return code
+
+
+@both_ways
+def test_setup_jobs_and_cleanup_share_their_globals(
+    version: PythonVersion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    main = program_of(PROGRAM, monkeypatch, tmp_path)
+    bundle = pack_function(
+        main.compute, [main.init_depends], preparation=Preparation(main.setup, main.cleanup)
+    )
+    loaded = load(code_of(bundle, version))
+    assert loaded.setup is not None
+    assert loaded.cleanup is not None
+    namespace = sys.modules["__main__"].__dict__
+    assert namespace["order"] == ["init"]
+    assert loaded.setup(7) == 0
+    assert loaded.compute() == (7, namespace["Box"])
+    loaded.cleanup(7)
+    assert "data" not in namespace
+    assert "data" not in main.__dict__
+
+
+@both_ways
+def test_partial_as_setup(version: PythonVersion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    main = program_of(PROGRAM, monkeypatch, tmp_path)
+    bundle = pack_function(main.compute, preparation=Preparation(functools.partial(main.setup, 5)))
+    loaded = load(code_of(bundle, version))
+    assert loaded.setup is not None
+    assert loaded.setup() == 0
+    assert (loaded.compute()[0], loaded.cleanup) == (5, None)
+
+
+@both_ways
+def test_setup_with_a_program(
+    version: PythonVersion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    main = program_of(PROGRAM, monkeypatch, tmp_path)
+    program = tmp_path / "run.py"
+    program.touch()
+    bundle = pack_program(str(program), [main.Box], Preparation(main.setup))
+    name, _, code = code_of(bundle, version).partition(b"\0")
+    assert name == b"run.py"
+    loaded = load(code, is_program=True)
+    assert loaded.compute is None
+    assert loaded.setup is not None
+    assert loaded.setup(1) == 0
+    with pytest.raises(BadBundle, match="not callable"):
+        load(code)
+
+
+FIRST = """
+import enum
+
+class Colour(enum.Enum):
+    RED = 1
+
+def init_depends():
+    global calls
+    calls = globals().get("calls", 0) + 1
+    assert "compute" not in globals()
+    %s
+
+def compute():
+    return calls, Colour.RED.value
+"""
+
+
+@both_ways
+def test_init_depends_is_called_once_and_first(
+    version: PythonVersion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where what follows needs another way of loading: an enumeration does."""
+    main = program_of(FIRST % "pass", monkeypatch, tmp_path)
+    bundle = pack_function(main.compute, [main.Colour, main.init_depends])
+    assert load(code_of(bundle, version)).compute() == (1, 1)
+
+
+def test_failure_of_init_depends_is_the_failure_of_loading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    main = program_of(FIRST % "raise OSError('no such disk')", monkeypatch, tmp_path)
+    with pytest.raises(BadBundle, match="init_depends has failed: OSError: no such disk"):
+        load(pack_function(main.compute, [main.init_depends]).code)
+    main = program_of(FIRST % "import nowhere_found", monkeypatch, tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_found"):
+        load(pack_function(main.compute, [main.init_depends]).code)

@@ -140,3 +140,21 @@ def test_freezing_leaves_nothing_to_collect(run_script) -> None:
         told = [gc.isenabled(), gc.get_freeze_count() > 0]
         """
     ) == [False, True]
+
+
+def test_what_multiprocessing_has_made_knows_of_the_fork(run_script) -> None:
+    told = run_script(
+        FORK
+        + """
+import multiprocessing
+lock = multiprocessing.RLock()
+lock.acquire()  # the runner holds it, and no child of it does
+def compute():
+    return lock.acquire(timeout=0.1)
+nursery, poll = make_nursery(compute)
+(child,) = nursery.fork(1, ())
+told = run(child, poll)
+wait(child)
+"""
+    )
+    assert told is False, "else it would think that the lock is its own"

@@ -130,3 +130,28 @@ own.wait()
 """
     )
     assert told == [0, None]
+
+
+@linux_only
+def test_what_was_there_before_the_first_job_is_left_alone(run_script) -> None:
+    """Setup may have started a server, in a session of its own."""
+    told = run_script(
+        SWEEP
+        + """
+server = subprocess.Popen(
+    ["/bin/sh", "-c", "sleep 60 >/dev/null & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE
+)
+orphan = int(server.stdout.readline())
+strangers = Strangers()
+told = [strangers.sweep({}), server.poll()]
+server.kill()
+server.wait()
+listed(orphan)
+told += [strangers.sweep({})]
+os.kill(orphan, 9)
+told += [end(orphan)]
+late = subprocess.Popen(["sleep", "60"], start_new_session=True)
+told += [strangers.sweep({}), late.wait()]
+"""
+    )
+    assert told == [0, None, 0, -9, 1, -9]

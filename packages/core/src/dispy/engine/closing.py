@@ -94,6 +94,8 @@ class Closing:
         if computation is None or placement is None:
             self._ledger.counters.stray_messages += 1
         elif placement.state is PlacementState.CLOSING:
+            if message.problem:
+                self._ledger.report(f"{describe_node(node)}: {message.problem}", computation.id)
             advance_placement(placement, PlacementStep.CLOSED)
             self._opening.closed(computation, placement)
         elif placement.state in _OPEN:

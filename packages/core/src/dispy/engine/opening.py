@@ -3,7 +3,7 @@
 Rules: the application is asked about each connected node that runs (`Computation.accepts`), and again when
 more nodes may match, or when the node has got another address or number of slots. A placement that FAILED stays so
 for this epoch of its node. A node that drains gets nothing new. Code up to `INLINE_BODY_BYTES` travels in the
-message; files always have a stream each, read from disk as they are sent.
+message, and so do the arguments of `setup`; files always have a stream each, read from disk as they are sent.
 """
 
 from __future__ import annotations
@@ -83,8 +83,12 @@ class Opening:
         if not isinstance(code, bytes):
             self.fail(computation, placement, failure if code is None else code)
             return
+        arguments, failure = _guarded(lambda: computation.arguments_for(node))
+        if arguments is None:
+            self.fail(computation, placement, failure)
+            return
         streams: list[Effect] = []
-        code_stream = 0
+        code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:
             code_stream = _announce(streams, node, node.link, code, len(code))
         offers = [
@@ -97,6 +101,8 @@ class Opening:
             )
             for item in computation.files
         ]
+        if len(arguments) > INLINE_BODY_BYTES:
+            setup_stream = _announce(streams, node, node.link, arguments, len(arguments))
         message = OpenComputation(
             computation.id,
             computation.name,
@@ -107,6 +113,10 @@ class Opening:
             len(code) if code_stream else 0,
             offers,
             placement.slots if placement.slots < node.cpus else 0,  # 0 lets it grow with the node
+            computation.setup_timeout_s,
+            b"" if setup_stream else arguments,
+            setup_stream,
+            len(arguments) if setup_stream else 0,
         )
         self._ledger.send(node, message)
         self._ledger.effects.extend(streams)

@@ -87,6 +87,8 @@ class Computation:
         accepts: asked once for each node: how many slots to use there, 0 to leave it alone. It must not block;
             if it raises, the node is refused and the user is told.
         code_for: the code to send to a node with that Python, or a text that says why there is none.
+        arguments_for: the arguments of `setup` and `cleanup` at a node, pickled; empty if there are none.
+        setup_timeout_s: how long `setup` may take; 0.0 if there is neither `setup` nor `cleanup`.
         observed: the application wants to hear of every step, that a job runs also where the node has left that
             out, and of what nodes have free.
     """
@@ -101,6 +103,8 @@ class Computation:
     files: Sequence[SourceFile] = ()
     observed: bool = False
     handle: Any = None
+    arguments_for: Callable[[Node], bytes] = lambda node: b""
+    setup_timeout_s: float = 0.0
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)

@@ -71,6 +71,16 @@ class Installation:
         return exec, (self.text, {"SOURCES": self.sources, "__name__": "dispy_sources"})
 
 
+class FirstCall:
+    """Unpickled, it calls a function without arguments; its value is what that returns.
+
+    A persistent reference rather than a reduction, so that the runner can see to it that it is called once.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function
+
+
 class ByName:
     """An attribute that is looked up at the node: ``ByName(cls, "method")``."""
 
@@ -104,9 +114,11 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
         self.modules: set[str] = set()
         self.functions: list[FunctionType] = []
 
-    def persistent_id(self, obj: object) -> tuple[str, str] | None:
-        """Name a namespace at the node, rather than pickle its present contents."""
-        return ("namespace", obj.module) if type(obj) is Namespace else None
+    def persistent_id(self, obj: object) -> tuple[str, object] | None:
+        """Name a namespace at the node, rather than pickle its present contents; name what is to be called."""
+        if type(obj) is Namespace:
+            return "namespace", obj.module
+        return ("call", obj.function) if type(obj) is FirstCall else None
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes and modules, and note them."""

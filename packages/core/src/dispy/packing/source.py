@@ -19,7 +19,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 from dispy.packing.importer import ModuleText
@@ -28,6 +28,12 @@ from dispy.packing.pickler import PROTOCOL, ByName
 
 COMPUTE = "_dispy_compute"
 """Name, in the node's namespace, of what is called."""
+
+PREPARED = {"setup": "_dispy_setup", "cleanup": "_dispy_cleanup"}
+"""Names there of what is called before the first job and after the last."""
+
+FIRST = "_dispy_init"
+"""Name there of what is called before anything else is defined."""
 
 PLAIN = (bool, int, str, bytes, type(None))
 """Types of values that are written as literals."""
@@ -53,21 +59,48 @@ class _Definition:
     text: str
 
 
-def source_bundle(target: object, names: Mapping[str, object], modules: Mapping[str, ModuleText]) -> bytes:
+def source_bundle(
+    target: object,
+    names: Mapping[str, object],
+    modules: Mapping[str, ModuleText],
+    prepared: Mapping[str, object] = MappingProxyType({}),
+    first: object = None,
+) -> bytes:
     """Make the source bundle of what calls *target* and needs *names* and the local *modules*.
+
+    Args:
+        target: what is called, or None if there are only *prepared* functions.
+        prepared: "setup" and "cleanup", as far as they are there.
+        first: what is called before anything that it does not need itself is defined, or None.
 
     Raises:
         SourceUnavailable: something has no source text that would do.
     """
     walk = _Walk()
+    pieces: list[tuple[Place, str]] = []
+    if first is not None:
+        walk.need(FIRST, first)
+        pieces = [*sorted(walk.pieces), (HEAD, f"{FIRST}()")]
+        walk.pieces.clear()
     for name, value in names.items():
         walk.need(name, value)
-    walk.need(COMPUTE, target)
-    sources = [{"text": text, "name": place[0] or "<dispy>"} for place, text in sorted(walk.pieces)]
+    wanted = {PREPARED[role]: function for role, function in prepared.items()}
+    if target is not None:
+        wanted[COMPUTE] = target
+    for name, value in wanted.items():
+        walk.need(name, value)
+    pieces += sorted(walk.pieces)
+    sources = [{"text": text, "name": place[0] or "<dispy>"} for place, text in pieces]
     if modules:
         loading = f"exec({loading_text()!r}, {{'SOURCES': {dict(modules)!r}, '__name__': 'dispy_sources'}})"
         sources.insert(0, {"text": loading, "name": "<dispy>"})
-    return b"S" + json.dumps({"sources": sources, "compute": COMPUTE}).encode()
+    called = {role: PREPARED[role] for role in prepared}
+    return (
+        b"S"
+        + json.dumps(
+            {"sources": sources, "compute": COMPUTE if target is not None else None} | called
+        ).encode()
+    )
 
 
 class _Walk:

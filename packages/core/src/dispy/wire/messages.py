@@ -89,12 +89,19 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Name of the executor plugin that runs its jobs: "function" or "program"."""
     isolation: str
     code: bytes
-    """Opaque bundle for the runner, or the program's file name as UTF-8."""
+    """Opaque bundle for the runner, or the program's file name as UTF-8; if there is `setup` or `cleanup` for a
+    program, then NUL and the bundle with these follow."""
     code_stream: int = 0
     code_size: int = 0
     files: list[FileOffer] = []
     cpus: int = 0
     """Use at most this many slots; 0 means all."""
+    setup_timeout_s: float = 0.0
+    """So long may `setup` take; 0: the code has neither `setup` nor `cleanup`."""
+    setup_args: bytes = b""
+    """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
+    setup_stream: int = 0
+    setup_size: int = 0
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -122,6 +129,8 @@ class ComputationClosed(msgspec.Struct, frozen=True, array_like=True, tag="close
     """Node to scheduler: runner and folder of the computation are gone."""
 
     computation: str
+    problem: str = ""
+    """What has gone wrong in `cleanup`; empty if nothing has."""
 
 
 class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -14,7 +14,14 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.effects import CloseRunner, RemoveFolder, Report, StartRunner
 from dispy_node.engine.events import RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
 from dispy_node.engine.ledger import Ledger, Violation
-from dispy_node.engine.records import Client, ComputationState, HostedComputation, Spooled
+from dispy_node.engine.records import (
+    CODE,
+    SETUP_ARGS,
+    Client,
+    ComputationState,
+    HostedComputation,
+    Spooled,
+)
 from dispy_node.engine.results import Results
 from dispy_node.engine.tables import ComputationStep, advance_computation
 
@@ -47,13 +54,15 @@ class Computations:
         """Take in a computation, or answer for one that is here already.
 
         Raises:
-            Violation: the id or a stream number cannot be used, or the id is another client's.
+            Violation: the id, a time or a stream number cannot be used, or the id is another client's.
         """
         ledger = self._ledger
         key = _checked_id(message.computation)
         for other in (ledger.computations.get(key), ledger.outgoing.get(key)):
             if other is not None and other.client != client.id:
                 raise Violation(f"computation {key!r} belongs to another client")
+        if not message.setup_timeout_s >= 0:  # nor a NaN
+            raise Violation(f"setup cannot be given {message.setup_timeout_s} seconds")
         streams = self._announced(client, message)
         existing = ledger.computations.get(key)
         if ledger.draining or (existing is not None and existing.state is not CLOSING):
@@ -66,7 +75,9 @@ class Computations:
             existing.told = False
             ledger.outgoing[key] = existing
             self._results.move_to_leftovers(client, existing)
-        computation = HostedComputation(key, client.id, message, RECEIVING, message.code, awaited=streams)
+        computation = HostedComputation(
+            key, client.id, message, RECEIVING, message.code, message.setup_args, awaited=streams
+        )
         ledger.computations[key] = computation
         client.computations.add(key)
         for stream in streams:
@@ -86,12 +97,16 @@ class Computations:
             self._ledger.tell(client, ComputationReady(key))
 
     def _announced(self, client: Client, message: OpenComputation) -> dict[int, str]:
-        """Give the streams of an offer: number -> path of the file on it, or "" for the code."""
+        """Give the streams of an offer: number -> path of the file on it, `CODE` or `SETUP_ARGS`."""
         streams: dict[int, str] = {}
         if message.code_stream:
-            streams[message.code_stream] = ""
+            streams[message.code_stream] = CODE
+        if message.setup_stream:
+            if message.setup_stream in streams:
+                raise Violation(f"stream {message.setup_stream} is announced twice")
+            streams[message.setup_stream] = SETUP_ARGS
         for offer in message.files:
-            if not offer.path or offer.path in streams.values():
+            if offer.path in (CODE, SETUP_ARGS) or offer.path in streams.values():
                 raise Violation(f"file name {offer.path!r} is empty or offered twice")
             if offer.stream in streams:
                 raise Violation(f"stream {offer.stream} is announced twice")
@@ -103,16 +118,19 @@ class Computations:
     def part_stored(self, computation: HostedComputation, stream: int, spooled: Spooled) -> None:
         """Take the code or a file, which has arrived."""
         path = computation.awaited.pop(stream)
-        if path:
-            computation.files[path] = spooled
-        else:
+        if path == CODE:
             computation.code = spooled
+        elif path == SETUP_ARGS:
+            computation.setup_args = spooled
+        else:
+            computation.files[path] = spooled
         self._start_if_complete(computation)
 
     def part_failed(self, client: Client, computation: HostedComputation, stream: int, reason: str) -> None:
         """Give up a computation, as the code or a file could not be received."""
         path = computation.awaited.pop(stream)
-        self._fail_receiving(client, computation, f"{path or 'the code'}: {reason}")
+        what = {CODE: "the code", SETUP_ARGS: "the arguments of setup"}.get(path, path)
+        self._fail_receiving(client, computation, f"{what}: {reason}")
 
     def _start_if_complete(self, computation: HostedComputation) -> None:
         if not computation.awaited and computation.id not in self._ledger.outgoing:
@@ -158,6 +176,10 @@ class Computations:
         if event.reason or not closing:
             text = f"computation {computation.offer.name!r} of {client.name!r}: {reason}"
             ledger.out.append(Report(text, warning=True))
+        trouble = event.trouble if isinstance(event, RunnerEnded) else ""
+        if trouble:
+            text = f"computation {computation.offer.name!r} of {client.name!r}: {trouble}"
+            ledger.out.append(Report(text, warning=True))
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
         self._remove_parts(computation)
         unsure = computation.held if event.reason else 0
@@ -169,7 +191,7 @@ class Computations:
             self._start_if_complete(ledger.computations[computation.id])
         else:
             self._unlist(client, computation)
-            self._tell_end(client, computation, "" if closing else reason)
+            self._tell_end(client, computation, "" if closing else reason, trouble)
 
     def slots_given_up(self, event: SlotsGivenUp) -> None:
         """Take back slots."""
@@ -246,9 +268,8 @@ class Computations:
     def _remove_parts(self, computation: HostedComputation) -> None:
         """Remove spool files of a computation that is loaded (then its files have been placed), or gone."""
         files = [] if computation.state is READY else list(computation.files.values())
-        if isinstance(computation.code, Spooled):
-            files.append(computation.code)
-        computation.code = b""
+        files += [part for part in (computation.code, computation.setup_args) if isinstance(part, Spooled)]
+        computation.code = computation.setup_args = b""
         computation.files.clear()
         self._ledger.remove(files)
 
@@ -256,7 +277,9 @@ class Computations:
         del self._ledger.computations[computation.id]
         client.computations.discard(computation.id)
 
-    def _tell_end(self, client: Client, computation: HostedComputation, failure: str) -> None:
+    def _tell_end(
+        self, client: Client, computation: HostedComputation, failure: str, trouble: str = ""
+    ) -> None:
         """Tell that a computation is gone: as it failed, or (then *failure* is empty) as it was closed."""
         if not computation.told:
             return
@@ -267,7 +290,7 @@ class Computations:
         if before is not None:
             before.told = True  # its runner is still ending: it is closed when that has ended
         else:
-            self._ledger.tell(client, ComputationClosed(computation.id))
+            self._ledger.tell(client, ComputationClosed(computation.id, trouble))
 
 
 def _checked_id(text: str) -> ComputationId:

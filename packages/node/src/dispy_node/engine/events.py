@@ -75,10 +75,14 @@ class RunnerFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunnerEnded:
-    """A runner that was ready has ended: because it was told to, or (then *reason* is not empty) by itself."""
+    """A runner that was ready has ended: because it was told to, or (then *reason* is not empty) by itself.
+
+    ``trouble``: what has gone wrong in cleanup, if anything.
+    """
 
     computation: ComputationId
     reason: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ class Attempt:
     spooled: Spooled | None = None
 
 
+CODE = ""
+"""Stands for the code where other streams have the path of a file."""
+SETUP_ARGS = "\0"
+"""Stands for the arguments of `setup` there."""
+
+
 class ComputationState(enum.Enum):
     """Where a computation is on this node. Its table stands in `dispy_node.engine.tables`."""
 
@@ -93,10 +99,11 @@ class HostedComputation:
     offer: OpenComputation
     state: ComputationState
     code: Body = b""
+    setup_args: Body = b""
     files: dict[str, Spooled] = field(default_factory=dict)
     """Relative path -> where its content waits to be placed."""
     awaited: dict[int, str] = field(default_factory=dict)
-    """Stream -> relative path of the file on it, or "" for the code."""
+    """Stream -> relative path of the file on it, or `CODE` or `SETUP_ARGS`."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""

@@ -152,30 +152,13 @@ class Caller:
                 job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b""
             )
         flags = INTERRUPTED if _is_interrupt(error) else 0
-        text = self._traceback(error).encode("utf-8", "backslashreplace")
+        text = explain.trace(error, __file__, self._sources).encode("utf-8", "backslashreplace")
         try:
             data = self._dump_exception(error)
         except Exception:
             # The client then has the traceback's text only, which is why an empty value is allowed here.
             data = b""
         return flags, self._finish(job, attempt, RAISED, 0, times, b"", data, text)
-
-    def _traceback(self, error: BaseException) -> str:
-        here, trace = __file__, error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == here:
-            trace = trace.tb_next
-        try:
-            import linecache
-            import traceback
-
-            for name, text in self._sources.items():
-                # Not `splitlines`: to the compiler a form feed begins no new line.
-                lines = [line + "\n" for line in text.split("\n")]
-                linecache.cache[name] = (len(text), None, lines, name)
-            error = error.with_traceback(trace)
-            return "".join(traceback.format_exception(type(error), error, trace))
-        except Exception as second:
-            return f"{explain.brief(error)}\n(its traceback cannot be shown: {explain.brief(second)})\n"
 
     def _broken(self, job: int, attempt: int, started_at: float, detail: str) -> bytes:
         times = (started_at, time())

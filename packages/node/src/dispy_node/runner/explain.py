@@ -7,6 +7,13 @@ import os
 
 from dispy_node.runner.bare import signals
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TRACE_LINES = 12
+"""How much of a traceback is shown where it stands in a message."""
+
 
 def signal_name(number: int) -> str:
     """Name a signal, such as ``SIGSEGV``, without ``signal``, which imports ``enum``."""
@@ -59,6 +66,63 @@ def arguments(error: BaseException, place: str) -> str:
     if isinstance(error, AttributeError):
         text += "; ship the class or function that they need with depends=[...]"
     return text
+
+
+def setup_arguments(error: BaseException, place: str) -> str:
+    """Say why the arguments of setup cannot be loaded."""
+    if isinstance(error, ImportError):
+        return f"setup_args cannot be loaded: {missing(error, place)}"
+    return f"setup_args cannot be loaded on {place}: {brief(error)}; ship what they need with depends=[...]"
+
+
+def bad_setup(value: object, place: str) -> str:
+    """Say that setup has returned what does not mean success."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"something of type {type(value).__name__} ({brief(error)})"
+    shown = text if len(text) <= 100 else text[:100] + "..."
+    return f"setup has returned {shown} on {place}: end it with return 0 if the node can be used"
+
+
+def prepared(role: str, error: BaseException, place: str, own: str, sources: Mapping[str, str]) -> str:
+    """Say how setup or cleanup has failed, with the end of the traceback; the arguments are those of `trace`."""
+    if isinstance(error, SystemExit):
+        code = "" if error.code is None else repr(error.code)
+        first = f"{role} has called sys.exit({code}) on {place}"
+    elif isinstance(error, ImportError):
+        first = f"{role} has failed: {missing(error, place)}"
+    else:
+        first = f"{role} has failed on {place}: {brief(error)}"
+    lines = trace(error, own, sources).rstrip().split("\n")
+    if len(lines) > TRACE_LINES:
+        lines = ["...", *lines[-TRACE_LINES:]]
+    return "\n".join([first, *("    " + line for line in lines)])
+
+
+def trace(error: BaseException, own: str, sources: Mapping[str, str]) -> str:
+    """Give the text of an exception's traceback.
+
+    Args:
+        error: the exception.
+        own: the file whose frames at the outer end are ours, and of no interest.
+        sources: file name as it stands in tracebacks -> source text that Python cannot find by itself.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == own:
+        trace = trace.tb_next
+    try:
+        import linecache
+        import traceback
+
+        for name, text in sources.items():
+            # Not `splitlines`: to the compiler a form feed begins no new line.
+            lines = [line + "\n" for line in text.split("\n")]
+            linecache.cache[name] = (len(text), None, lines, name)
+        error = error.with_traceback(trace)
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception as second:
+        return f"{brief(error)}\n(its traceback cannot be shown: {brief(second)})\n"
 
 
 def unpicklable(value: object, error: BaseException, place: str) -> str:

@@ -4,8 +4,11 @@ A frame is a kind (one byte), a length (four bytes, little endian) and a payload
 and results as opaque bytes and never unpickles; the runner imports no third-party module for this. Frames are
 plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
-    daemon to runner    CONFIGURE (JSON), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE
-    runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text)
+    daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE
+    runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
+                        SETUP (it begins), CLEANUP (it begins, or with a text: it has failed)
+
+SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
 A runner ends after CLOSE, or when the daemon's end of the socket closes: then it kills every job at once.
 """
@@ -26,6 +29,8 @@ FAILED = 8
 STARTED = 9
 ENDED = 10
 LOG = 11
+SETUP = 15
+CLEANUP = 16
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""

@@ -24,6 +24,7 @@ from dispy_node.runner.frames import (
     LOG,
     READY,
     RUN,
+    SETUP,
     SLOTS,
     STARTED,
     FrameReader,
@@ -44,6 +45,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Never
 
+    from dispy_node.runner.bracket import Bracket
     from dispy_node.runner.frames import Start
     from dispy_node.runner.namespace import Computation
 
@@ -275,10 +277,15 @@ class Runner:
 
 def _read_until_loaded(
     control: int, reader: FrameReader
-) -> tuple[Settings, bytes, list[tuple[int, bytes]]] | None:
-    """Read CONFIGURE and LOAD; give settings, code and the frames behind them, or None if the daemon is gone."""
+) -> tuple[Settings, bytes, bytes, list[tuple[int, bytes]]] | None:
+    """Read CONFIGURE, SETUP if it comes, and LOAD.
+
+    Returns:
+        settings, arguments of setup, code, and the frames behind them; None if the daemon is gone.
+    """
     settings: Settings | None = None
     code: bytes | None = None
+    arguments = b""
     rest: list[tuple[int, bytes]] = []
     while code is None:
         data = os.read(control, READ_BYTES)
@@ -290,14 +297,16 @@ def _read_until_loaded(
             elif kind == CONFIGURE:
                 settings = read_settings(payload)
             elif kind == LOAD and settings is not None:
-                code = _read_code(payload)
+                code = _read_part(payload)
+            elif kind == SETUP and settings is not None:
+                arguments = _read_part(payload)
             else:
                 raise ValueError(f"frame of kind {kind} before CONFIGURE and LOAD")
     assert settings is not None
-    return settings, code, rest
+    return settings, arguments, code, rest
 
 
-def _read_code(payload: bytes) -> bytes:
+def _read_part(payload: bytes) -> bytes:
     if payload[:1] != b"\x01":
         return payload[1:]
     with open(os.fsdecode(payload[1:]), "rb") as file:
@@ -319,11 +328,15 @@ def _prepare(settings: Settings) -> None:
         sys.path.insert(0, settings.folder)
 
 
-def _load(settings: Settings, code: bytes) -> Computation | str:
-    """Load the computation, or tell why that cannot be done."""
+def _load(settings: Settings, code: bytes) -> Computation | str | None:
+    """Load the computation, or tell why that cannot be done; None if there is only a program."""
     try:
         _prepare(settings)
-        computation = load(code)
+        if settings.program:
+            _, _, code = code.partition(b"\0")  # behind its name
+            if not code:
+                return None
+        computation = load(code, is_program=bool(settings.program))
     except BadBundle as error:
         return f"the computation cannot be loaded on {settings.place}: {error}"
     except BaseException as error:
@@ -359,20 +372,35 @@ def main(control: int) -> Never:
 
 
 def _serve(
-    control: int, reader: FrameReader, settings: Settings, code: bytes, frames: list[tuple[int, bytes]]
+    control: int,
+    reader: FrameReader,
+    settings: Settings,
+    arguments: bytes,
+    code: bytes,
+    frames: list[tuple[int, bytes]],
 ) -> int:
-    computation: Computation | None = None
     modules = len(sys.modules)
-    if settings.program:
-        _prepare(settings)
-    else:
-        loaded = _load(settings, code)
-        if isinstance(loaded, str):
-            _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
+    loaded = _load(settings, code)
+    if isinstance(loaded, str):
+        _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
+        return 1
+    bracket: Bracket | None = None
+    if loaded is not None and (loaded.setup or loaded.cleanup):
+        from dispy_node.runner.bracket import Bracket
+
+        bracket = Bracket(loaded, arguments, settings, control)
+        failure = bracket.begin()
+        if failure:
+            _send_last(control, frame(FAILED, failure.encode("utf-8", "replace")))
+            bracket.end()
             return 1
-        computation = loaded
     foreign = len(sys.modules) != modules
-    Runner(control, reader, settings, computation, foreign).run(frames)
+    computation = None if settings.program else loaded
+    try:
+        Runner(control, reader, settings, computation, foreign).run(frames)
+    finally:
+        if bracket is not None:
+            bracket.end()
     return 0
 
 

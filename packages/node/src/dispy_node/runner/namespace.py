@@ -18,6 +18,7 @@ import sys
 import types
 
 from dispy_node.runner.bare import Unpickler, parse_json
+from dispy_node.runner.explain import brief
 from dispy_node.runner.rebuild import MODULE, REBUILDERS
 
 TYPE_CHECKING = False
@@ -38,23 +39,37 @@ class Computation:
     """What was shipped, loaded.
 
     Attributes:
-        compute: what a job calls.
+        compute: what a job calls; None if jobs are runs of a program.
+        setup: what is called before the first job, or None.
+        cleanup: what is called after the last, or None.
         sources: file name as it stands in tracebacks -> source text, for bundles of source.
         safe_results: results are to be encoded without pickle.
     """
 
-    __slots__ = ("compute", "safe_results", "sources")
+    __slots__ = ("cleanup", "compute", "safe_results", "setup", "sources")
 
     def __init__(
-        self, compute: Callable[..., Any], sources: dict[str, str], *, safe_results: bool = False
+        self,
+        compute: Any,
+        sources: dict[str, str],
+        *,
+        setup: Callable[..., Any] | None = None,
+        cleanup: Callable[..., Any] | None = None,
+        safe_results: bool = False,
     ) -> None:
         self.compute = compute
+        self.setup = setup
+        self.cleanup = cleanup
         self.sources = sources
         self.safe_results = safe_results
 
 
-def load(bundle: bytes) -> Computation:
+def load(bundle: bytes, *, is_program: bool = False) -> Computation:
     """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards.
+
+    Args:
+        bundle: what the client made.
+        is_program: there is nothing in it for jobs to call.
 
     Raises:
         BadBundle: it is none.
@@ -71,9 +86,16 @@ def load(bundle: bytes) -> Computation:
         shipped, sources = _load_sources(bundle)
     else:
         raise BadBundle(f"unknown kind of code bundle: {kind!r}")
-    if not callable(shipped):
-        raise BadBundle(f"the computation is not callable but of type {type(shipped).__name__}")
-    return Computation(shipped, sources, safe_results=safe_results)
+    compute = shipped.get("compute")
+    if not callable(compute) and not (is_program and compute is None):
+        raise BadBundle(f"the computation is not callable but of type {type(compute).__name__}")
+    return Computation(
+        compute,
+        sources,
+        setup=shipped.get("setup"),
+        cleanup=shipped.get("cleanup"),
+        safe_results=safe_results,
+    )
 
 
 def fresh_main() -> dict[str, Any]:
@@ -85,18 +107,28 @@ def fresh_main() -> dict[str, Any]:
 
 
 class _BundleUnpickler(Unpickler):
-    """Knows where namespaces are, and, unless told otherwise, how to rebuild without cloudpickle."""
+    """Knows where namespaces are, what to call, and, unless told otherwise, how to rebuild without cloudpickle.
 
-    def __init__(self, bundle: bytes, main: dict[str, Any], *, rebuilders: bool) -> None:
+    Attributes:
+        called: it has called what the bundle wants to be called first.
+    """
+
+    def __init__(self, bundle: bytes, main: dict[str, Any], *, rebuilders: bool, called: bool) -> None:
         super().__init__(io.BytesIO(memoryview(bundle)[1:]))
         self._main = main
         self._rebuilders = REBUILDERS if rebuilders else {}
+        self.called = called
 
-    def persistent_load(self, pid: Any) -> dict[str, Any]:
+    def persistent_load(self, pid: Any) -> object:
         try:
             kind, name = pid
         except (TypeError, ValueError):
             kind, name = pid, ""
+        if kind == "call" and callable(name):
+            if not self.called:
+                self.called = True
+                _call_first(name)
+            return None
         if kind != "namespace" or not isinstance(name, str):
             raise BadBundle(f"unknown reference in the code bundle: {pid!r}")
         if name == "__main__":
@@ -111,24 +143,36 @@ class _BundleUnpickler(Unpickler):
         return super().find_class(module, name)
 
 
-def _load_pickle(bundle: bytes) -> object:
-    main = fresh_main()
+def _call_first(function: Callable[[], object]) -> None:
     try:
-        content = _BundleUnpickler(bundle, main, rebuilders=True).load()
+        function()
+    except ImportError:
+        raise
+    except Exception as error:
+        # Not as it is, or loading would be tried again by other means.
+        raise BadBundle(f"init_depends has failed: {brief(error)}") from error
+
+
+def _load_pickle(bundle: bytes) -> dict[str, Any]:
+    main = fresh_main()
+    unpickler = _BundleUnpickler(bundle, main, rebuilders=True, called=False)
+    try:
+        content = unpickler.load()
     except (BadBundle, ImportError):
         raise
     except Exception:
         # Perhaps ours cannot rebuild it and cloudpickle can: what it raises is what counts. The namespace is made
-        # anew, because the first attempt may have left half of it.
-        main = fresh_main()
-        content = _BundleUnpickler(bundle, main, rebuilders=False).load()
+        # anew, because the first attempt may have left half of it; but not if user code has set something up there.
+        if not unpickler.called:
+            main = fresh_main()
+        content = _BundleUnpickler(bundle, main, rebuilders=False, called=unpickler.called).load()
     if not isinstance(content, dict) or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
     main.update(content.get("names") or {})
-    return content["compute"]
+    return content
 
 
-def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
+def _load_sources(bundle: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     content = parse_json(bundle[1:].decode("utf-8", "surrogatepass"))
     if not isinstance(content, dict) or "sources" not in content or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
@@ -138,9 +182,13 @@ def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
         text, name = source["text"], source["name"]
         sources[name] = _overlay(sources[name], text) if name in sources else text
         exec(compile(text, name, "exec", dont_inherit=True), main)
-    if content["compute"] not in main:
-        raise BadBundle(f"the code bundle does not define {content['compute']!r}")
-    return main[content["compute"]], sources
+    shipped: dict[str, Any] = {}
+    for role in ("compute", "setup", "cleanup"):
+        name = content.get(role)
+        if name is not None and name not in main:
+            raise BadBundle(f"the code bundle does not define {name!r}")
+        shipped[role] = None if name is None else main[name]
+    return shipped, sources
 
 
 def _overlay(first: str, second: str) -> str:

@@ -152,6 +152,7 @@ class Nursery:
             self._map = mmap.mmap
         modules = -1 if foreign else len(sys.modules)
         self._numpy_random = sys.modules.get("numpy.random")
+        self._multiprocessing = sys.modules.get("multiprocessing.util")
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
 
@@ -290,6 +291,9 @@ class Nursery:
                 closerange(low, high)
             if self._numpy_random is not None:
                 self._numpy_random.seed()  # ``random`` does that by itself after each fork
+            if self._multiprocessing is not None:
+                # Locks, queues and proxies that setup has made are to know that this is another process.
+                self._multiprocessing._run_after_forkers()
             pthread_sigmask(SIG_SETMASK, self._mask)
             if cells is None:
                 self._child.serve_one(channel)

@@ -59,7 +59,8 @@ class Strangers:
     def __init__(self) -> None:
         self._listing = -1
         self._suspects: dict[int, set[int]] = {}
-        self._session = os.getsid(0)
+        self._own_sessions = {os.getsid(0)}
+        """Those of processes that were there before the first child: the computation's import or setup started them."""
         if sys.platform == "linux":
             task = f"/proc/self/task/{os.getpid()}/children"
             try:
@@ -67,6 +68,13 @@ class Strangers:
             except OSError:
                 # A kernel without this list, or no /proc: groups only.
                 self._listing = -1
+            else:
+                for pid in self._list():
+                    try:
+                        self._own_sessions.add(os.getsid(pid))
+                    except ProcessLookupError:
+                        # It has just ended.
+                        continue
 
     def fileno(self) -> int:
         """Give the descriptor that children have to close, or -1."""
@@ -81,12 +89,7 @@ class Strangers:
         """
         if self._listing < 0:
             return 0
-        size = LISTING_BYTES
-        listing = os.pread(self._listing, size, 0)
-        while len(listing) == size:
-            size *= 16
-            listing = os.pread(self._listing, size, 0)
-        strangers = [pid for pid in map(int, listing.split()) if pid not in children]
+        strangers = [pid for pid in self._list() if pid not in children]
         if not strangers:
             self._suspects.clear()
             return 0
@@ -105,6 +108,15 @@ class Strangers:
         self._suspects = suspects
         return killed
 
+    def _list(self) -> list[int]:
+        """List the children of this process."""
+        size = LISTING_BYTES
+        listing = os.pread(self._listing, size, 0)
+        while len(listing) == size:
+            size *= 16
+            listing = os.pread(self._listing, size, 0)
+        return list(map(int, listing.split()))
+
     def _owners(self, pid: int, living: set[int]) -> set[int] | None:
         """Tell which children a stranger may belong to; None if it is not below any."""
         if pid in self._suspects:
@@ -113,9 +125,9 @@ class Strangers:
             session = os.getsid(pid)
         except ProcessLookupError:
             return None
-        if session == self._session:
+        if session in self._own_sessions:
             # Children have sessions of their own, and there is no way back: this one was started by code that
-            # ran in the runner itself, when the computation was loaded.
+            # ran in the runner itself, when the computation was loaded or set up.
             return None
         if session in living:
             return {session}
