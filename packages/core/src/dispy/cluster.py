@@ -53,7 +53,8 @@ class JobCluster:
             (``["local"]`` asks for that one).
         depends: functions, classes, modules, instances (of which the class is sent) and paths of files that the
             computation needs.
-        job_status: called with each job when it has ended, in a thread for callbacks.
+        job_status: called with each job when it has ended, and when it has sent an intermediate result, which is
+            ``job.result`` then, in a thread for callbacks.
         cluster_status: called with (status, node, job) at each change.
         host: name or address of this machine, or several, that connections come from: to a node on this machine
             from one of loopback, to others from another, as far as one of the same kind (IPv4, IPv6) is given;
@@ -405,12 +406,25 @@ class JobCluster:
                 job._settle(change)
                 if tell_end is not None and status is not JobStatus.ABANDONED:
                     self._call_soon(tell_end, job)
+            elif status is JobStatus.PROVISIONAL_RESULT:
+                self._take_partial(change)
+                continue
             elif job._status is not JobStatus.CANCELLED:
                 job._start(change)
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
             self._forget_pending(done)
+
+    def _take_partial(self, change: JobChange) -> None:
+        """Take an intermediate result; callbacks see the job as it is now, whatever happens before they are called."""
+        job: DispyJob = change.job.handle
+        job._add_partial(change.partial)
+        if self.job_status is not None:
+            self._call_soon(job._call_with_partial, change.partial, self.job_status, job)
+        if self.cluster_status is not None:
+            told = (int(change.status), self._node_of(change.node), job)
+            self._call_soon(job._call_with_partial, change.partial, self.cluster_status, *told)
 
     def node_changed(self, node: Node, status: NodeStatus) -> None:
         """Take news of a node."""
@@ -478,6 +492,7 @@ class JobCluster:
             code_for=self._packed.for_python,
             files=self._packed.files,
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
+            folder=_working_directory(),
         )
 
     def _trusts(self, node: Node) -> bool:
@@ -535,6 +550,13 @@ def _checked_callback(
     except ValueError:
         pass  # a built-in that does not tell its parameters
     return function
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed: files that jobs send are refused
+        return ""
 
 
 def _pack(computation: Any, depends: Sequence[Any], *, safe_results: bool) -> Any:

@@ -22,7 +22,7 @@ import trio
 
 from dispy.interfaces import ExecutorPlan
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
-from dispy.wire.messages import JobResult, JobStart
+from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -67,6 +67,9 @@ LOG_CHARS = 1000
 LOG_LINES = 20
 """How many lines of one runner are logged in a minute."""
 
+SAID_LINES = 600
+"""How many lines of its jobs."""
+
 OUTPUT_BYTES = 10_000_000
 """Output of a job that is kept, per stream; of more, the middle is dropped."""
 
@@ -99,6 +102,8 @@ class RunnerProcess:
         """Within it what the runner tells is read; it has a deadline when the runner is to end."""
         self._logged: deque[float] = deque(maxlen=LOG_LINES)
         """When its last lines were logged."""
+        self._said: deque[float] = deque(maxlen=SAID_LINES)
+        """When the last lines of its jobs were logged."""
         self._ready = False
         self._failure = ""
         self._garbled = ""
@@ -177,6 +182,10 @@ class RunnerProcess:
     def cancel(self, attempts: list[AttemptKey]) -> None:
         """End these attempts."""
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
+
+    def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
+        """Tell an attempt whether its news number *number* is taken."""
+        self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
 
     def close(self, *, terminate: bool) -> None:
         """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
@@ -348,6 +357,10 @@ class RunnerProcess:
             starts = [JobStart(*start) for start in frames.unpack_starts(payload)]
             _check_times(*(start.started_at for start in starts))
             return ev.AttemptsStarted(computation, starts)
+        elif kind == frames.NEWS:
+            return self._parse_news(payload)
+        elif kind == frames.SAID:
+            self._log_said(payload)
         elif kind == frames.SLOTS:
             return ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0])
         elif kind == frames.READY:
@@ -362,14 +375,35 @@ class RunnerProcess:
             raise ValueError(f"a frame of kind {kind}")
         return None
 
+    def _parse_news(self, payload: bytes) -> ev.NewsTold:
+        """Return what a job tells; raises as `_parse`."""
+        job, attempt, number, kind, path, mode, modified_at, digest, is_path, body = frames.unpack_news(
+            payload
+        )
+        _check_times(modified_at)
+        if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
+            raise ValueError(f"news of kind {kind}")
+        spooled = None
+        if is_path:
+            spooled, body = self._take_spooled(os.fsdecode(body)), b""
+        if kind == PARTIAL:
+            path, mode, modified_at, digest = "", 0, 0.0, b""
+        news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)
+        return ev.NewsTold(self.computation, news, spooled)
+
     def _log(self, text: str) -> None:
         """Log a line of the runner, unless it has logged too many."""
-        now = time.monotonic()
-        if len(self._logged) == LOG_LINES and now - self._logged[0] < 60:
-            return
-        self._logged.append(now)
-        plain = "".join(char if char.isprintable() else " " for char in text)
-        log.warning("the runner of %s: %s", self.computation, plain)
+        if _may_log(self._logged):
+            log.warning("the runner of %s: %s", self.computation, _printable(text))
+
+    def _log_said(self, payload: bytes) -> None:
+        """Log a line that a job has written for the node's log, unless its runner has too many."""
+        job, _ = frames.KEY.unpack_from(payload)
+        (level,) = frames.LEVEL.unpack_from(payload, frames.KEY.size)
+        data = payload[frames.KEY.size + frames.LEVEL.size :]
+        if _may_log(self._said):
+            text = _printable(data[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
+            log.log(level, "job %d of %s: %s", job, self.computation, text)
 
     def _take_spooled(self, path: str) -> Spooled:
         """Take over a result file, which user code could have named: only a plain file of the spool folder will do.
@@ -430,6 +464,19 @@ class RunnerProcess:
             await trio.lowlevel.wait_readable(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _may_log(lines: deque[float]) -> bool:
+    """Tell whether one more line may be logged, and count it."""
+    now = time.monotonic()
+    if len(lines) == lines.maxlen and now - lines[0] < 60:
+        return False
+    lines.append(now)
+    return True
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _check_times(*times: float) -> None:

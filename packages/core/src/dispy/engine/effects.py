@@ -48,7 +48,8 @@ class JobChange(msgspec.Struct, frozen=True):
     """A job has a new status. (A struct, not a dataclass: one is made per job, at an eighth of the cost.)
 
     ``result`` is set with FINISHED and TERMINATED, and with CANCELLED if the node told how it ended; ``reason``
-    says why for a job that ended without a result.
+    says why for a job that ended without a result. ``partial`` is the body of an intermediate result, with
+    PROVISIONAL_RESULT.
     """
 
     job: Job
@@ -56,6 +57,7 @@ class JobChange(msgspec.Struct, frozen=True):
     node: Node | None
     result: JobResult | None = None
     reason: str = ""
+    partial: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

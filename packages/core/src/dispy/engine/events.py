@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dispy.engine.records import Computation, Job
 from dispy.model import ComputationId, JobId, LinkId
-from dispy.wire.messages import Hello, Message
+from dispy.wire.messages import Hello, Message, News
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,20 @@ class LinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A node sent a message. Results whose body is on a stream come when the stream has ended."""
+    """A node sent a message. Results, and news, whose body is on a stream come when the stream has ended."""
 
     link: LinkId
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class FileArrived:
+    """A file that a job sends has come whole and has its place; or (then *taken* is false) it was refused or lost."""
+
+    link: LinkId
+    computation: str
+    news: News
+    taken: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +121,6 @@ Event = (
     | LinkOpened
     | LinkClosed
     | MessageReceived
+    | FileArrived
     | TimePassed
 )

@@ -100,6 +100,16 @@ class DropStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerNews:
+    """Have the runner tell an attempt whether what it has told under this number is taken."""
+
+    computation: ComputationId
+    attempt: AttemptKey
+    number: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write a line to the node's log for the operator. ``warning``: something is wrong."""
 
@@ -124,6 +134,7 @@ Effect = (
     | RemoveFolder
     | RemoveSpooled
     | DropStream
+    | AnswerNews
     | Report
     | EndDaemon
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispy.model import Avail, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, JobStart, Message
+from dispy.wire.messages import Hello, JobResult, JobStart, Message, News
 from dispy_node.engine.records import Spooled
 
 
@@ -106,6 +106,15 @@ class AttemptsEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class NewsTold:
+    """An attempt tells something while it runs, and waits for `AnswerNews`; a large body lies in a spool file."""
+
+    computation: ComputationId
+    news: News
+    spooled: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SlotsGivenUp:
     """The runner confirms that it runs at most this many jobs from now on."""
 
@@ -148,6 +157,7 @@ Event = (
     | RunnerEnded
     | AttemptsStarted
     | AttemptsEnded
+    | NewsTold
     | SlotsGivenUp
     | CpusChanged
     | AvailMeasured

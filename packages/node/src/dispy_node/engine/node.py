@@ -9,7 +9,7 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `computations`, `clients` and `reconciling` handle what concerns each, `slots`
+The parts: `attempts`, `results`, `news`, `computations`, `clients` and `reconciling` handle what concerns each, `slots`
 shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 from dispy.errors import LocalProtocolError
 from dispy.model import Avail, ClientId, ComputationId
 from dispy.wire.messages import (
+    AckNews,
     AckResults,
     AssignJobs,
     CancelJobs,
@@ -41,6 +42,7 @@ from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.ledger import Counters, Ledger, Violation
+from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
@@ -73,8 +75,9 @@ class NodeEngine:
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
-        self._clients = Clients(ledger, attempts, results, computations)
-        reconciling = Reconciling(ledger, attempts, results, computations)
+        news = NewsDesk(ledger, results)
+        self._clients = Clients(ledger, attempts, results, computations, news)
+        reconciling = Reconciling(ledger, attempts, results, computations, news)
         self._avail: Avail | None = None
         self._drain_ends_at = math.inf
         self._ended = False
@@ -89,6 +92,7 @@ class NodeEngine:
             ev.RunnerEnded: computations.runner_gone,
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
+            ev.NewsTold: news.told,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
             ev.AvailMeasured: self._avail_measured,
@@ -98,6 +102,7 @@ class NodeEngine:
         self._message_handlers: dict[type, Callable[[Client, Any], None]] = {
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
+            AckNews: news.acknowledge,
             CancelJobs: attempts.cancel,
             OpenComputation: computations.open,
             CloseComputation: computations.close,

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, OpenComputation
+from dispy.wire.messages import Hello, JobResult, News, OpenComputation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,19 @@ class AttemptState(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
+class KeptNews:
+    """What an attempt has told, until the scheduler has it."""
+
+    news: News
+    spooled: Spooled | None
+    """Where its large body is; the news itself then has none."""
+    waits: bool
+    """The job waits for an answer."""
+    sent: bool = False
+    """It was told on the present link."""
+
+
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One start of a job on this node."""
 
@@ -60,6 +73,10 @@ class Attempt:
     result: JobResult | None = None
     """Set when ENDED; ``body`` is empty if `spooled` holds it."""
     spooled: Spooled | None = None
+    news: list[KeptNews] = field(default_factory=list)
+    """What it has told and the scheduler does not have, in order; files only while RUNNING."""
+    last_news: int = 0
+    """Highest number of what it has told."""
 
 
 class ComputationState(enum.Enum):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dispy_node.runner.inside import Inside
+
 PICKLED = b"P"
 SOURCES = b"S"
 SAFE_RESULTS = b"R"
@@ -41,20 +43,27 @@ class Computation:
         compute: what a job calls.
         sources: file name as it stands in tracebacks -> source text, for bundles of source.
         safe_results: results are to be encoded without pickle.
+        inside: what its jobs can do while they run; None for what is no job.
     """
 
-    __slots__ = ("compute", "safe_results", "sources")
+    __slots__ = ("compute", "inside", "safe_results", "sources")
 
     def __init__(
-        self, compute: Callable[..., Any], sources: dict[str, str], *, safe_results: bool = False
+        self,
+        compute: Callable[..., Any],
+        sources: dict[str, str],
+        *,
+        safe_results: bool = False,
+        inside: Inside | None = None,
     ) -> None:
         self.compute = compute
         self.sources = sources
         self.safe_results = safe_results
+        self.inside = inside
 
 
-def load(bundle: bytes) -> Computation:
-    """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards.
+def load(bundle: bytes, inside: Inside | None = None) -> Computation:
+    """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards, with the names of *inside*.
 
     Raises:
         BadBundle: it is none.
@@ -66,20 +75,22 @@ def load(bundle: bytes) -> Computation:
     kind = bundle[:1]
     sources: dict[str, str] = {}
     if kind == PICKLED:
-        shipped = _load_pickle(bundle)
+        shipped = _load_pickle(bundle, inside)
     elif kind == SOURCES:
-        shipped, sources = _load_sources(bundle)
+        shipped, sources = _load_sources(bundle, inside)
     else:
         raise BadBundle(f"unknown kind of code bundle: {kind!r}")
     if not callable(shipped):
         raise BadBundle(f"the computation is not callable but of type {type(shipped).__name__}")
-    return Computation(shipped, sources, safe_results=safe_results)
+    return Computation(shipped, sources, safe_results=safe_results, inside=inside)
 
 
-def fresh_main() -> dict[str, Any]:
-    """Put a new module ``__main__`` in place and give its namespace."""
+def fresh_main(inside: Inside | None = None) -> dict[str, Any]:
+    """Put a new module ``__main__`` in place, with the names of *inside*, and give its namespace."""
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
+    if inside is not None:
+        main.__dict__.update(inside.names())
     sys.modules["__main__"] = main
     return main.__dict__
 
@@ -87,9 +98,12 @@ def fresh_main() -> dict[str, Any]:
 class _BundleUnpickler(Unpickler):
     """Knows where namespaces are, and, unless told otherwise, how to rebuild without cloudpickle."""
 
-    def __init__(self, bundle: bytes, main: dict[str, Any], *, rebuilders: bool) -> None:
+    def __init__(
+        self, bundle: bytes, main: dict[str, Any], inside: Inside | None, *, rebuilders: bool
+    ) -> None:
         super().__init__(io.BytesIO(memoryview(bundle)[1:]))
         self._main = main
+        self._inside = inside
         self._rebuilders = REBUILDERS if rebuilders else {}
 
     def persistent_load(self, pid: Any) -> dict[str, Any]:
@@ -102,7 +116,9 @@ class _BundleUnpickler(Unpickler):
         if name == "__main__":
             return self._main
         if name not in sys.modules:
-            sys.modules[name] = types.ModuleType(name)
+            module = sys.modules[name] = types.ModuleType(name)
+            if self._inside is not None:
+                module.__dict__.update(self._inside.names())
         return sys.modules[name].__dict__
 
     def find_class(self, module: str, name: str) -> Any:
@@ -111,28 +127,28 @@ class _BundleUnpickler(Unpickler):
         return super().find_class(module, name)
 
 
-def _load_pickle(bundle: bytes) -> object:
-    main = fresh_main()
+def _load_pickle(bundle: bytes, inside: Inside | None) -> object:
+    main = fresh_main(inside)
     try:
-        content = _BundleUnpickler(bundle, main, rebuilders=True).load()
+        content = _BundleUnpickler(bundle, main, inside, rebuilders=True).load()
     except (BadBundle, ImportError):
         raise
     except Exception:
         # Perhaps ours cannot rebuild it and cloudpickle can: what it raises is what counts. The namespace is made
         # anew, because the first attempt may have left half of it.
-        main = fresh_main()
-        content = _BundleUnpickler(bundle, main, rebuilders=False).load()
+        main = fresh_main(inside)
+        content = _BundleUnpickler(bundle, main, inside, rebuilders=False).load()
     if not isinstance(content, dict) or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
     main.update(content.get("names") or {})
     return content["compute"]
 
 
-def _load_sources(bundle: bytes) -> tuple[object, dict[str, str]]:
+def _load_sources(bundle: bytes, inside: Inside | None) -> tuple[object, dict[str, str]]:
     content = parse_json(bundle[1:].decode("utf-8", "surrogatepass"))
     if not isinstance(content, dict) or "sources" not in content or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
-    main = fresh_main()
+    main = fresh_main(inside)
     sources: dict[str, str] = {}
     for source in content["sources"]:
         text, name = source["text"], source["name"]
