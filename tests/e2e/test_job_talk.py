@@ -249,6 +249,63 @@ def test_job_that_sends_can_be_cancelled(cluster_of: Callable[..., Any], home: P
     assert other.wait(30)
 
 
+def wait_for(name: str) -> str:
+    ends_at = time.monotonic() + 30
+    while not os.path.exists(name):
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+    with open(name) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_client_sends_a_file_to_jobs_that_run_and_to_later_ones(
+    cluster_of: Callable[..., Any], home: Path, tmp_path: Path, isolation: str
+) -> None:
+    (home / "sub").mkdir()
+    (home / "sub" / "data").write_text("below")
+    (tmp_path / "data").write_text("y" * 2_000_000)
+    cluster = cluster_of(wait_for, isolation=isolation)
+    running = cluster.submit("sub/data")
+    while running.status != dispy.DispyJob.Running:
+        time.sleep(0.01)
+    assert cluster.send_file("sub/data", running.ip_addr) == 0
+    assert running() == "below"
+    (node,) = cluster.status().nodes
+    assert cluster.send_file(tmp_path / "data", node) == 0
+    assert cluster.submit("data")() == "y" * 2_000_000
+    (tmp_path / "data").write_text("new")
+    assert cluster.send_file(tmp_path / "data", node) == 0
+    assert cluster.submit("data")() == "new"
+
+
+def test_files_that_a_node_does_not_take(cluster_of: Callable[..., Any], home: Path) -> None:
+    (home / "taken").write_text("x")
+    (home / "new\nline").write_text("x")
+    cluster = cluster_of(make_folder)
+    (node,) = wait_for_nodes(cluster)
+    assert cluster.submit("taken")() is None
+    assert cluster.send_file("taken", node) == -1
+    assert cluster.send_file("new\nline", node) == -1
+    assert cluster.send_file("taken", "192.0.2.1") == -1
+    with pytest.raises(UsageError, match="no such file"):
+        cluster.send_file("missing", node)
+    with pytest.raises(UsageError, match="not a file"):
+        cluster.send_file(".", node)
+
+
+def make_folder(name: str) -> None:
+    os.mkdir(name)
+
+
+def wait_for_nodes(cluster: Any) -> Any:
+    ends_at = time.monotonic() + 30
+    while not (nodes := cluster.status().nodes):
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+    return nodes
+
+
 def test_program_of_the_founders_sends_its_files(node: Any, home: Path) -> None:
     """The same program as example 7, with a shorter sleep."""
     program = home / "example.py"

@@ -267,7 +267,7 @@ def test_files_of_a_runner_that_is_another_users(scene: Scene, monkeypatch: pyte
         else None
     )
     scene.start(f"{READY} take(); tell(10, {record!r}); take()")
-    scene.runner._account = Account("other", 12345, 54321, (54321,), "/home/other", "/bin/sh")
+    scene.runner.account = Account("other", 12345, 54321, (54321,), "/home/other", "/bin/sh")
     scene.serve()
     assert owners == [(str(body), 12345, 54321)]
     assert isinstance(scene.events[1], ev.RunnerEnded)

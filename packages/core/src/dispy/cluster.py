@@ -288,6 +288,34 @@ class JobCluster:
             logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
         return done
 
+    def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
+        """Send a file to a node now; it waits until jobs there find it, those that run too.
+
+        It lies in their folder like a file of *depends*: under its path relative to the client's working directory,
+        or at the top under its base name if it is not below that.
+
+        Returns:
+            0, or -1 with a warning if the cluster does not use the node, or the node could not take the file.
+
+        Raises:
+            UsageError: there is no such file, or it cannot be read; or this is called where nothing may wait.
+            ClusterClosed: the cluster is closed.
+        """
+        from dispy.packing.files import Files
+
+        self._check_open()
+        check_may_wait("cluster.send_file()")
+        file = Files().add(os.fspath(path))
+        found = self._runtime.call(lambda: self._find_node(node))
+        if found is None:
+            logger.warning("node %s is not used by this cluster: file %s not sent", node, path)
+            return -1
+        reason = self._runtime.send_file(self._computation.id, found.id, file)
+        if reason:
+            logger.warning("file %s was not sent to node %s: %s", path, found.name, reason)
+            return -1
+        return 0
+
     # ---- waiting and closing
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -97,6 +97,7 @@ class NodeDaemon:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -363,6 +364,28 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _place_file(self, effect: fx.PlaceFile) -> None:
+        runner, file = self._runners.get(effect.computation), effect.message.file
+        reason = ""
+        try:
+            if runner is None:
+                raise DispyError("the computation is gone")
+            self._state.place_file(
+                self._state.computations / effect.computation,
+                file.path,
+                effect.spooled,
+                file.mode,
+                file.modified_at,
+                account=runner.account,
+            )
+        except OSError as error:
+            reason = explain_os_error(error, "it could not be put in its place")
+        except DispyError as error:
+            reason = str(error)
+        if reason:
+            self._state.remove_spooled(effect.spooled)
+        self.handle(ev.FilePlaced(effect.client, effect.message, reason))
 
     def _close_runner(self, effect: fx.CloseRunner) -> None:
         runner = self._runners.get(effect.computation)

@@ -90,7 +90,7 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._account: Account | None = None
+        self.account: Account | None = None
         """Whose process it is; None: ours."""
         self._early: list[bytes] = []
         """What it was told before it was started and configured."""
@@ -117,13 +117,13 @@ class RunnerProcess:
             OSError: it cannot be started (too many processes, the interpreter is gone).
             UsageError: the user as whom it is to run is unknown.
         """
-        self._account = find_account(plan.user) if plan.user else None
+        self.account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
         own = {CONTROL_VARIABLE: str(theirs.fileno()), MARK_VARIABLE: self._mark}
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    entering(plan.command, self._account, plan.cgroup),
+                    entering(plan.command, self.account, plan.cgroup),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     env=runner_environment(os.environ, plan, own),
@@ -166,10 +166,8 @@ class RunnerProcess:
         """
         target = self._spool / f"in-{uuid.uuid4().hex}"
         try:
-            if (
-                self._account is not None
-            ):  # before the move: behind it, the user could put a link in its place
-                os.chown(body.path, self._account.uid, self._account.gid)
+            if self.account is not None:  # before the move: behind it, the user could put a link in its place
+                os.chown(body.path, self.account.uid, self.account.gid)
             os.rename(body.path, target)
         except OSError as error:
             log.warning("the runner of %s will miss %s: %s", self.computation, body.path, error.strerror)
@@ -418,7 +416,7 @@ class RunnerProcess:
         os.rename(path, taken)
         # Only now: before, user code could have put something else in its place after the look.
         status = os.lstat(taken)
-        owner = os.geteuid() if self._account is None else self._account.uid
+        owner = os.geteuid() if self.account is None else self.account.uid
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != owner:
             with contextlib.suppress(
                 IsADirectoryError, PermissionError

@@ -24,7 +24,7 @@ from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
 from dispy.places import FOLDER_FLAGS, open_folder_for, relative_path
 from dispy.private import make_private_folder, write_private
-from dispy_node.confine.accounts import find_account
+from dispy_node.confine.accounts import Account, find_account
 from dispy_node.engine.records import Spooled
 
 log = logging.getLogger("dispy.node")
@@ -246,24 +246,42 @@ class StateFolder:
         folder.mkdir(mode=0o700)
         return folder
 
-    def place_file(self, folder: Path, text: str, spooled: Spooled, mode: int, modified_at: float) -> None:
+    def place_file(
+        self,
+        folder: Path,
+        text: str,
+        spooled: Spooled,
+        mode: int,
+        modified_at: float,
+        *,
+        account: Account | None = None,
+    ) -> None:
         """Move a spool file to its place below a computation's folder.
+
+        Args:
+            account: to whom the file, and folders that are made for it, are to belong; None: to us.
 
         Raises:
             UsageError: the path leads elsewhere, or the time is none.
             OSError: it cannot be placed.
         """
         path = relative_path(text)
+
+        def give(descriptor: int) -> None:
+            if account is not None:
+                os.fchown(descriptor, account.uid, account.gid)
+
         # All is done to the file before it is where jobs may be at work, and by its descriptor.
         descriptor = os.open(spooled.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            give(descriptor)
             os.fchmod(descriptor, mode & 0o755 | 0o600)
             os.utime(descriptor, (modified_at, modified_at))
         except (ValueError, OverflowError) as error:  # not a number, or beyond what the system counts
             raise UsageError(f"file {text!r} cannot have the modification time {modified_at!r}") from error
         finally:
             os.close(descriptor)
-        place = open_folder_for(folder, path, mode=0o700)
+        place = open_folder_for(folder, path, mode=0o700, made=give)
         try:
             os.replace(spooled.path, path.name, dst_dir_fd=place)
         finally:

@@ -167,3 +167,9 @@ def test_nothing_is_left_of_a_job_that_nobody_believes_in(running: Any) -> None:
     running.connect(2)
     running.reconcile(2, a=[])
     assert fx.RemoveSpooled([Spooled("p", 9)]) in running.end(1)
+
+
+def test_what_waited_behind_a_dropped_file_is_told(running: Any) -> None:
+    tell(running, 1, "f", FILE)
+    assert sent(tell(running, 2)) == []
+    assert sent(running.end(1)) == ["2", "result"]

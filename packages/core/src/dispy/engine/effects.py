@@ -7,6 +7,7 @@ except by a later event (a link that breaks gives `LinkClosed`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -84,6 +85,14 @@ class TellClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class TellFile:
+    """Tell the application that a node has a file, or (then *reason* is not empty) that it has not."""
+
+    handle: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Tell the user, in one line, what went wrong and what to do; never said twice for one cause."""
 
@@ -91,4 +100,4 @@ class Report:
     computation: ComputationId | None = None
 
 
-Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | Report
+Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | TellFile | Report

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dispy.engine.records import Computation, Job
-from dispy.model import ComputationId, JobId, LinkId
+from dispy.engine.records import Computation, Job, SourceFile
+from dispy.model import ComputationId, JobId, LinkId, NodeId
 from dispy.wire.messages import Hello, Message, News
 
 
@@ -107,6 +108,19 @@ class FileArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class FileWanted:
+    """The application wants a file in the folder of a computation at a node. Answered by `TellFile`, always.
+
+    ``handle`` is the application's own object for it.
+    """
+
+    computation: ComputationId
+    node: NodeId
+    file: SourceFile
+    handle: Any
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline named by `next_deadline` is reached."""
 
@@ -122,5 +136,6 @@ Event = (
     | LinkClosed
     | MessageReceived
     | FileArrived
+    | FileWanted
     | TimePassed
 )

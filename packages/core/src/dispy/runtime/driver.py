@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -55,6 +55,9 @@ class Application(Protocol):
     def closed(self, computation: Computation) -> None:
         """A computation is closed everywhere."""
 
+    def file_sent(self, handle: Any, reason: str) -> None:
+        """A node has a file, or, with a reason, it has not."""
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Something that the user should know."""
 
@@ -85,6 +88,7 @@ class SchedulerDriver:
             fx.TellJobs: self._tell_jobs,
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
+            fx.TellFile: self._tell_file,
             fx.Report: self._report,
         }
 
@@ -288,6 +292,9 @@ class SchedulerDriver:
     def _tell_closed(self, effect: fx.TellClosed) -> None:
         self.dialer.unwant(effect.computation.id)
         self._application.closed(effect.computation)
+
+    def _tell_file(self, effect: fx.TellFile) -> None:
+        self._application.file_sent(effect.handle, effect.reason)
 
     def _report(self, effect: fx.Report) -> None:
         computation = self.engine.computations.get(effect.computation or ComputationId(""))

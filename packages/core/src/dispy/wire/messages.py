@@ -294,6 +294,23 @@ class AckNews(msgspec.Struct, frozen=True, array_like=True, tag="ack-news"):
     acks: list[NewsAck]
 
 
+class SendFile(msgspec.Struct, frozen=True, array_like=True, tag="file"):
+    """Scheduler to node: put this file into the folder of a computation that is ready. Answered by FileTaken."""
+
+    computation: str
+    number: int
+    """Names the transfer in the answer."""
+    file: FileOffer
+
+
+class FileTaken(msgspec.Struct, frozen=True, array_like=True, tag="file-taken"):
+    """Node to scheduler: a file has its place; or, with a reason, it has not."""
+
+    computation: str
+    number: int
+    reason: str = ""
+
+
 Message = (
     Hello
     | Heartbeat
@@ -316,5 +333,7 @@ Message = (
     | NodeChanged
     | JobNews
     | AckNews
+    | SendFile
+    | FileTaken
 )
 """Every message that may stand in a batch."""

@@ -32,6 +32,8 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.NodeChanged: AccessRole.NODE,
     msg.JobNews: AccessRole.NODE,
     msg.AckNews: AccessRole.SUBMIT,
+    msg.SendFile: AccessRole.SUBMIT,
+    msg.FileTaken: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

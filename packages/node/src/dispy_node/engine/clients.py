@@ -95,6 +95,7 @@ class Clients:
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
+        client.files.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client

@@ -152,7 +152,10 @@ class Ledger:
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
-        assert client.link is not None or not client.awaited, "streams are awaited from nowhere"
+        assert client.link is not None or not (client.awaited or client.files), (
+            "streams are awaited from nowhere"
+        )
+        assert not client.awaited.keys() & client.files.keys(), "a stream is awaited for two ends"
         mine = {key for key, item in self.computations.items() if item.client == client.id}
         assert client.computations == mine, client
         for stream, (computation, attempt) in client.awaited.items():

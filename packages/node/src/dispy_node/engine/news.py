@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from dispy.model import AttemptKey, ComputationId
-from dispy.wire.messages import FILE, AckNews, JobNews
-from dispy_node.engine.effects import AnswerNews, SendMessage, SendStream
+from dispy.wire.messages import FILE, AckNews
+from dispy_node.engine.effects import AnswerNews
 from dispy_node.engine.events import NewsTold
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, KeptNews
@@ -63,7 +61,7 @@ class NewsDesk:
         attempt.news.append(KeptNews(news, event.spooled, waits=waits))
         if not waits:
             self._answer(computation.id, attempt, news.number, taken=True)
-        self._send(client, computation.id, attempt)
+        self._results.tell_news(client, computation.id, attempt)
 
     def _refuse(self, event: NewsTold) -> None:
         if event.spooled is not None:
@@ -74,32 +72,12 @@ class NewsDesk:
     def _answer(self, computation: ComputationId, attempt: Attempt, number: int, *, taken: bool) -> None:
         self._ledger.out.append(AnswerNews(computation, attempt.key, number, taken))
 
-    def _send(self, client: Client, computation: ComputationId, attempt: Attempt) -> None:
-        """Tell what has not been told and may be told by now."""
-        link = client.link
-        if link is None or not client.reconciled:
-            return
-        out = self._ledger.out
-        for kept in attempt.news:
-            if not kept.sent:
-                kept.sent = True
-                if kept.spooled is None:
-                    out.append(SendMessage(link, JobNews(computation, [kept.news])))
-                else:
-                    stream = client.next_stream
-                    client.next_stream += 1
-                    news = msgspec.structs.replace(kept.news, stream=stream, size=kept.spooled.size)
-                    out.append(SendMessage(link, JobNews(computation, [news])))
-                    out.append(SendStream(link, stream, kept.spooled))
-            if kept.spooled is not None:
-                return
-
     def tell_again(self, client: Client, computation: ComputationId, attempts: Iterable[Attempt]) -> None:
         """Tell all that is kept, on a new link; the results of those that have ended follow it."""
         for attempt in attempts:
             for kept in attempt.news:
                 kept.sent = False
-            self._send(client, computation, attempt)
+            self._results.tell_news(client, computation, attempt)
 
     def acknowledge(self, client: Client, message: AckNews) -> None:
         """Forget what has arrived, let who has waited for that go on, and tell what had to wait."""
@@ -123,7 +101,7 @@ class NewsDesk:
                 if other.waits and other.news.kind != FILE:
                     other.waits = False
                     self._answer(computation, attempt, other.news.number, taken=True)
-            self._send(client, computation, attempt)
+            self._results.tell_news(client, computation, attempt)
             if attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
                 self._results.send(client, computation, [attempt])
 

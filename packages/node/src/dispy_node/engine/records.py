@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, News, OpenComputation
+from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,8 @@ class Client:
     """Highest number of a stream that the client has announced on the present link."""
     awaited: dict[int, tuple[HostedComputation, Attempt | None]] = field(default_factory=dict)
     """Stream from the client -> what it brings: the body of an attempt, or (None) a part of the computation."""
+    files: dict[int, tuple[HostedComputation, SendFile]] = field(default_factory=dict)
+    """Stream from the client -> the file for a computation that runs which comes on it."""
     reconciled: bool = True
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
     lapsed: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from dispy.model import AttemptKey, ComputationId
-from dispy.wire.messages import FILE, AckResults, JobResult, JobResults
+from dispy.wire.messages import FILE, AckResults, JobNews, JobResult, JobResults
 from dispy_node.engine.effects import SendMessage, SendStream
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, Spooled
@@ -35,6 +35,9 @@ class Results:
         link = client.link
         if link is None or not client.reconciled or not attempts:
             return
+        for attempt in attempts:
+            if attempt.news:
+                self.tell_news(client, computation, attempt)
         out = self._ledger.out
         results: list[JobResult] = []
         streams: list[SendStream] = []
@@ -59,6 +62,26 @@ class Results:
         if results:
             out.append(SendMessage(link, JobResults(computation, results)))
         out += streams
+
+    def tell_news(self, client: Client, computation: ComputationId, attempt: Attempt) -> None:
+        """Tell what an attempt has told, as far as that may be told by now."""
+        link = client.link
+        if link is None or not client.reconciled:
+            return
+        out = self._ledger.out
+        for kept in attempt.news:
+            if not kept.sent:
+                kept.sent = True
+                if kept.spooled is None:
+                    out.append(SendMessage(link, JobNews(computation, [kept.news])))
+                else:
+                    stream = client.next_stream
+                    client.next_stream += 1
+                    news = msgspec.structs.replace(kept.news, stream=stream, size=kept.spooled.size)
+                    out.append(SendMessage(link, JobNews(computation, [news])))
+                    out.append(SendStream(link, stream, kept.spooled))
+            if kept.spooled is not None:
+                return
 
     def acknowledge(self, client: Client, message: AckResults) -> None:
         """Forget results that have arrived."""

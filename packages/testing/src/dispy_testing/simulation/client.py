@@ -92,6 +92,7 @@ class SimulatedClient:
             fx.TellJobs: self._tell_jobs,
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
+            fx.TellFile: self._tell_file,
             fx.Report: self._report,
         }
 
@@ -194,7 +195,7 @@ class SimulatedClient:
     def greeted(self, end: End, hello: Hello) -> None:
         """Take in a node."""
         self.links[end.number] = end
-        self._inboxes[end.number] = ResultInbox()
+        self._inboxes[end.number] = ResultInbox(lambda computation, news: _Sink())
         name = self._dialled[end.number].name
         self.handle(ev.LinkOpened(end.number, hello, (name, 1), name))
 
@@ -275,6 +276,9 @@ class SimulatedClient:
             )
         self.closed.add(effect.computation.id)
 
+    def _tell_file(self, effect: fx.TellFile) -> None:
+        self._story.tell(self._timeline.now, self.name, f"told: a file was sent {effect.reason}")
+
     def _report(self, effect: fx.Report) -> None:
         self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")
 
@@ -282,3 +286,16 @@ class SimulatedClient:
         """Tell whether it has a link to a node."""
         known = self.engine.nodes.get(node)
         return known is not None and known.state is NodeState.CONNECTED
+
+
+class _Sink:
+    """Where files of jobs go."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Throw it away."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
