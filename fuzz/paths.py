@@ -7,7 +7,7 @@ import os
 import loop
 
 from dispy.errors import UsageError
-from dispy_node.storage import relative_path
+from dispy.places import relative_path
 
 
 def target(data: bytes) -> None:

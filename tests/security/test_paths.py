@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from dispy.errors import UsageError
 from dispy.model import ComputationId
+from dispy.places import relative_path
 from dispy.wire import messages as msg
-from dispy_node.storage import StateFolder, relative_path
+from dispy_node.storage import StateFolder
 
 CID = ComputationId("c" * 32)
 RACE_S = 60.0 if os.environ.get("DISPY_DEEP") else 2.0

@@ -406,3 +406,62 @@ def test_a_waiting_job_is_small() -> None:
     job = DispyJob(70000)
     size = sys.getsizeof(job) + sys.getsizeof(job.submit_time) + sys.getsizeof(job.id)
     assert size <= 250
+
+
+def partial_of(value: Any) -> bytes:
+    return pickle.dumps(value)
+
+
+def test_callback_sees_the_job_as_it_was_and_others_as_it_is() -> None:
+    job = DispyJob(7)
+    job._start(change(JobStatus.RUNNING))
+    job._add_partial(partial_of("half"))
+    assert (job.status, job.result) == (JobStatus.PROVISIONAL_RESULT, None)
+    job._settle(returned("whole"))
+    seen: list[Any] = []
+
+    def callback(told: DispyJob) -> None:
+        seen.append((told is job, told.status, told.result))
+        other = threading.Thread(target=lambda: seen.append((job.status, job.result)))
+        other.start()
+        other.join()
+
+    job._call_with_partial(partial_of("half"), callback, job)
+    assert seen == [(True, JobStatus.PROVISIONAL_RESULT, "half"), (JobStatus.FINISHED, "whole")]
+    assert (job.status, job.result) == (JobStatus.FINISHED, "whole")
+
+
+def test_last_intermediate_result_is_the_result_until_the_end() -> None:
+    job = DispyJob(7)
+    job._start(change(JobStatus.RUNNING))
+    job._call_with_partial(partial_of(3), lambda: None)
+    assert job.result == 3
+    job._settle(returned(4))
+    assert job.result == 4
+    job.result = None
+    assert job.result is None
+
+
+def test_stream_gives_all_and_ends_with_the_job() -> None:
+    job = DispyJob(7)
+    for number in range(3):
+        job._add_partial(partial_of(number))
+    with pytest.raises(TimeoutError):
+        list(job.stream(timeout=0))
+    job._add_partial(partial_of(3))
+    job._settle(returned("end"))
+    assert list(job.stream()) == [3]
+    ended = DispyJob(8)
+    ended._settle(returned("end"))
+    assert list(ended.stream()) == []
+
+
+def test_intermediate_result_that_cannot_be_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    job = DispyJob(7)
+    called: list[int] = []
+    job._call_with_partial(b"rubbish", called.append, 1)
+    assert called == []
+    assert "is left out" in capsys.readouterr().out
+    job._add_partial(b"rubbish")
+    with pytest.raises(JobBroken):
+        next(job.stream(timeout=1))

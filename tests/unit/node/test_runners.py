@@ -267,7 +267,7 @@ def test_files_of_a_runner_that_is_another_users(scene: Scene, monkeypatch: pyte
         else None
     )
     scene.start(f"{READY} take(); tell(10, {record!r}); take()")
-    scene.runner._account = Account("other", 12345, 54321, (54321,), "/home/other", "/bin/sh")
+    scene.runner.account = Account("other", 12345, 54321, (54321,), "/home/other", "/bin/sh")
     scene.serve()
     assert owners == [(str(body), 12345, 54321)]
     assert isinstance(scene.events[1], ev.RunnerEnded)
@@ -501,3 +501,27 @@ def test_cleanup_has_its_time_when_the_node_ends(scene: Scene) -> None:
 
     trio.run(main)
     assert (scene.folder / "cleaned").exists()
+
+
+def test_news_of_jobs_and_their_lines(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    large = scene.spool / "large"
+    large.write_bytes(b"content")
+    key = frames.KEY.pack(7, 1)
+    small = frames.pack_news(key, 1, frames.PARTIAL, body=b"part")
+    file = frames.pack_news(
+        key, 2, frames.FILE, body=os.fsencode(large), is_path=True, path="a/x", mode=0o644, digest=b"d" * 32
+    )
+    said = key + frames.LEVEL.pack(30) + b"look\nhere"
+    events = scene.play(f"{READY} tell(12, {small!r}); tell(12, {file!r}); tell(13, {said!r})")
+    first, second = events[1:3]
+    assert (first.news.number, first.news.kind, first.news.body, first.spooled) == (1, 0, b"part", None)
+    assert (second.news.path, second.news.digest, second.spooled.size) == ("a/x", b"d" * 32, 7)
+    assert "job 7 of" in caplog.text
+    assert "look here" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [frames.FILE, 9])
+def test_news_that_no_runner_sends(scene: Scene, kind: int) -> None:
+    record = frames.pack_news(frames.KEY.pack(7, 1), 1, kind, body=b"inline")
+    events = scene.play(f"{READY} tell(12, {record!r}); take(); take()")
+    assert "sent what no runner sends" in events[1].reason

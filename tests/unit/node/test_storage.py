@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from dispy.errors import CredentialsError, UsageError
 from dispy.model import ComputationId
+from dispy.places import relative_path
 from dispy_node import storage
 from dispy_node.confine.accounts import Account
-from dispy_node.storage import StateFolder, StorageError, explain_os_error, relative_path
+from dispy_node.storage import StateFolder, StorageError, explain_os_error
 
 CID = ComputationId("c" * 32)
 

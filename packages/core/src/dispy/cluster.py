@@ -54,7 +54,8 @@ class JobCluster:
             (``["local"]`` asks for that one).
         depends: functions, classes, modules, instances (of which the class is sent) and paths of files that the
             computation needs.
-        job_status: called with each job when it has ended, in a thread for callbacks.
+        job_status: called with each job when it has ended, and when it has sent an intermediate result, which is
+            ``job.result`` then, in a thread for callbacks.
         cluster_status: called with (status, node, job) at each change.
         host: name or address of this machine, or several, that connections come from: to a node on this machine
             from one of loopback, to others from another, as far as one of the same kind (IPv4, IPv6) is given;
@@ -301,6 +302,34 @@ class JobCluster:
             logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
         return done
 
+    def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
+        """Send a file to a node now; it waits until jobs there find it, those that run too.
+
+        It lies in their folder like a file of *depends*: under its path relative to the client's working directory,
+        or at the top under its base name if it is not below that.
+
+        Returns:
+            0, or -1 with a warning if the cluster does not use the node, or the node could not take the file.
+
+        Raises:
+            UsageError: there is no such file, or it cannot be read; or this is called where nothing may wait.
+            ClusterClosed: the cluster is closed.
+        """
+        from dispy.packing.files import Files
+
+        self._check_open()
+        check_may_wait("cluster.send_file()")
+        file = Files().add(os.fspath(path))
+        found = self._runtime.call(lambda: self._find_node(node))
+        if found is None:
+            logger.warning("node %s is not used by this cluster: file %s not sent", node, path)
+            return -1
+        reason = self._runtime.send_file(self._computation.id, found.id, file)
+        if reason:
+            logger.warning("file %s was not sent to node %s: %s", path, found.name, reason)
+            return -1
+        return 0
+
     # ---- waiting and closing
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -419,12 +448,25 @@ class JobCluster:
                 job._settle(change)
                 if tell_end is not None and status is not JobStatus.ABANDONED:
                     self._call_soon(tell_end, job)
+            elif status is JobStatus.PROVISIONAL_RESULT:
+                self._take_partial(change)
+                continue
             elif job._status is not JobStatus.CANCELLED:
                 job._start(change)
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
             self._forget_pending(done)
+
+    def _take_partial(self, change: JobChange) -> None:
+        """Take an intermediate result; callbacks see the job as it is now, whatever happens before they are called."""
+        job: DispyJob = change.job.handle
+        job._add_partial(change.partial)
+        if self.job_status is not None:
+            self._call_soon(job._call_with_partial, change.partial, self.job_status, job)
+        if self.cluster_status is not None:
+            told = (int(change.status), self._node_of(change.node), job)
+            self._call_soon(job._call_with_partial, change.partial, self.cluster_status, *told)
 
     def node_changed(self, node: Node, status: NodeStatus) -> None:
         """Take news of a node."""
@@ -493,6 +535,7 @@ class JobCluster:
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
             arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
             setup_timeout_s=self._setup_timeout_s,
+            folder=_working_directory(),
         )
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
@@ -573,6 +616,13 @@ def _checked_callback(
     except ValueError:
         pass  # a built-in that does not tell its parameters
     return function
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed: files that jobs send are refused
+        return ""
 
 
 def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, *, safe_results: bool) -> Any:

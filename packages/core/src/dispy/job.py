@@ -8,14 +8,29 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dispy.errors import ClusterClosed, JobAbandoned, JobBroken, JobCancelled, JobError, UsageError
+from dispy.inside import job_path, node_ip_addr, node_logger, node_name, provisional_result, send_file
+from dispy.logger import logger
 from dispy.model import JobStatus
 from dispy.runtime.waiting import check_may_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from dispy.engine.effects import JobChange
+    from dispy.partials import Partials
     from dispy.wire.messages import JobResult
 
-LAZY = frozenset({"result", "stdout", "stderr", "exception", "error"})
+__all__ = [
+    "DispyJob",
+    "job_path",
+    "node_ip_addr",
+    "node_logger",
+    "node_name",
+    "provisional_result",
+    "send_file",
+]
+
+LAZY = frozenset({"_result", "stdout", "stderr", "exception", "error"})
 """Attributes that are decoded when one of them, or the status, is read after the job's end."""
 
 
@@ -78,7 +93,7 @@ class DispyJob:
     Attributes:
         id: anything; assign what you know the job by. At first a number.
         result: what the function returned, or the program's exit status; None if the job failed. Assign None to
-            free memory.
+            free memory. As long as the job runs, the last intermediate result that a callback was called with.
         stdout: what the job printed: str for functions, bytes for programs; None if it never ran.
         stderr: likewise.
         exception: text of the traceback, or of what went wrong; None unless the job failed.
@@ -103,7 +118,9 @@ class DispyJob:
         "_done",
         "_finish",
         "_home",
+        "_partials",
         "_raw",
+        "_result",
         "_safe",
         "_status",
         "_text",
@@ -114,7 +131,6 @@ class DispyJob:
         "id",
         "ip_addr",
         "node",
-        "result",
         "start_time",
         "stderr",
         "stdout",
@@ -122,7 +138,7 @@ class DispyJob:
     )
 
     id: Any
-    result: Any
+    _result: Any
     stdout: str | bytes | None
     stderr: str | bytes | None
     exception: str | None
@@ -139,6 +155,7 @@ class DispyJob:
         self._finish: threading.Event | None = None
         self._home = _here
         self._raw: _Raw | None = None
+        self._partials: Partials | None = None
         self.id = uid if job_id is None else job_id
         self.ip_addr: str | None = None
         self.node: str | None = None
@@ -151,12 +168,30 @@ class DispyJob:
     @property
     def status(self) -> JobStatus:
         """One of the constants of this class: Created, Running, ... Finished."""
+        partials = self._partials
+        if partials is not None and partials.shown is not None and partials.shown[0] == threading.get_ident():
+            return JobStatus.PROVISIONAL_RESULT
         if not self._done:
             status = self._status
             # The engine's thread may be between two lines of _settle: nobody shall see the end before its result.
             return status if status < JobStatus.TERMINATED else JobStatus.RUNNING
         self._decode()
         return self._status
+
+    @property
+    def result(self) -> Any:
+        """What the job came to; see the class."""
+        partials = self._partials
+        if partials is not None:
+            if partials.shown is not None and partials.shown[0] == threading.get_ident():
+                return partials.shown[1]
+            if not self._done:
+                return partials.last
+        return self._result
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self._result = value
 
     @property
     def finish(self) -> threading.Event:
@@ -204,6 +239,29 @@ class DispyJob:
             self.finish.clear()
         return result
 
+    def stream(self, timeout: float | None = None) -> Iterator[Any]:
+        """Give the intermediate results of the job, in order, until it has ended; see `result` then.
+
+        Those that have come before are given too; each is given once, whoever asks. Those that nobody asks for are
+        kept as long as the job.
+
+        Args:
+            timeout: longest time to wait for the next one, in seconds.
+
+        Raises:
+            TimeoutError: nothing came within *timeout*.
+            JobBroken: one cannot be loaded here; later ones can be had from another call.
+            ClusterClosed, UsageError: as `wait`.
+        """
+        if not self._done and self._home is not _here:
+            self.wait(0)  # which says what is wrong
+        if not self._done:
+            check_may_wait("job.stream()")
+        from dispy.partials import decode_partial
+
+        for body in self._get_partials().take(timeout=timeout):
+            yield decode_partial(body, safe=self._safe)
+
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, DispyJob):
             return NotImplemented
@@ -237,6 +295,39 @@ class DispyJob:
         self._place(change)
         self.start_time = change.job.started_at or None
 
+    def _get_partials(self) -> Partials:
+        from dispy.partials import Partials
+
+        with _here.lock:
+            if self._partials is None:
+                self._partials = Partials()
+        if self._done:  # it may have ended meanwhile, without having known of these
+            self._partials.end()
+        return self._partials
+
+    def _add_partial(self, body: bytes) -> None:
+        """Take an intermediate result."""
+        self._get_partials().add(body)
+        if not self._done and self._status is JobStatus.RUNNING:
+            self._status = JobStatus.PROVISIONAL_RESULT
+
+    def _call_with_partial(self, body: bytes, function: Callable[..., object], *args: Any) -> None:
+        """Call *function* while the job looks, in this thread, as it did when an intermediate result came."""
+        from dispy.partials import decode_partial
+
+        partials = self._get_partials()
+        try:
+            value = decode_partial(body, safe=self._safe)
+        except JobBroken as error:
+            logger.warning("an intermediate result of job %s is left out: %s", self.id, error)
+            return
+        partials.last = value
+        partials.shown = (threading.get_ident(), value)
+        try:
+            function(*args)
+        finally:
+            partials.shown = None
+
     def _settle(self, change: JobChange) -> None:
         """Take the last status; nothing is decoded. It may come once more for a job that was abandoned."""
         result = change.result
@@ -255,6 +346,8 @@ class DispyJob:
         event = self._finish
         if event is not None:
             event.set()
+        if self._partials is not None:
+            self._partials.end()
 
     def _place(self, change: JobChange) -> None:
         node = change.node
@@ -296,7 +389,7 @@ class DispyJob:
     def _store(self, raw: _Raw, end: _Decoded) -> None:
         with _here.lock:
             if self._raw is raw:  # else there is a later end by now
-                self._status, self.result, self.stdout, self.stderr, self.exception, self.error = end
+                self._status, self._result, self.stdout, self.stderr, self.exception, self.error = end
                 self._raw = None
 
     def _make_end(self, raw: _Raw) -> _Decoded:

@@ -27,6 +27,7 @@ from dispy.wire.session import (
     SessionEvent,
     StreamFinished,
 )
+from dispy_node.addresses import local_address
 from dispy_node.avail import measure_avail
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
@@ -95,6 +96,8 @@ class NodeDaemon:
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
+            fx.AnswerNews: self._answer_news,
+            fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -329,12 +332,19 @@ class NodeDaemon:
                 "spool": str(request.spool),
                 "program": plan.program,
                 "node": self.identity.name,
+                "address": self._address_for(computation),
                 "computation": offer.name,
             },
             computation.code,
             computation.setup_args,
         )
         await runner.serve()
+
+    def _address_for(self, computation: HostedComputation) -> str:
+        """Tell the address by which the computation's client reaches this node."""
+        client = self.engine.clients.get(computation.client)
+        link = self._links.get(client.link) if client is not None and client.link is not None else None
+        return local_address("" if link is None else link.peer.host)
 
     def _run_jobs(self, effect: fx.RunJobs) -> None:
         runner = self._runners.get(effect.computation)
@@ -350,6 +360,33 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.cancel(list(effect.attempts))
+
+    def _answer_news(self, effect: fx.AnswerNews) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _place_file(self, effect: fx.PlaceFile) -> None:
+        runner, file = self._runners.get(effect.computation), effect.message.file
+        reason = ""
+        try:
+            if runner is None:
+                raise DispyError("the computation is gone")
+            self._state.place_file(
+                self._state.computations / effect.computation,
+                file.path,
+                effect.spooled,
+                file.mode,
+                file.modified_at,
+                account=runner.account,
+            )
+        except OSError as error:
+            reason = explain_os_error(error, "it could not be put in its place")
+        except DispyError as error:
+            reason = str(error)
+        if reason:
+            self._state.remove_spooled(effect.spooled)
+        self.handle(ev.FilePlaced(effect.client, effect.message, reason))
 
     def _close_runner(self, effect: fx.CloseRunner) -> None:
         runner = self._runners.get(effect.computation)

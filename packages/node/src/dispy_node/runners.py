@@ -23,7 +23,7 @@ import trio
 
 from dispy.interfaces import ExecutorPlan
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
-from dispy.wire.messages import JobResult, JobStart
+from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -72,6 +72,9 @@ LOG_CHARS = 1000
 LOG_LINES = 20
 """How many lines of one runner are logged in a minute."""
 
+SAID_LINES = 600
+"""How many lines of its jobs."""
+
 OUTPUT_BYTES = 10_000_000
 """Output of a job that is kept, per stream; of more, the middle is dropped."""
 
@@ -101,7 +104,7 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._account: Account | None = None
+        self.account: Account | None = None
         """Whose process it is; None: ours."""
         self._early: list[bytes] = []
         """What it was told before it was started and configured."""
@@ -113,6 +116,8 @@ class RunnerProcess:
         """Within it what the runner tells is read; it has a deadline when the runner is to end."""
         self._logged: deque[float] = deque(maxlen=LOG_LINES)
         """When its last lines were logged."""
+        self._said: deque[float] = deque(maxlen=SAID_LINES)
+        """When the last lines of its jobs were logged."""
         self._ready = False
         self._phase = Phase.LOADING
         self._phase_ends_at = math.inf
@@ -138,7 +143,7 @@ class RunnerProcess:
             OSError: it cannot be started (too many processes, the interpreter is gone).
             UsageError: the user as whom it is to run is unknown.
         """
-        self._account = find_account(plan.user) if plan.user else None
+        self.account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
         self._setup_timeout_s = setup_timeout_s
         outlet = self._outlet = Outlet(self._log_output) if setup_timeout_s else None
@@ -146,7 +151,7 @@ class RunnerProcess:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    entering(plan.command, self._account, plan.cgroup),
+                    entering(plan.command, self.account, plan.cgroup),
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=None if outlet is None else outlet.theirs,
@@ -201,10 +206,8 @@ class RunnerProcess:
         """
         target = self._spool / f"in-{uuid.uuid4().hex}"
         try:
-            if (
-                self._account is not None
-            ):  # before the move: behind it, the user could put a link in its place
-                os.chown(body.path, self._account.uid, self._account.gid)
+            if self.account is not None:  # before the move: behind it, the user could put a link in its place
+                os.chown(body.path, self.account.uid, self.account.gid)
             os.rename(body.path, target)
         except OSError as error:
             log.warning("the runner of %s will miss %s: %s", self.computation, body.path, error.strerror)
@@ -217,6 +220,10 @@ class RunnerProcess:
     def cancel(self, attempts: list[AttemptKey]) -> None:
         """End these attempts."""
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
+
+    def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
+        """Tell an attempt whether its news number *number* is taken."""
+        self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
 
     def close(self, *, terminate: bool) -> None:
         """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
@@ -417,6 +424,10 @@ class RunnerProcess:
             starts = [JobStart(*start) for start in frames.unpack_starts(payload)]
             _check_times(*(start.started_at for start in starts))
             return ev.AttemptsStarted(computation, starts)
+        elif kind == frames.NEWS:
+            return self._parse_news(payload)
+        elif kind == frames.SAID:
+            self._log_said(payload)
         elif kind == frames.SLOTS:
             return ev.SlotsGivenUp(computation, frames.COUNT.unpack(payload)[0])
         elif kind == frames.READY:
@@ -437,16 +448,38 @@ class RunnerProcess:
             raise ValueError(f"a frame of kind {kind}")
         return None
 
+    def _parse_news(self, payload: bytes) -> ev.NewsTold:
+        """Return what a job tells; raises as `_parse`."""
+        job, attempt, number, kind, path, mode, modified_at, digest, is_path, body = frames.unpack_news(
+            payload
+        )
+        _check_times(modified_at)
+        if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
+            raise ValueError(f"news of kind {kind}")
+        spooled = None
+        if is_path:
+            spooled, body = self._take_spooled(os.fsdecode(body)), b""
+        if kind == PARTIAL:
+            path, mode, modified_at, digest = "", 0, 0.0, b""
+        news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)
+        return ev.NewsTold(self.computation, news, spooled)
+
     def _log(self, text: str) -> None:
         """Log a line of the runner, unless it has logged too many."""
-        now = time.monotonic()
-        if len(self._logged) == LOG_LINES and now - self._logged[0] < 60:
-            return
-        self._logged.append(now)
-        log.warning("the runner of %s: %s", self.computation, printable(text))
+        if _may_log(self._logged):
+            log.warning("the runner of %s: %s", self.computation, printable(text))
 
     def _log_output(self, line: str) -> None:
         log.info("the runner of %s prints: %s", self.computation, line)
+
+    def _log_said(self, payload: bytes) -> None:
+        """Log a line that a job has written for the node's log, unless its runner has too many."""
+        job, _ = frames.KEY.unpack_from(payload)
+        (level,) = frames.LEVEL.unpack_from(payload, frames.KEY.size)
+        data = payload[frames.KEY.size + frames.LEVEL.size :]
+        if _may_log(self._said):
+            text = printable(data[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
+            log.log(level, "job %d of %s: %s", job, self.computation, text)
 
     def _take_spooled(self, path: str) -> Spooled:
         """Take over a result file, which user code could have named: only a plain file of the spool folder will do.
@@ -461,7 +494,7 @@ class RunnerProcess:
         os.rename(path, taken)
         # Only now: before, user code could have put something else in its place after the look.
         status = os.lstat(taken)
-        owner = os.geteuid() if self._account is None else self._account.uid
+        owner = os.geteuid() if self.account is None else self.account.uid
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != owner:
             with contextlib.suppress(
                 IsADirectoryError, PermissionError
@@ -519,6 +552,15 @@ class RunnerProcess:
             await trio.lowlevel.wait_readable(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _may_log(lines: deque[float]) -> bool:
+    """Tell whether one more line may be logged, and count it."""
+    now = time.monotonic()
+    if len(lines) == lines.maxlen and now - lines[0] < 60:
+        return False
+    lines.append(now)
+    return True
 
 
 def _check_times(*times: float) -> None:

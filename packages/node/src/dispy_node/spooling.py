@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispy.errors import RemoteProtocolError
 from dispy.model import LinkId
-from dispy.wire.messages import AssignJobs, Message, OpenComputation
+from dispy.wire.messages import AssignJobs, Message, OpenComputation, SendFile
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.storage import SpoolWriter, StateFolder, explain_os_error
 
@@ -39,6 +39,8 @@ class StreamInbox:
                     self._announced[message.setup_stream] = message.setup_size
                 for offer in message.files:
                     self._announced[offer.stream] = offer.size
+            case SendFile():
+                self._announced[message.file.stream] = message.file.size
             case AssignJobs():
                 for job in message.jobs:
                     if job.stream:

@@ -18,48 +18,23 @@ import logging
 import os
 import shutil
 import uuid
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
+from dispy.places import FOLDER_FLAGS, open_folder_for, relative_path
 from dispy.private import make_private_folder, write_private
-from dispy_node.confine.accounts import find_account
+from dispy_node.confine.accounts import Account, find_account
 from dispy_node.engine.records import Spooled
 
 log = logging.getLogger("dispy.node")
 
-MAX_PATH_BYTES = 1024
-"""Longest relative path of a file that comes along with a computation; Linux allows 4096 for the whole path."""
-
 IDENTITY_BYTES = 4096
 """More than an identity takes."""
-
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StorageError(DispyError):
     """The node's folder cannot be used; the message says what to do."""
-
-
-def relative_path(text: str) -> PurePosixPath:
-    """Check a path that came from a peer: it must stay below the folder it is meant for.
-
-    Raises:
-        UsageError: it is absolute, goes up, is empty or too long, or holds control characters or lone surrogates.
-    """
-    parts = text.split("/")
-    if (
-        not text
-        or any(
-            "\ud800" <= char <= "\udfff" for char in text
-        )  # no text of any language, and no peer of ours sends it
-        or len(os.fsencode(text)) > MAX_PATH_BYTES
-        or any(part in ("", ".", "..") or len(os.fsencode(part)) > 255 for part in parts)
-        or any(ord(char) < 32 or char in "\\\x7f" for char in text)
-        or (len(parts[0]) == 2 and parts[0][1] == ":")
-    ):
-        raise UsageError(f"file name {text!r} is not a plain relative path")
-    return PurePosixPath(text)
 
 
 def explain_os_error(error: OSError, what: str) -> str:
@@ -118,32 +93,6 @@ def _open_lock(folder: Path) -> int:
 
 def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _open_folder_for(folder: Path, path: PurePosixPath) -> int:
-    """Open the folder of a file below *folder*, step by step, and make what is missing; no link is followed.
-
-    Raises:
-        UsageError: there is something else on the way.
-        OSError: it cannot be made or opened.
-    """
-    here = os.open(folder, FOLDER_FLAGS)
-    try:
-        for part in path.parts[:-1]:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o700, dir_fd=here)
-            try:
-                there = os.open(part, FOLDER_FLAGS, dir_fd=here)
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):  # which of them depends on the system
-                    raise
-                raise UsageError(f"file {str(path)!r} cannot be placed: {part!r} is no folder") from error
-            os.close(here)
-            here = there
-    except BaseException:
-        os.close(here)
-        raise
-    return here
 
 
 class SpoolWriter:
@@ -297,24 +246,42 @@ class StateFolder:
         folder.mkdir(mode=0o700)
         return folder
 
-    def place_file(self, folder: Path, text: str, spooled: Spooled, mode: int, modified_at: float) -> None:
+    def place_file(
+        self,
+        folder: Path,
+        text: str,
+        spooled: Spooled,
+        mode: int,
+        modified_at: float,
+        *,
+        account: Account | None = None,
+    ) -> None:
         """Move a spool file to its place below a computation's folder.
+
+        Args:
+            account: to whom the file, and folders that are made for it, are to belong; None: to us.
 
         Raises:
             UsageError: the path leads elsewhere, or the time is none.
             OSError: it cannot be placed.
         """
         path = relative_path(text)
+
+        def give(descriptor: int) -> None:
+            if account is not None:
+                os.fchown(descriptor, account.uid, account.gid)
+
         # All is done to the file before it is where jobs may be at work, and by its descriptor.
         descriptor = os.open(spooled.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            give(descriptor)
             os.fchmod(descriptor, mode & 0o755 | 0o600)
             os.utime(descriptor, (modified_at, modified_at))
         except (ValueError, OverflowError) as error:  # not a number, or beyond what the system counts
             raise UsageError(f"file {text!r} cannot have the modification time {modified_at!r}") from error
         finally:
             os.close(descriptor)
-        place = _open_folder_for(folder, path)
+        place = open_folder_for(folder, path, mode=0o700, made=give)
         try:
             os.replace(spooled.path, path.name, dst_dir_fd=place)
         finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dispy.errors import RemoteProtocolError
+from dispy.errors import RemoteProtocolError, UsageError
 from dispy.model import Outcome
-from dispy.runtime.inbox import ResultInbox
-from dispy.wire.messages import JobResult, JobResults, JobsStarted, JobStart
+from dispy.runtime.inbox import NewsEnd, ResultInbox
+from dispy.wire.messages import FILE, PARTIAL, JobNews, JobResult, JobResults, JobsStarted, JobStart, News
 
 
 def result(job: int, *, body: bytes = b"", stream: int = 0, size: int = 0) -> JobResult:
@@ -62,3 +62,81 @@ def test_unannounced_streams_are_the_peers_fault() -> None:
         ResultInbox().add_chunk(1, b"x")
     with pytest.raises(RemoteProtocolError, match="no message has announced"):
         ResultInbox().finish(1, "")
+
+
+class Ground:
+    """A landing that notes what happens to it."""
+
+    def __init__(self, trouble: Exception | None = None) -> None:
+        self.told: list[object] = []
+        self.trouble = trouble
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.told.append(bytes(data))
+
+    def finish(self) -> None:
+        self.told.append("finish")
+        if self.trouble is not None:
+            raise self.trouble
+
+    def abandon(self) -> None:
+        self.told.append("abandon")
+
+
+PART = News(1, 1, 1, PARTIAL, b"", 5, 6)
+A_FILE = News(1, 1, 2, FILE, b"", 6, 6, "x")
+
+
+def test_intermediate_results_wait_for_their_bodies() -> None:
+    inbox = ResultInbox()
+    small = News(1, 1, 2, PARTIAL, b"small")
+    assert inbox.hold_back(JobNews("c", [PART, small])) == [JobNews("c", [small])]
+    inbox.add_chunk(5, b"abcdef")
+    whole = inbox.finish(5, "")
+    assert isinstance(whole, JobNews)
+    assert (bytes(whole.news[0].body), whole.news[0].stream) == (b"abcdef", 0)
+
+
+def test_what_the_node_cannot_read_is_acknowledged_without_effect() -> None:
+    inbox = ResultInbox()
+    inbox.hold_back(JobNews("c", [PART]))
+    assert inbox.finish(5, "disk error") == NewsEnd("c", PART, taken=False)
+
+
+@pytest.mark.parametrize("trouble", [None, OSError("full"), UsageError("no time")])
+def test_files_go_to_their_place(trouble: Exception | None) -> None:
+    ground = Ground(trouble)
+    inbox = ResultInbox(lambda computation, news: ground)
+    assert inbox.hold_back(JobNews("c", [A_FILE])) == []
+    inbox.add_chunk(6, b"abc")
+    inbox.add_chunk(6, b"def")
+    assert inbox.finish(6, "") == NewsEnd("c", A_FILE, taken=trouble is None)
+    assert ground.told == [b"abc", b"def", "finish"]
+
+
+def test_refused_files_are_read_to_their_end() -> None:
+    inbox = ResultInbox()
+    inbox.hold_back(JobNews("c", [A_FILE]))
+    inbox.add_chunk(6, b"abcdef")
+    assert inbox.finish(6, "") == NewsEnd("c", A_FILE, taken=False)
+
+
+@pytest.mark.parametrize("how", ["broken off", "too short", "link closed"])
+def test_half_a_file_is_removed(how: str) -> None:
+    ground = Ground()
+    inbox = ResultInbox(lambda computation, news: ground)
+    inbox.hold_back(JobNews("c", [A_FILE]))
+    inbox.add_chunk(6, b"abc")
+    if how == "broken off":
+        assert inbox.finish(6, "gone") == NewsEnd("c", A_FILE, taken=False)
+    elif how == "too short":
+        with pytest.raises(RemoteProtocolError, match="3 bytes instead of 6"):
+            inbox.finish(6, "")
+    else:
+        inbox.close()
+    assert ground.told == [b"abc", "abandon"]
+
+
+def test_file_without_a_stream_is_the_peers_fault() -> None:
+    with pytest.raises(RemoteProtocolError, match="without a stream"):
+        ResultInbox().hold_back(JobNews("c", [News(1, 1, 1, FILE, b"x")]))

@@ -85,7 +85,7 @@ def test_fewer_slots_are_confirmed_when_so_few_jobs_run() -> None:
     bench.runner.run_jobs(bench.jobs)
     bench.run(1.0)
     bench.runner.set_slots(1)
-    assert bench.run(5.0) == []
+    assert all(isinstance(event, ev.NewsTold) for event in bench.run(5.0))
     events = bench.run(5.5)
     assert ev.SlotsGivenUp(ComputationId("c"), 1) in events
     assert bench.running == 1
@@ -131,3 +131,17 @@ def test_failure_to_load_is_told() -> None:
     bench = Bench()
     bench.runner.start(0.5, "no such module")
     assert bench.run(1.0) == [ev.RunnerFailed(ComputationId("c"), "no such module")]
+
+
+def test_jobs_tell_something_after_their_start_and_before_their_end() -> None:
+    bench = Bench()
+    bench.runner.start(0.0, "")
+    bench.runner.set_slots(3)
+    bench.runner.run_jobs(bench.jobs)
+    events = bench.run(30.0)
+    told = [(event.news.job, event.news.number) for event in events if isinstance(event, ev.NewsTold)]
+    assert sorted(told) == [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)]
+    kinds = [type(event) for event in events if not isinstance(event, ev.RunnerReady)]
+    assert kinds[0] is ev.AttemptsStarted
+    assert kinds[-1] is ev.AttemptsEnded
+    bench.runner.answer((2, 1), 1, taken=False)  # it has ended by now

@@ -142,3 +142,29 @@ def test_ident_of_a_client_tells_its_number() -> None:
     assert client_number(client_ident(12)) == 12
     truth, job = make_truth()
     assert truth.find(client_ident(1), 1) is job
+
+
+def partial(number: int) -> JobChange:
+    told = msgspec.structs.replace(change(JobStatus.PROVISIONAL_RESULT), partial=b"1:%d;" % number)
+    told.job.attempt = 1
+    return told
+
+
+def test_intermediate_results_come_once_in_order_and_before_the_end() -> None:
+    truth, job = make_truth()
+    for number in (1, 2):
+        truth.partial_told(job, 1, number)
+    truth.told(1, partial(1))
+    with pytest.raises(Broken, match="tells 1 of attempt 1 after"):
+        truth.told(1, partial(1))
+    result = run_once(truth, job)
+    with pytest.raises(Broken, match=r"has sent \[1, 2\], of which \[1\] came"):
+        truth.told(1, change(JobStatus.FINISHED, result))
+
+
+def test_what_was_refused_need_not_come() -> None:
+    truth, job = make_truth()
+    truth.partial_told(job, 1, 1)
+    truth.refused(job, 1, 1)
+    truth.refused(None, 1, 1)
+    truth.told(1, change(JobStatus.FINISHED, run_once(truth, job)))

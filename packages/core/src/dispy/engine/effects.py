@@ -7,6 +7,7 @@ except by a later event (a link that breaks gives `LinkClosed`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -48,7 +49,8 @@ class JobChange(msgspec.Struct, frozen=True):
     """A job has a new status. (A struct, not a dataclass: one is made per job, at an eighth of the cost.)
 
     ``result`` is set with FINISHED and TERMINATED, and with CANCELLED if the node told how it ended; ``reason``
-    says why for a job that ended without a result.
+    says why for a job that ended without a result. ``partial`` is the body of an intermediate result, with
+    PROVISIONAL_RESULT.
     """
 
     job: Job
@@ -56,6 +58,7 @@ class JobChange(msgspec.Struct, frozen=True):
     node: Node | None
     result: JobResult | None = None
     reason: str = ""
+    partial: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ class TellClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class TellFile:
+    """Tell the application that a node has a file, or (then *reason* is not empty) that it has not."""
+
+    handle: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Tell the user, in one line, what went wrong and what to do; never said twice for one cause."""
 
@@ -89,4 +100,4 @@ class Report:
     computation: ComputationId | None = None
 
 
-Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | Report
+Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | TellFile | Report

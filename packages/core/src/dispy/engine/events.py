@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dispy.engine.records import Computation, Job
-from dispy.model import ComputationId, JobId, LinkId
-from dispy.wire.messages import Hello, Message
+from dispy.engine.records import Computation, Job, SourceFile
+from dispy.model import ComputationId, JobId, LinkId, NodeId
+from dispy.wire.messages import Hello, Message, News
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,33 @@ class LinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A node sent a message. Results whose body is on a stream come when the stream has ended."""
+    """A node sent a message. Results, and news, whose body is on a stream come when the stream has ended."""
 
     link: LinkId
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class FileArrived:
+    """A file that a job sends has come whole and has its place; or (then *taken* is false) it was refused or lost."""
+
+    link: LinkId
+    computation: str
+    news: News
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileWanted:
+    """The application wants a file in the folder of a computation at a node. Answered by `TellFile`, always.
+
+    ``handle`` is the application's own object for it.
+    """
+
+    computation: ComputationId
+    node: NodeId
+    file: SourceFile
+    handle: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +135,7 @@ Event = (
     | LinkOpened
     | LinkClosed
     | MessageReceived
+    | FileArrived
+    | FileWanted
     | TimePassed
 )

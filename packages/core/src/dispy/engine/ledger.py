@@ -33,6 +33,8 @@ class Counters:
     """Results of another attempt than the latest, or of jobs that are settled."""
     late_starts: int = 0
     late_rejections: int = 0
+    stale_news: int = 0
+    """Intermediate results of another attempt than the latest, or that had come before."""
     stray_messages: int = 0
     """Messages of closed links, or about computations that are not there any more."""
     rejected_jobs: int = 0

@@ -165,6 +165,7 @@ class Placing:
             queue.popleft()
             job.state = _ASSIGNED
             job.attempt += 1
+            job.last_news = 0
             job.node = node
             inflight[job.id] = job
             placement.inflight_bytes += size

@@ -39,9 +39,21 @@ class Job:
         attempt: number of its latest start, 0 before the first.
         node: the node that has or had its latest attempt.
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
+        last_news: number of the last intermediate result of the latest attempt.
     """
 
-    __slots__ = ("attempt", "body", "computation", "handle", "id", "node", "pinned", "started_at", "state")
+    __slots__ = (
+        "attempt",
+        "body",
+        "computation",
+        "handle",
+        "id",
+        "last_news",
+        "node",
+        "pinned",
+        "started_at",
+        "state",
+    )
 
     def __init__(
         self,
@@ -59,6 +71,7 @@ class Job:
         self.handle = handle
         self.state = JobState.QUEUED
         self.attempt = 0
+        self.last_news = 0
         self.node: Node | None = None
         self.started_at = 0.0
 
@@ -102,6 +115,8 @@ class Computation:
     code_for: Callable[[PythonVersion], bytes | str]
     files: Sequence[SourceFile] = ()
     observed: bool = False
+    folder: str = ""
+    """Folder of the client below which files of its jobs go; empty: they are refused."""
     handle: Any = None
     arguments_for: Callable[[Node], bytes] = lambda node: b""
     setup_timeout_s: float = 0.0

@@ -5,8 +5,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `reconciling` (links, leases, agreement with nodes
-about what they have), `closing`; `ledger` is what they share.
+where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
+(files for jobs), `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is
+what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -25,6 +26,8 @@ from dispy.engine.events import (
     ComputationAdded,
     ComputationClosing,
     Event,
+    FileArrived,
+    FileWanted,
     JobsGivenUp,
     JobsSubmitted,
     LinkClosed,
@@ -35,10 +38,12 @@ from dispy.engine.events import (
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
+from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
 from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
+from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
 from dispy.engine.tables import JobStep
 from dispy.errors import LocalProtocolError, RemoteProtocolError
@@ -48,8 +53,10 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    FileTaken,
     Goodbye,
     Heartbeat,
+    JobNews,
     JobResults,
     JobsRejected,
     JobsStarted,
@@ -77,6 +84,8 @@ class SchedulerEngine:
         self._opening = Opening(ledger)
         self._placing = Placing(ledger)
         self._settling = Settling(ledger)
+        self._hearing = Hearing(ledger)
+        self._sending = Sending(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(ledger.nodes)
@@ -105,6 +114,12 @@ class SchedulerEngine:
         match event:
             case MessageReceived():
                 self._message_received(event.link, event.message, now)
+            case FileArrived():
+                node = self._ledger.links.get(event.link)
+                if node is not None:
+                    self._hearing.file(node, event.computation, event.news, taken=event.taken)
+            case FileWanted():
+                self._sending.send(event)
             case JobsSubmitted():
                 self._jobs_submitted(event)
             case JobsGivenUp():
@@ -130,6 +145,11 @@ class SchedulerEngine:
                 assert_never(event)
         return self._take_effects()
 
+    def is_running(self, link: LinkId, computation: str, job: int, attempt: int) -> bool:
+        """Tell whether the node at the other end of a link may speak for this attempt."""
+        node = self._ledger.links.get(link)
+        return node is not None and self._hearing.find(node, computation, job, attempt) is not None
+
     def next_deadline(self) -> float | None:
         """Tell when `TimePassed` is to be handled at the latest, or None if nothing waits for time."""
         return self._ledger.timers.next_due()
@@ -145,6 +165,7 @@ class SchedulerEngine:
     def _take_effects(self) -> list[Effect]:
         ledger = self._ledger
         self._closing.give_up_unreachable()
+        self._sending.give_up_lost()
         effects = ledger.effects
         if ledger.changes:
             effects.append(TellJobs(ledger.changes))
@@ -266,6 +287,10 @@ class SchedulerEngine:
                 self._settling.results(node, message)
             case JobsStarted():
                 self._settling.started(node, message)
+            case JobNews():
+                self._hearing.results(node, message)
+            case FileTaken():
+                self._sending.taken(node, message)
             case JobsRejected():
                 self._settling.rejected(node, message, now)
             case ComputationReady():

@@ -7,7 +7,8 @@ import platform
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import trio
 
@@ -15,16 +16,18 @@ from dispy.engine import effects as fx
 from dispy.engine import events as ev
 from dispy.engine.records import Computation, Job, JobState, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
+from dispy.errors import UsageError
 from dispy.interfaces import FaultPolicy, Peer, Transport
 from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
-from dispy.runtime.inbox import ResultInbox
+from dispy.runtime.inbox import NewsEnd, ResultInbox
+from dispy.runtime.landing import Landing
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import roles_of
-from dispy.wire.messages import JobResults
+from dispy.wire.messages import JobNews, JobResults, News
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -35,6 +38,9 @@ from dispy.wire.session import (
     SessionEvent,
     StreamFinished,
 )
+
+HELD_BACK = (JobResults, JobNews)
+"""Messages that may have to wait for streams."""
 
 
 class Application(Protocol):
@@ -48,6 +54,9 @@ class Application(Protocol):
 
     def closed(self, computation: Computation) -> None:
         """A computation is closed everywhere."""
+
+    def file_sent(self, handle: Any, reason: str) -> None:
+        """A node has a file, or, with a reason, it has not."""
 
     def report(self, text: str, computation: Computation | None) -> None:
         """Something that the user should know."""
@@ -79,6 +88,7 @@ class SchedulerDriver:
             fx.TellJobs: self._tell_jobs,
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
+            fx.TellFile: self._tell_file,
             fx.Report: self._report,
         }
 
@@ -197,7 +207,7 @@ class SchedulerDriver:
         )
         link = Link(number, stream, peer, session)
         self._links[number] = link
-        self._inboxes[number] = ResultInbox()
+        self._inboxes[number] = ResultInbox(partial(self._land, number))
         reason = "cancelled"
         try:
             reason = await link.run(lambda link, events: self._received(link, events, target))
@@ -205,7 +215,7 @@ class SchedulerDriver:
             self._count_bytes_of(link)
             self._counted.pop(number, None)
             del self._links[number]
-            del self._inboxes[number]
+            self._inboxes.pop(number).close()
             if session.peer is not None:
                 # The embedded node has no other link: without it, it ends, whatever it had.
                 final = link.final or target == LOCAL_TARGET
@@ -218,15 +228,18 @@ class SchedulerDriver:
                 case MessagesReceived(messages):
                     inbox = self._inboxes[link.number]
                     for message in messages:
-                        now = inbox.hold_back(message) if type(message) is JobResults else [message]
+                        now = inbox.hold_back(message) if type(message) in HELD_BACK else [message]
                         for one in now:
                             self.handle(ev.MessageReceived(link.number, one))
                 case ChunkReceived(stream, data):
                     self._inboxes[link.number].add_chunk(stream, data)
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
-                    results = self._inboxes[link.number].finish(stream, reason)
-                    self.handle(ev.MessageReceived(link.number, results))
+                    done = self._inboxes[link.number].finish(stream, reason)
+                    if isinstance(done, NewsEnd):
+                        self.handle(ev.FileArrived(link.number, done.computation, done.news, done.taken))
+                    else:
+                        self.handle(ev.MessageReceived(link.number, done))
                 case Greeted(hello):
                     self._aliases[target] = NodeId(hello.ident)
                     realm = "" if target.trust is None else target.trust.realm
@@ -236,6 +249,20 @@ class SchedulerDriver:
                     link.final = True
                 case PeerLeft():
                     pass  # the link ends, and tells so
+
+    def _land(self, link: LinkId, computation: str, news: News) -> Landing:
+        """Begin to receive a file, if it is of a job that runs at that node.
+
+        Raises:
+            UsageError: it is refused.
+            OSError: it cannot be stored.
+        """
+        known = self.engine.computations.get(ComputationId(computation))
+        if known is None or not self.engine.is_running(link, computation, news.job, news.attempt):
+            raise UsageError("the node runs no such job")
+        if not known.folder:
+            raise UsageError("the client has no working directory")
+        return Landing(known.folder, news)
 
     # ---- effects
 
@@ -265,6 +292,9 @@ class SchedulerDriver:
     def _tell_closed(self, effect: fx.TellClosed) -> None:
         self.dialer.unwant(effect.computation.id)
         self._application.closed(effect.computation)
+
+    def _tell_file(self, effect: fx.TellFile) -> None:
+        self._application.file_sent(effect.handle, effect.reason)
 
     def _report(self, effect: fx.Report) -> None:
         computation = self.engine.computations.get(effect.computation or ComputationId(""))

@@ -20,11 +20,11 @@ import trio
 
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
-from dispy.engine.records import Computation, Job, Node
+from dispy.engine.records import Computation, Job, Node, SourceFile
 from dispy.errors import DispyError, PluginError
 from dispy.hookspecs import JobEvent, NodeEvent
 from dispy.logger import logger
-from dispy.model import ComputationId, JobId, JobStatus, NodeStatus
+from dispy.model import ComputationId, JobId, JobStatus, NodeId, NodeStatus
 from dispy.plugins import PluginManager
 from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
@@ -245,6 +245,20 @@ class Runtime:
             raise failure
         return result  # type: ignore[return-value]
 
+    def send_file(self, computation: ComputationId, node: NodeId, file: SourceFile) -> str:
+        """Send a file to a node and wait until it is there, or tell why it is not.
+
+        Raises:
+            DispyError: the engine's thread has ended.
+        """
+        answer: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._post(lambda: self.driver.handle(ev.FileWanted(computation, node, file, answer)))
+        while True:
+            try:
+                return answer.get(timeout=LOOK_S)
+            except queue.Empty:
+                self._check_alive()
+
     def explain(self, computation: ComputationId) -> str:
         """Say what is known about the nodes of a computation."""
 
@@ -367,6 +381,10 @@ class Runtime:
         listener = self._listeners.pop(computation.id, None)
         if listener is not None:
             listener.closed()
+
+    def file_sent(self, handle: queue.SimpleQueue[str], reason: str) -> None:
+        """Let `send_file` return (`driver.Application`)."""
+        handle.put(reason)
 
     def report(self, text: str, computation: Computation | None) -> None:
         """Tell the user (`driver.Application`)."""

@@ -252,6 +252,74 @@ class NodeChanged(msgspec.Struct, frozen=True, array_like=True, tag="node"):
     """True: the node takes no more jobs and will end when those it has are done."""
 
 
+PARTIAL = 0
+"""Kind of news: an intermediate result; its body is that of a result's value."""
+
+FILE = 1
+"""Kind of news: a file, which always travels on a stream."""
+
+
+class News(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt tells while it runs.
+
+    What follows ``size`` is about files only: a relative path with forward slashes, permissions, time of
+    modification, and the SHA-256 of the content.
+    """
+
+    job: int
+    attempt: int
+    number: int
+    """Rises within the attempt."""
+    kind: int
+    body: bytes
+    stream: int = 0
+    size: int = 0
+    path: str = ""
+    mode: int = 0
+    modified_at: float = 0.0
+    digest: bytes = b""
+
+
+class JobNews(msgspec.Struct, frozen=True, array_like=True, tag="news"):
+    """Node to scheduler: what attempts tell, kept at the node until acknowledged by AckNews."""
+
+    computation: str
+    news: list[News]
+
+
+class NewsAck(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of news that has arrived; with ``taken`` false it was of no use, such as a file that is refused."""
+
+    job: int
+    attempt: int
+    number: int
+    taken: bool
+
+
+class AckNews(msgspec.Struct, frozen=True, array_like=True, tag="ack-news"):
+    """Scheduler to node: this has arrived; forget it."""
+
+    computation: str
+    acks: list[NewsAck]
+
+
+class SendFile(msgspec.Struct, frozen=True, array_like=True, tag="file"):
+    """Scheduler to node: put this file into the folder of a computation that is ready. Answered by FileTaken."""
+
+    computation: str
+    number: int
+    """Names the transfer in the answer."""
+    file: FileOffer
+
+
+class FileTaken(msgspec.Struct, frozen=True, array_like=True, tag="file-taken"):
+    """Node to scheduler: a file has its place; or, with a reason, it has not."""
+
+    computation: str
+    number: int
+    reason: str = ""
+
+
 Message = (
     Hello
     | Heartbeat
@@ -272,5 +340,9 @@ Message = (
     | Reconcile
     | Reconciled
     | NodeChanged
+    | JobNews
+    | AckNews
+    | SendFile
+    | FileTaken
 )
 """Every message that may stand in a batch."""

@@ -30,6 +30,10 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.JobsRejected: AccessRole.NODE,
     msg.Reconciled: AccessRole.NODE,
     msg.NodeChanged: AccessRole.NODE,
+    msg.JobNews: AccessRole.NODE,
+    msg.AckNews: AccessRole.SUBMIT,
+    msg.SendFile: AccessRole.SUBMIT,
+    msg.FileTaken: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

@@ -26,7 +26,7 @@ from dispy_node.engine.records import (
     HostedComputation,
     Spooled,
 )
-from dispy_node.engine.results import Results
+from dispy_node.engine.results import Results, spool_files
 from dispy_node.engine.tables import AttemptStep, advance_attempt
 
 MAX_JOB = 2**63 - 1
@@ -251,6 +251,7 @@ class Attempts:
                 advance_attempt(attempt, AttemptStep.FINISHED)
                 attempt.result = result
                 attempt.spooled = item.spooled
+                self._results.drop_files(attempt)
                 told.append(attempt)
         ledger.counters.ended += len(told)
         computation.active -= len(told) + len(others)
@@ -279,6 +280,7 @@ class Attempts:
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
             attempt.spooled = item.spooled
             advance_attempt(attempt, AttemptStep.FINISHED)
+            self._results.drop_files(attempt)
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
@@ -346,8 +348,7 @@ class Attempts:
     def forget(self, client: Client, computation: HostedComputation, attempt: Attempt) -> None:
         """Drop an attempt without a word; `active` is left to the caller."""
         self._take_body(client, computation, attempt)
-        if attempt.spooled is not None:
-            self._ledger.remove([attempt.spooled])
+        self._ledger.remove(spool_files(attempt))
         advance_attempt(attempt, AttemptStep.DROPPED)
         del computation.attempts[attempt.key]
 
@@ -379,4 +380,5 @@ class Attempts:
         job, number = attempt.key
         attempt.result = JobResult(job, number, int(outcome), 0, detail, attempt.started_at, ended_at, b"")
         advance_attempt(attempt, AttemptStep.FINISHED)
+        self._results.drop_files(attempt)
         self._ledger.counters.ended += 1

@@ -10,6 +10,7 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
 from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
 from dispy_node.engine.results import Results
 
@@ -22,12 +23,19 @@ class Clients:
         attempts: the part for attempts.
         results: the part for results that are kept.
         computations: the part for computations.
+        news: the part for what jobs tell while they run.
     """
 
     def __init__(
-        self, ledger: Ledger, attempts: Attempts, results: Results, computations: Computations
+        self,
+        ledger: Ledger,
+        attempts: Attempts,
+        results: Results,
+        computations: Computations,
+        news: NewsDesk,
     ) -> None:
         self._ledger = ledger
+        self._news = news
         self._attempts = attempts
         self._results = results
         self._computations = computations
@@ -87,6 +95,7 @@ class Clients:
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
+        client.files.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
@@ -149,6 +158,7 @@ class Clients:
                     queued.append(attempt.key)
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))
+            self._news.lapse(computation)
             ledger.touch(computation)
 
     def _end(self, client: Client) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispy.model import AttemptKey, ComputationId, LinkId
-from dispy.wire.messages import Message
+from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.wire.messages import Message, SendFile
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -100,6 +100,26 @@ class DropStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerNews:
+    """Have the runner tell an attempt whether what it has told under this number is taken."""
+
+    computation: ComputationId
+    attempt: AttemptKey
+    number: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFile:
+    """Put a spool file into the folder of a computation that runs. Answered by FilePlaced."""
+
+    computation: ComputationId
+    client: ClientId
+    message: SendFile
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write a line to the node's log for the operator. ``warning``: something is wrong."""
 
@@ -124,6 +144,8 @@ Effect = (
     | RemoveFolder
     | RemoveSpooled
     | DropStream
+    | AnswerNews
+    | PlaceFile
     | Report
     | EndDaemon
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispy.model import Avail, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, JobStart, Message
+from dispy.model import Avail, ClientId, ComputationId, LinkId
+from dispy.wire.messages import Hello, JobResult, JobStart, Message, News, SendFile
 from dispy_node.engine.records import Spooled
 
 
@@ -110,6 +110,24 @@ class AttemptsEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class NewsTold:
+    """An attempt tells something while it runs, and waits for `AnswerNews`; a large body lies in a spool file."""
+
+    computation: ComputationId
+    news: News
+    spooled: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlaced:
+    """A file of a client is in its place; or, with a reason, it could not be put there."""
+
+    client: ClientId
+    message: SendFile
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SlotsGivenUp:
     """The runner confirms that it runs at most this many jobs from now on."""
 
@@ -152,6 +170,8 @@ Event = (
     | RunnerEnded
     | AttemptsStarted
     | AttemptsEnded
+    | NewsTold
+    | FilePlaced
     | SlotsGivenUp
     | CpusChanged
     | AvailMeasured

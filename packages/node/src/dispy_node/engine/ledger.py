@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import JobsRejected, Message
+from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
 from dispy_node.engine.records import (
     Attempt,
@@ -152,7 +152,10 @@ class Ledger:
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
-        assert client.link is not None or not client.awaited, "streams are awaited from nowhere"
+        assert client.link is not None or not (client.awaited or client.files), (
+            "streams are awaited from nowhere"
+        )
+        assert not client.awaited.keys() & client.files.keys(), "a stream is awaited for two ends"
         mine = {key for key, item in self.computations.items() if item.client == client.id}
         assert client.computations == mine, client
         for stream, (computation, attempt) in client.awaited.items():
@@ -207,5 +210,8 @@ class Ledger:
         assert (state is AttemptState.WAITING) == (attempt.body is not None), attempt
         assert (state is AttemptState.RECEIVING) == (attempt.stream > 0), attempt
         assert state is AttemptState.ENDED or attempt.spooled is None, attempt
+        assert state in (AttemptState.RUNNING, AttemptState.ENDED) or not attempt.news, attempt
+        running = state is AttemptState.RUNNING
+        assert running or not any(kept.waits or kept.news.kind == FILE for kept in attempt.news), attempt
         at_runner = state in (AttemptState.QUEUED, AttemptState.RUNNING)
         assert at_runner or not attempt.unwanted, attempt

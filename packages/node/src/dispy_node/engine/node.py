@@ -9,8 +9,8 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `computations`, `clients` and `reconciling` handle what concerns each, `slots`
-shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
+The parts: `attempts`, `results`, `news`, `files`, `computations`, `clients` and `reconciling` handle what concerns
+each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from dispy.errors import LocalProtocolError
 from dispy.model import Avail, ClientId, ComputationId
 from dispy.wire.messages import (
+    AckNews,
     AckResults,
     AssignJobs,
     CancelJobs,
@@ -32,6 +33,7 @@ from dispy.wire.messages import (
     NodeChanged,
     OpenComputation,
     Reconcile,
+    SendFile,
     StreamCredit,
     StreamEnded,
 )
@@ -40,7 +42,9 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
+from dispy_node.engine.files import Files
 from dispy_node.engine.ledger import Counters, Ledger, Violation
+from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
@@ -73,8 +77,10 @@ class NodeEngine:
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
-        self._clients = Clients(ledger, attempts, results, computations)
-        reconciling = Reconciling(ledger, attempts, results, computations)
+        news = NewsDesk(ledger, results)
+        files = self._files = Files(ledger)
+        self._clients = Clients(ledger, attempts, results, computations, news)
+        reconciling = Reconciling(ledger, attempts, results, computations, news)
         self._avail: Avail | None = None
         self._drain_ends_at = math.inf
         self._ended = False
@@ -89,6 +95,8 @@ class NodeEngine:
             ev.RunnerEnded: computations.runner_gone,
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
+            ev.NewsTold: news.told,
+            ev.FilePlaced: files.placed,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
             ev.AvailMeasured: self._avail_measured,
@@ -98,6 +106,8 @@ class NodeEngine:
         self._message_handlers: dict[type, Callable[[Client, Any], None]] = {
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
+            AckNews: news.acknowledge,
+            SendFile: files.offered,
             CancelJobs: attempts.cancel,
             OpenComputation: computations.open,
             CloseComputation: computations.close,
@@ -218,6 +228,8 @@ class NodeEngine:
 
     def _stream_stored(self, event: ev.StreamStored) -> None:
         client = self._ledger.links.get(event.link)
+        if client is not None and self._files.stored(client, event.stream, event.spooled):
+            return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if awaited is None:
             self._ledger.counters.stale += 1
@@ -231,6 +243,8 @@ class NodeEngine:
 
     def _stream_failed(self, event: ev.StreamFailed) -> None:
         client = self._ledger.links.get(event.link)
+        if client is not None and self._files.failed(client, event.stream, event.reason):
+            return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if client is None or awaited is None:
             self._ledger.counters.stale += 1

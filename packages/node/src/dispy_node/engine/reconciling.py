@@ -8,6 +8,7 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts
 from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import Attempt, AttemptState, Client, ComputationState, HostedComputation
 from dispy_node.engine.results import Results
 
@@ -20,12 +21,19 @@ class Reconciling:
         attempts: the part for attempts.
         results: the part for results that are kept.
         computations: the part for computations.
+        news: the part for what jobs tell while they run.
     """
 
     def __init__(
-        self, ledger: Ledger, attempts: Attempts, results: Results, computations: Computations
+        self,
+        ledger: Ledger,
+        attempts: Attempts,
+        results: Results,
+        computations: Computations,
+        news: NewsDesk,
     ) -> None:
         self._ledger = ledger
+        self._news = news
         self._attempts = attempts
         self._results = results
         self._computations = computations
@@ -84,13 +92,15 @@ class Reconciling:
     def _tell_again(self, client: Client, key: ComputationId) -> None:
         starts = []
         ended = []
-        for attempt in self._known(client, key).values():
+        known = self._known(client, key)
+        for attempt in known.values():
             if attempt.state is AttemptState.RUNNING:
                 starts.append(JobStart(*attempt.key, attempt.started_at))
             elif attempt.state is AttemptState.ENDED:
                 ended.append(attempt)
         if starts:
             self._ledger.tell(client, JobsStarted(key, starts))
+        self._news.tell_again(client, key, known.values())
         self._results.send(client, key, ended)
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, OpenComputation
+from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,19 @@ class AttemptState(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
+class KeptNews:
+    """What an attempt has told, until the scheduler has it."""
+
+    news: News
+    spooled: Spooled | None
+    """Where its large body is; the news itself then has none."""
+    waits: bool
+    """The job waits for an answer."""
+    sent: bool = False
+    """It was told on the present link."""
+
+
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One start of a job on this node."""
 
@@ -60,6 +73,10 @@ class Attempt:
     result: JobResult | None = None
     """Set when ENDED; ``body`` is empty if `spooled` holds it."""
     spooled: Spooled | None = None
+    news: list[KeptNews] = field(default_factory=list)
+    """What it has told and the scheduler does not have, in order; files only while RUNNING."""
+    last_news: int = 0
+    """Highest number of what it has told."""
 
 
 CODE = ""
@@ -146,6 +163,8 @@ class Client:
     """Highest number of a stream that the client has announced on the present link."""
     awaited: dict[int, tuple[HostedComputation, Attempt | None]] = field(default_factory=dict)
     """Stream from the client -> what it brings: the body of an attempt, or (None) a part of the computation."""
+    files: dict[int, tuple[HostedComputation, SendFile]] = field(default_factory=dict)
+    """Stream from the client -> the file for a computation that runs which comes on it."""
     reconciled: bool = True
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
     lapsed: bool = False

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from dispy.model import AttemptKey, ComputationId
-from dispy.wire.messages import AckResults, JobResult, JobResults
+from dispy.wire.messages import FILE, AckResults, JobNews, JobResult, JobResults
 from dispy_node.engine.effects import SendMessage, SendStream
 from dispy_node.engine.ledger import Ledger
-from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation
+from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, Spooled
 from dispy_node.engine.tables import AttemptStep, advance_attempt
 
 RESULTS_BYTES = 1024 * 1024
@@ -35,11 +35,16 @@ class Results:
         link = client.link
         if link is None or not client.reconciled or not attempts:
             return
+        for attempt in attempts:
+            if attempt.news:
+                self.tell_news(client, computation, attempt)
         out = self._ledger.out
         results: list[JobResult] = []
         streams: list[SendStream] = []
         size = 0
         for attempt in attempts:
+            if attempt.news and has_untold_news(attempt):
+                continue  # it is sent when that is acknowledged
             result = attempt.result
             assert result is not None, attempt
             spooled = attempt.spooled
@@ -54,8 +59,29 @@ class Results:
                 results, size = [], 0
             results.append(result)
             size += cost
-        out.append(SendMessage(link, JobResults(computation, results)))
+        if results:
+            out.append(SendMessage(link, JobResults(computation, results)))
         out += streams
+
+    def tell_news(self, client: Client, computation: ComputationId, attempt: Attempt) -> None:
+        """Tell what an attempt has told, as far as that may be told by now."""
+        link = client.link
+        if link is None or not client.reconciled:
+            return
+        out = self._ledger.out
+        for kept in attempt.news:
+            if not kept.sent:
+                kept.sent = True
+                if kept.spooled is None:
+                    out.append(SendMessage(link, JobNews(computation, [kept.news])))
+                else:
+                    stream = client.next_stream
+                    client.next_stream += 1
+                    news = msgspec.structs.replace(kept.news, stream=stream, size=kept.spooled.size)
+                    out.append(SendMessage(link, JobNews(computation, [news])))
+                    out.append(SendStream(link, stream, kept.spooled))
+            if kept.spooled is not None:
+                return
 
     def acknowledge(self, client: Client, message: AckResults) -> None:
         """Forget results that have arrived."""
@@ -74,11 +100,19 @@ class Results:
                 continue
             advance_attempt(attempt, AttemptStep.ACKNOWLEDGED)
             done += 1
-            if attempt.spooled is not None:
-                files.append(attempt.spooled)
+            files += spool_files(attempt)
         ledger.counters.acknowledged += done
         ledger.counters.stale += len(message.attempts) - done
         ledger.remove(files)
+
+    def drop_files(self, attempt: Attempt) -> None:
+        """Forget files that an attempt was sending: it has ended, and nobody waits for them."""
+        if attempt.news:
+            files = [kept for kept in attempt.news if kept.news.kind == FILE]
+            attempt.news = [kept for kept in attempt.news if kept.news.kind != FILE]
+            for kept in attempt.news:
+                kept.waits = False
+            self._ledger.remove([kept.spooled for kept in files if kept.spooled is not None])
 
     def drop_leftovers(
         self, client: Client, computation: ComputationId, believed: Collection[AttemptKey] = ()
@@ -89,7 +123,7 @@ class Results:
             attempt = attempts[key]
             self._take_leftover(client, computation, key)
             advance_attempt(attempt, AttemptStep.DROPPED)
-            self._ledger.remove([attempt.spooled] if attempt.spooled is not None else [])
+            self._ledger.remove(spool_files(attempt))
 
     def move_to_leftovers(self, client: Client, computation: HostedComputation) -> None:
         """Keep the results of a computation that is gone, or soon, with its client."""
@@ -104,3 +138,14 @@ class Results:
         if attempts is not None and not attempts:
             del client.leftovers[computation]
         return attempt
+
+
+def has_untold_news(attempt: Attempt) -> bool:
+    """Tell whether something has to arrive before the result of an attempt may be sent."""
+    return any(not kept.sent or kept.spooled is not None for kept in attempt.news)
+
+
+def spool_files(attempt: Attempt) -> list[Spooled]:
+    """Give the files of an attempt that is forgotten: its result's and those of its news."""
+    files = [kept.spooled for kept in attempt.news]
+    return [spooled for spooled in (attempt.spooled, *files) if spooled is not None]

@@ -53,6 +53,7 @@ class Caller:
 
     Attributes:
         process: id of the process whose job it is.
+        job, attempt: what was called last.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Caller:
         self._sources = computation.sources
         self._settings = settings
         self._settle = settle
-        self.process = 0
+        self.process = self.job = self.attempt = 0
 
     def call(self, job: int, attempt: int, kind: int, body: bytes, started_at: float) -> tuple[int, bytes]:
         """Run a job.
@@ -77,6 +78,7 @@ class Caller:
         Returns:
             flags for the reply, and the result as `frames.pack_result` makes it.
         """
+        self.job, self.attempt = job, attempt
         try:
             args, kwargs = loads(body) if kind != SPOOLED else self._load_spooled(body)
         except Exception as error:
@@ -137,6 +139,17 @@ class Caller:
             import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
             return bytes(cloudpickle.dumps(value, PROTOCOL))
+
+    def dump(self, value: object) -> bytes:
+        """Turn a value into bytes, as is done with results.
+
+        Raises:
+            TypeError: that cannot be done.
+        """
+        try:
+            return self._dump(value)
+        except Exception as error:
+            raise TypeError(self._explain_misfit(value, error)) from error
 
     def _explain_misfit(self, value: object, error: Exception) -> str:
         if self._safe_results:

@@ -10,7 +10,8 @@ from time import time
 from dispy_node.runner.bare import Libc, signals
 from dispy_node.runner.body import BROKEN
 from dispy_node.runner.call import Caller
-from dispy_node.runner.frames import JOB, KEY
+from dispy_node.runner.frames import ANSWER, JOB, KEY
+from dispy_node.runner.news import News, take_answer
 from dispy_node.runner.program import NotExecuted, execute
 from dispy_node.runner.replies import GO_ON, HEAD, MAGIC, OUTPUT_WAITS, SKIPPED, make_result, reply
 
@@ -68,7 +69,8 @@ class Child:
         self._streams = (sys.stdout, sys.stderr)
         self._caller: Caller | None = None
         if computation is not None:
-            self._caller = self._make_caller(computation)
+            self._caller = caller = self._make_caller(computation)
+            self.news = News(settings, caller, self._send, self._receive_answer, lambda: self._channel)
 
     def serve_one(self, channel: int) -> None:
         """Wait for a job, run it, answer.
@@ -131,6 +133,11 @@ class Child:
                 raise ChannelClosed
             self._buffer = data + more
 
+    def _receive_answer(self, number: int) -> bytes:
+        """Read once; give the answer to the news with this number, if it has come."""
+        _, _, kind, body = self._receive()
+        return take_answer(number, kind, body)
+
     def _send(self, data: bytes) -> None:
         sent = write(self._channel, data)
         while sent < len(data):
@@ -183,6 +190,7 @@ class Worker(Child):
         self._channel = channel
         self._cells = cells
         self._number = -1
+        self._ahead, self._at = b"", 0
         self._interruptible = False
         self._caller.process = self._process = getpid()
         clock = memoryview(cells)[CLOCK_AT : CLOCK_AT + 8].cast("d")
@@ -200,6 +208,9 @@ class Worker(Child):
             job, attempt, kind, length = unpack(data, at)
             body = data[at + size : at + size + length]
             at += size + length
+            if kind == ANSWER:
+                continue  # the job that had asked has not waited for it
+            self._ahead, self._at = data, at
             self._number = number = (self._number + 1) % NUMBERS
             clock[0] = started_at = time()
             try:
@@ -213,6 +224,8 @@ class Worker(Child):
                 # It came before the first line of `call` that knows what to do with it.
                 withdrawn = 1
             self._interruptible = False
+            if self._ahead is not data:  # more has come while the job waited for answers
+                data, at = self._ahead, self._at
             if withdrawn:
                 self._send(reply(SKIPPED, KEY.pack(job, attempt)))
                 continue
@@ -276,6 +289,27 @@ class Worker(Child):
             if kind == GO_ON:
                 return b"".join((*kept, self._buffer))
             kept.append(JOB.pack(job, attempt, kind, len(body)) + body)
+
+    def _receive_answer(self, number: int) -> bytes:
+        """Read once; jobs that come before the answer are kept."""
+        more = read(self._channel, READ_BYTES)
+        if not more:
+            raise ChannelClosed
+        data = self._ahead[self._at :] + more
+        start, answer = 0, b""
+        kept: list[bytes] = []
+        while len(data) - start >= JOB.size:
+            _, _, kind, length = JOB.unpack_from(data, start)
+            end = start + JOB.size + length
+            if end > len(data):
+                break
+            if kind == ANSWER:
+                answer = answer or take_answer(number, kind, data[start + JOB.size : end])
+            else:
+                kept.append(data[start:end])
+            start = end
+        self._ahead, self._at = b"".join((*kept, data[start:])), 0
+        return answer
 
     def _settle(self) -> None:
         self._interruptible = False

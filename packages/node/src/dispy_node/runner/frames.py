@@ -4,9 +4,11 @@ A frame is a kind (one byte), a length (four bytes, little endian) and a payload
 and results as opaque bytes and never unpickles; the runner imports no third-party module for this. Frames are
 plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
-    daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE
+    daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
+                        TAKEN (answer to news)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
-                        SETUP (it begins), CLEANUP (it begins, or with a text: it has failed)
+                        NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
+                        CLEANUP (it begins, or with a text: it has failed)
 
 SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
@@ -29,6 +31,9 @@ FAILED = 8
 STARTED = 9
 ENDED = 10
 LOG = 11
+NEWS = 12
+SAID = 13
+TAKEN = 14
 SETUP = 15
 CLEANUP = 16
 
@@ -43,10 +48,26 @@ START = struct.Struct("<QId")
 RESULT = struct.Struct("<QIBiddIBI")
 """Job, attempt, outcome, code, start, end, length of detail, 1 if the body is the path of a file, its length."""
 COUNT = struct.Struct("<I")
+NEWS_HEAD = struct.Struct("<QIIBId32sBHI")
+"""Job, attempt, number, kind, mode, time of modification, hash, 1 if the body is the path of a spool file, length of
+the path, length of the body."""
+TAKEN_HEAD = struct.Struct("<QIIB")
+"""Job, attempt, number, 1 if it is taken."""
+LEVEL = struct.Struct("<B")
+"""Level of a line, as `logging` has them."""
+
+PARTIAL = 0
+"""Kinds of news, numbered as in `dispy.wire.messages`: an intermediate result."""
+FILE = 1
+
+ANSWER = 3
+"""To a child, in place of what says how the body of a job comes: the rest of a TAKEN, from the number on."""
 
 Start = tuple[int, int, float]
 Result = tuple[int, int, int, int, float, float, str, bool, bytes]
 """Job, attempt, outcome, code, start, end, detail, body is a path, body."""
+News = tuple[int, int, int, int, str, int, float, bytes, bool, bytes]
+"""Job, attempt, number, kind, path, mode, time of modification, hash, body is a path, body."""
 
 
 class FrameReader:
@@ -135,6 +156,42 @@ def unpack_results(payload: bytes) -> Iterator[Result]:
         body = payload[offset : offset + length]
         offset += length
         yield job, attempt, outcome, code, started_at, ended_at, detail, bool(is_path), body
+
+
+def pack_news(
+    key: bytes,
+    number: int,
+    kind: int,
+    *,
+    body: bytes,
+    is_path: bool = False,
+    path: str = "",
+    mode: int = 0,
+    modified_at: float = 0.0,
+    digest: bytes = b"",
+) -> bytes:
+    """Make the payload of NEWS."""
+    place = path.encode()
+    head = NEWS_HEAD.pack(
+        *KEY.unpack(key), number, kind, mode, modified_at, digest, is_path, len(place), len(body)
+    )
+    return head + place + body
+
+
+def unpack_news(payload: bytes) -> News:
+    """Undo `pack_news`.
+
+    Raises:
+        struct.error, ValueError: the payload is none.
+    """
+    job, attempt, number, kind, mode, modified_at, digest, is_path, place_length, length = (
+        NEWS_HEAD.unpack_from(payload)
+    )
+    start = NEWS_HEAD.size + place_length
+    if start + length != len(payload):
+        raise ValueError(f"lengths in news of job {job} do not fit")
+    place = payload[NEWS_HEAD.size : start].decode()
+    return job, attempt, number, kind, place, mode, modified_at, digest, bool(is_path), payload[start:]
 
 
 def pack_keys(keys: list[tuple[int, int]]) -> bytes:

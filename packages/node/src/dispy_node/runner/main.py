@@ -22,16 +22,20 @@ from dispy_node.runner.frames import (
     KEY,
     LOAD,
     LOG,
+    NEWS,
     READY,
     RUN,
+    SAID,
     SETUP,
     SLOTS,
     STARTED,
+    TAKEN,
     FrameReader,
     frame,
     pack_starts,
     unpack_keys,
 )
+from dispy_node.runner.inside import Inside
 from dispy_node.runner.jobs import Job
 from dispy_node.runner.namespace import BadBundle, load
 from dispy_node.runner.offspring import Nursery, freeze
@@ -121,6 +125,15 @@ class Runner:
         """Take a line for the operator."""
         self._out.append(frame(LOG, text.encode("utf-8", "replace")))
 
+    def news(self, record: bytes) -> None:
+        """Take what a job tells while it runs; it goes out behind the start of the job, and before its result."""
+        self._tell_starts()
+        self._out.append(frame(NEWS, record))
+
+    def said(self, record: bytes) -> None:
+        """Take a line that a job has written for the log."""
+        self._out.append(frame(SAID, record))
+
     # ---- the loop
 
     def run(self, frames: list[tuple[int, bytes]]) -> None:
@@ -188,6 +201,10 @@ class Runner:
                     job = self._jobs.get(payload[start : start + KEY_BYTES])
                     if job is not None:  # else its result is already on the way
                         self._pool.cancel(job)
+            elif kind == TAKEN:
+                job = self._jobs.get(payload[:KEY_BYTES])
+                if job is not None:
+                    self._pool.answer(job, payload[KEY_BYTES:])
             elif kind == CLOSE:
                 self._close(terminate=payload[:1] == b"\x01")
             else:
@@ -226,13 +243,16 @@ class Runner:
 
     # ---- to the daemon
 
-    def _flush(self) -> None:
+    def _tell_starts(self) -> None:
         if self._starts:
             # Of those that have ended in the same turn the result tells everything.
             starts = [start for start in self._starts if KEY.pack(*start[:2]) in self._jobs]
             if starts:
                 self._out.append(frame(STARTED, pack_starts(starts)))
             self._starts = []
+
+    def _flush(self) -> None:
+        self._tell_starts()
         if self._results:
             self._out.append(frame(ENDED, b"".join(self._results)))
             self._results = []
@@ -336,7 +356,7 @@ def _load(settings: Settings, code: bytes) -> Computation | str | None:
             _, _, code = code.partition(b"\0")  # behind its name
             if not code:
                 return None
-        computation = load(code, is_program=bool(settings.program))
+        computation = load(code, Inside(settings), is_program=bool(settings.program))
     except BadBundle as error:
         return f"the computation cannot be loaded on {settings.place}: {error}"
     except BaseException as error:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from dispy_node.runner.inside import Inside
+
 PICKLED = b"P"
 SOURCES = b"S"
 SAFE_RESULTS = b"R"
@@ -44,9 +46,10 @@ class Computation:
         cleanup: what is called after the last, or None.
         sources: file name as it stands in tracebacks -> source text, for bundles of source.
         safe_results: results are to be encoded without pickle.
+        inside: what its jobs can do while they run; None for what is no job.
     """
 
-    __slots__ = ("cleanup", "compute", "safe_results", "setup", "sources")
+    __slots__ = ("cleanup", "compute", "inside", "safe_results", "setup", "sources")
 
     def __init__(
         self,
@@ -56,16 +59,18 @@ class Computation:
         setup: Callable[..., Any] | None = None,
         cleanup: Callable[..., Any] | None = None,
         safe_results: bool = False,
+        inside: Inside | None = None,
     ) -> None:
         self.compute = compute
         self.setup = setup
         self.cleanup = cleanup
         self.sources = sources
         self.safe_results = safe_results
+        self.inside = inside
 
 
-def load(bundle: bytes, *, is_program: bool = False) -> Computation:
-    """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards.
+def load(bundle: bytes, inside: Inside | None = None, *, is_program: bool = False) -> Computation:
+    """Load a bundle; ``sys.modules["__main__"]`` is a fresh module afterwards, with the names of *inside*.
 
     Args:
         bundle: what the client made.
@@ -81,9 +86,9 @@ def load(bundle: bytes, *, is_program: bool = False) -> Computation:
     kind = bundle[:1]
     sources: dict[str, str] = {}
     if kind == PICKLED:
-        shipped = _load_pickle(bundle)
+        shipped = _load_pickle(bundle, inside)
     elif kind == SOURCES:
-        shipped, sources = _load_sources(bundle)
+        shipped, sources = _load_sources(bundle, inside)
     else:
         raise BadBundle(f"unknown kind of code bundle: {kind!r}")
     compute = shipped.get("compute")
@@ -95,13 +100,16 @@ def load(bundle: bytes, *, is_program: bool = False) -> Computation:
         setup=shipped.get("setup"),
         cleanup=shipped.get("cleanup"),
         safe_results=safe_results,
+        inside=inside,
     )
 
 
-def fresh_main() -> dict[str, Any]:
-    """Put a new module ``__main__`` in place and give its namespace."""
+def fresh_main(inside: Inside | None = None) -> dict[str, Any]:
+    """Put a new module ``__main__`` in place, with the names of *inside*, and give its namespace."""
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
+    if inside is not None:
+        main.__dict__.update(inside.names())
     sys.modules["__main__"] = main
     return main.__dict__
 
@@ -113,9 +121,12 @@ class _BundleUnpickler(Unpickler):
         called: it has called what the bundle wants to be called first.
     """
 
-    def __init__(self, bundle: bytes, main: dict[str, Any], *, rebuilders: bool, called: bool) -> None:
+    def __init__(
+        self, bundle: bytes, main: dict[str, Any], inside: Inside | None, *, rebuilders: bool, called: bool
+    ) -> None:
         super().__init__(io.BytesIO(memoryview(bundle)[1:]))
         self._main = main
+        self._inside = inside
         self._rebuilders = REBUILDERS if rebuilders else {}
         self.called = called
 
@@ -134,7 +145,9 @@ class _BundleUnpickler(Unpickler):
         if name == "__main__":
             return self._main
         if name not in sys.modules:
-            sys.modules[name] = types.ModuleType(name)
+            module = sys.modules[name] = types.ModuleType(name)
+            if self._inside is not None:
+                module.__dict__.update(self._inside.names())
         return sys.modules[name].__dict__
 
     def find_class(self, module: str, name: str) -> Any:
@@ -153,9 +166,9 @@ def _call_first(function: Callable[[], object]) -> None:
         raise BadBundle(f"init_depends has failed: {brief(error)}") from error
 
 
-def _load_pickle(bundle: bytes) -> dict[str, Any]:
-    main = fresh_main()
-    unpickler = _BundleUnpickler(bundle, main, rebuilders=True, called=False)
+def _load_pickle(bundle: bytes, inside: Inside | None) -> dict[str, Any]:
+    main = fresh_main(inside)
+    unpickler = _BundleUnpickler(bundle, main, inside, rebuilders=True, called=False)
     try:
         content = unpickler.load()
     except (BadBundle, ImportError):
@@ -164,19 +177,19 @@ def _load_pickle(bundle: bytes) -> dict[str, Any]:
         # Perhaps ours cannot rebuild it and cloudpickle can: what it raises is what counts. The namespace is made
         # anew, because the first attempt may have left half of it; but not if user code has set something up there.
         if not unpickler.called:
-            main = fresh_main()
-        content = _BundleUnpickler(bundle, main, rebuilders=False, called=unpickler.called).load()
+            main = fresh_main(inside)
+        content = _BundleUnpickler(bundle, main, inside, rebuilders=False, called=unpickler.called).load()
     if not isinstance(content, dict) or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
     main.update(content.get("names") or {})
     return content
 
 
-def _load_sources(bundle: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+def _load_sources(bundle: bytes, inside: Inside | None) -> tuple[dict[str, Any], dict[str, str]]:
     content = parse_json(bundle[1:].decode("utf-8", "surrogatepass"))
     if not isinstance(content, dict) or "sources" not in content or "compute" not in content:
         raise BadBundle("the code bundle has no computation")
-    main = fresh_main()
+    main = fresh_main(inside)
     sources: dict[str, str] = {}
     for source in content["sources"]:
         text, name = source["text"], source["name"]

@@ -155,6 +155,8 @@ class Nursery:
         self._multiprocessing = sys.modules.get("multiprocessing.util")
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
+        if computation is not None and computation.inside is not None:
+            computation.inside.speaker = (self._worker if settings.reuse else self._child).news
 
     def rehearse(self) -> None:
         """Run a few jobs right here that do nothing.

@@ -16,13 +16,15 @@ from dispy_node.runner.body import RAISED
 from dispy_node.runner.capture import take
 from dispy_node.runner.escalation import NEVER, Escalation
 from dispy_node.runner.family import Family
-from dispy_node.runner.frames import JOB
+from dispy_node.runner.frames import ANSWER, JOB, KEY
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
 from dispy_node.runner.replies import (
     KEY_BYTES,
+    NEWS,
     OUTCOME_AT,
     OUTPUT_WAITS,
+    SAID,
     SPOOLED,
     GarbledReplies,
     is_whole,
@@ -51,6 +53,12 @@ if TYPE_CHECKING:
 
         def log(self, text: str) -> None:
             """Take a line for the operator."""
+
+        def news(self, record: bytes) -> None:
+            """Take what a job tells while it runs."""
+
+        def said(self, record: bytes) -> None:
+            """Take a line that a job has written for the log."""
 
 
 IDLE_CHILDREN = 4
@@ -238,10 +246,32 @@ class Pool:
         """Handle what a child has replied."""
         self._stillborn.end()
         for flags, record in replies:
-            self._answer(child, flags, record)
+            if flags & (NEWS | SAID):
+                self._pass_on(child, flags, record)
+            else:
+                self._answer(child, flags, record)
+
+    def _pass_on(self, child: Offspring, flags: int, record: bytes) -> None:
+        """Pass on what a job tells while it runs; before that, that it runs."""
+        if child.leaving:
+            return
+        job = self._expected(child, record)
+        if job.ended:
+            raise GarbledReplies("news of a job that was withdrawn")
+        if flags & SAID:
+            self._host.said(record)
+            return
+        self._announce(child, job)
+        self._host.news(record)
+
+    def answer(self, job: Job, text: bytes) -> None:
+        """Pass on the answer to what a job has told."""
+        if job.child is not None and not job.ended:
+            number, attempt = KEY.unpack(job.key)
+            self._talk.send(job.child, JOB.pack(number, attempt, ANSWER, len(text)) + text)
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
-        """Handle the reply of a fresh process: there is just one."""
+        """Handle the result of a fresh process: there is just one."""
         if child.leaving:
             return
         job = self._expected(child, record)
@@ -350,10 +380,13 @@ class Pool:
             return True
         if not child.watched:
             self._family.watch_output(child)
+        self._announce(child, job)
+        return False
+
+    def _announce(self, child: Offspring, job: Job) -> None:
         if not job.announced and not job.ended:
             job.announced = True
             self._host.started(job, self._started_at(child, job))
-        return False
 
     def timeout(self) -> float:
         """Tell for how many seconds nothing is due; negative if nothing ever is."""

@@ -48,6 +48,9 @@ def execute(settings: Settings, kind: int, body: bytes) -> Never:
         with open(path, "rb") as file:
             os.unlink(path)
             body = file.read()
+    os.environ.update(
+        dispy_node_name=settings.node, dispy_node_ip_addr=settings.address, dispy_job_path=settings.folder
+    )
     try:
         command = settings.program + decode_arguments(body)
     except ValueError as error:

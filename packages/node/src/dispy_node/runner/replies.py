@@ -2,8 +2,9 @@
 
 To the child go records as in the payload of RUN: `frames.JOB` and the body, where the byte that says how the body
 comes is INLINE, SPOOLED or, in a record without a job, GO_ON. From it come replies: `HEAD`, then a result as in the
-payload of ENDED, or, if the job was skipped, its `frames.KEY` alone. A job without output costs the runner no
-more than cutting these bytes out and passing them on.
+payload of ENDED, or, if the job was skipped, its `frames.KEY` alone; and while a job runs, what it tells, as in the
+payload of NEWS or SAID. NEWS is answered by a record without arguments, `frames.ANSWER`. A job without output costs
+the runner no more than cutting these bytes out and passing them on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ SKIPPED = 2
 """The job was withdrawn before it was started."""
 INTERRUPTED = 4
 """KeyboardInterrupt ended the job."""
+NEWS = 8
+"""It is no result, but news of the job that runs."""
+SAID = 16
+"""It is a line of the job that runs."""
 
 DETAIL_BYTES = 64 * 1024
 """Details are cut to this length."""

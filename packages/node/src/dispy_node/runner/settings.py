@@ -17,12 +17,14 @@ class Settings:
         inline_bytes: largest body that travels inside a frame.
         output_bytes: how much of each output stream of a job is kept.
         program: command line of each job before its own arguments; empty if jobs are function calls.
-        node: name of the node, for messages.
+        node: name of the node.
+        address: address of the node, as its client reaches it.
         computation: its id, for messages.
         grace_s: from SIGINT to SIGTERM, and from SIGTERM to SIGKILL, for jobs that are cancelled.
     """
 
     __slots__ = (
+        "address",
         "computation",
         "folder",
         "grace_s",
@@ -43,6 +45,7 @@ class Settings:
         program = given.get("program") or []
         self.program = [str(part) for part in program] if isinstance(program, list) else [str(program)]
         self.node = str(given.get("node", ""))
+        self.address = str(given.get("address", ""))
         self.computation = str(given.get("computation", ""))
         grace = given.get("cancel_grace_s", [5.0, 2.0])
         first, second = grace if isinstance(grace, list) else (5.0, 2.0)

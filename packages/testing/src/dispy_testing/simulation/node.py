@@ -101,6 +101,8 @@ class SimulatedNode:
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
+            fx.AnswerNews: self._answer_news,
+            fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -345,6 +347,15 @@ class SimulatedNode:
         inbox = self._inboxes.get(effect.link)
         if inbox is not None:
             inbox.drop(effect.stream)
+
+    def _answer_news(self, effect: fx.AnswerNews) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _place_file(self, effect: fx.PlaceFile) -> None:
+        self.spool.take(effect.spooled)
+        self.handle(ev.FilePlaced(effect.client, effect.message))
 
     def _report(self, effect: fx.Report) -> None:
         self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
-from dispy.wire.messages import JobResult, JobStart
+from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
 from dispy_testing.simulation.spool import SimulatedSpool
@@ -25,6 +25,9 @@ SOCKET_S = 0.002
 
 TURN_S = 0.001
 """Greatest time from what happens to the frame that tells it."""
+
+NEWS_MAX = 4
+"""A job tells as much as this, or less, while it runs."""
 
 KILL_S = 5.0
 """Time that a job has between the first signal and the last."""
@@ -108,6 +111,11 @@ class SimulatedRunner:
     def cancel(self, attempts: Sequence[AttemptKey]) -> None:
         """End these."""
         self._hear(lambda: self._cancel([self.jobs[key] for key in attempts if key in self.jobs]))
+
+    def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
+        """Let a job hear whether its news is taken."""
+        if not taken:
+            self._truth.refused(self.jobs[key].truth if key in self.jobs else None, key[1], number)
 
     def close(self, *, terminate: bool) -> None:
         """Clean up and end."""
@@ -211,8 +219,27 @@ class SimulatedRunner:
         job.truth = self._truth.started(job.key, job.body)
         self._starts.append((job, JobStart(*job.key, job.started_at)))
         self._timeline.after(job.truth.duration_s, lambda: self._has_run(job))
+        count = job.key[0] % (NEWS_MAX + 1)
+        for number in range(1, count + 1):
+            at_s = job.truth.duration_s * number / (count + 1)
+            self._timeline.after(at_s, lambda number=number: self._tell_news(job, number))  # type: ignore[misc]
         if self.doom is not None:
             self._timeline.after(0.0, self.doom)
+
+    def _tell_news(self, job: RunningJob, number: int) -> None:
+        """Have a job tell something: small, large, a file, in turns."""
+        if self.busy.get(job.key) is not job or job.truth is None:
+            return
+        self._tell_starts()
+        body = b"%d:%d;" % (job.key[1], number)
+        kind = FILE if number % 3 == 0 else PARTIAL
+        spooled = None
+        if number % 3 != 1:
+            spooled = self._spool.store(body + bytes(INLINE_BODY_BYTES))
+        if kind == PARTIAL:
+            self._truth.partial_told(job.truth, job.key[1], number)
+        news = News(*job.key, number, kind, b"" if spooled else body)
+        self._tell(ev.NewsTold(self.computation, news, spooled))
 
     def _has_run(self, job: RunningJob) -> None:
         if self.busy.get(job.key) is not job or job.truth is None:
@@ -238,6 +265,12 @@ class SimulatedRunner:
             self._truth.ended(job.truth, result, body)
         self._results.append(ev.AttemptResult(result, self._spool.store(body) if is_large else None))
 
+    def _tell_starts(self) -> None:
+        starts = [start for job, start in self._starts if self.jobs.get(job.key) is job]
+        self._starts = []
+        if starts:
+            self._tell(ev.AttemptsStarted(self.computation, starts))
+
     def _flush(self) -> None:
         self._turning = False
         if self._dead:
@@ -245,10 +278,7 @@ class SimulatedRunner:
         if self._owed is not None and len(self.busy) <= self._owed:
             self._tell(ev.SlotsGivenUp(self.computation, self._owed))
             self._owed = None
-        starts = [start for job, start in self._starts if self.jobs.get(job.key) is job]
-        self._starts = []
-        if starts:
-            self._tell(ev.AttemptsStarted(self.computation, starts))
+        self._tell_starts()
         if self._results:
             self._tell(ev.AttemptsEnded(self.computation, self._results))
             self._results = []

@@ -65,6 +65,10 @@ class JobTruth:
     computed: dict[int, JobResult] = field(default_factory=dict)
     """What each attempt came to, and its body."""
     bodies: dict[int, bytes] = field(default_factory=dict)
+    partials: dict[int, list[int]] = field(default_factory=dict)
+    """Numbers of intermediate results that each attempt has sent."""
+    heard: dict[int, list[int]] = field(default_factory=dict)
+    """The same, as the application was told of them."""
     end: JobStatus | None = None
     outcome: Outcome | None = None
     """As told to the application."""
@@ -132,6 +136,9 @@ class Truth:
         status = change.status
         if job.end is not None:
             raise Broken(f"{job} is told to be {status.name} after it was {job.end.name}")
+        if status is JobStatus.PROVISIONAL_RESULT:
+            self._check_partial(job, change)
+            return
         if status is JobStatus.RUNNING:
             if job.abandoned:
                 raise Broken(f"{job} is told to run after it was abandoned")
@@ -153,11 +160,38 @@ class Truth:
         elif status is JobStatus.CANCELLED and job.pinned is None:
             self._excused(job, Excuse.CANCELLED | Excuse.CLOSED, f"is cancelled: {change.reason}")
 
+    def partial_told(self, job: JobTruth, attempt: int, number: int) -> None:
+        """Take in that an attempt sends an intermediate result."""
+        job.partials.setdefault(attempt, []).append(number)
+
+    def refused(self, job: JobTruth | None, attempt: int, number: int) -> None:
+        """Take in that an attempt is told that the client does not have what it has sent."""
+        if job is not None and number in job.partials.get(attempt, []):
+            job.partials[attempt].remove(number)
+
+    def _check_partial(self, job: JobTruth, change: JobChange) -> None:
+        """Check that intermediate results come once, and in order."""
+        if job.abandoned:
+            raise Broken(f"{job} has an intermediate result after it was abandoned")
+        attempt, number = map(int, bytes(change.partial[:20]).split(b";")[0].split(b":"))
+        before = job.heard.setdefault(attempt, [])
+        if attempt != change.job.attempt or (before and number <= before[-1]):
+            raise Broken(f"{job} tells {number} of attempt {attempt} after {before}")
+        before.append(number)
+
+    def _check_partials(self, job: JobTruth, attempt: int) -> None:
+        """Check that everything an attempt has sent came before its result, unless the job was cancelled meanwhile."""
+        sent, heard = job.partials.get(attempt, []), job.heard.get(attempt, [])
+        if self._reliable and not job.excuse and sent != heard:
+            raise Broken(f"{job} attempt {attempt} has sent {sent}, of which {heard} came before its result")
+
     def _check_result(self, job: JobTruth, result: JobResult, status: JobStatus) -> None:
         outcome = Outcome(result.outcome)
         job.outcome = outcome
         own = job.computed.get(result.attempt)
         if own is not None and own.outcome == outcome and own.detail == result.detail:
+            if not job.abandoned:
+                self._check_partials(job, result.attempt)
             if own.code != result.code or job.bodies[result.attempt] != result.body:
                 raise Broken(f"{job} computed something else than what is told as its result")
         elif outcome in _OWN:

@@ -1,0 +1,123 @@
+"""What jobs tell while they run: kept with their attempt until the scheduler has it, and told in order.
+
+Of each attempt, news goes out in the order of its numbers, and its result after all of it. As large bodies travel on
+streams, which a later message may overtake, nothing more is sent of an attempt until the scheduler has acknowledged
+the one that is on a stream. On a new link everything that is kept is told again.
+
+A job that sends an intermediate result goes on as soon as that is kept; if `KEPT` of it wait already, when there is
+room. A job that sends a file waits until the scheduler has it. Nobody waits for a client that is away for longer than
+its lease: the job then learns that what it has sent last did not arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dispy.model import AttemptKey, ComputationId
+from dispy.wire.messages import FILE, AckNews
+from dispy_node.engine.effects import AnswerNews
+from dispy_node.engine.events import NewsTold
+from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, KeptNews
+from dispy_node.engine.results import Results, has_untold_news
+
+KEPT = 64
+"""Intermediate results of one attempt that wait to be acknowledged before its job has to wait, too."""
+
+
+class NewsDesk:
+    """Handles what jobs tell while they run.
+
+    Args:
+        ledger: what the parts of the engine share.
+        results: the part for results, which come after all news.
+    """
+
+    def __init__(self, ledger: Ledger, results: Results) -> None:
+        self._ledger = ledger
+        self._results = results
+
+    def told(self, event: NewsTold) -> None:
+        """Take in what a job tells."""
+        ledger, news = self._ledger, event.news
+        computation = ledger.with_runner(event.computation)
+        attempt = computation.attempts.get((news.job, news.attempt)) if computation is not None else None
+        if (
+            computation is None
+            or attempt is None
+            or attempt.state is not AttemptState.RUNNING
+            or attempt.unwanted
+            or news.number <= attempt.last_news
+        ):
+            ledger.counters.stale += 1
+            self._refuse(event)
+            return
+        attempt.last_news = news.number
+        waits = news.kind == FILE or len(attempt.news) >= KEPT
+        client = ledger.client_of(computation)
+        if waits and client.lapsed:
+            self._refuse(event)
+            return
+        attempt.news.append(KeptNews(news, event.spooled, waits=waits))
+        if not waits:
+            self._answer(computation.id, attempt, news.number, taken=True)
+        self._results.tell_news(client, computation.id, attempt)
+
+    def _refuse(self, event: NewsTold) -> None:
+        if event.spooled is not None:
+            self._ledger.remove([event.spooled])
+        key = (event.news.job, event.news.attempt)
+        self._ledger.out.append(AnswerNews(event.computation, key, event.news.number, taken=False))
+
+    def _answer(self, computation: ComputationId, attempt: Attempt, number: int, *, taken: bool) -> None:
+        self._ledger.out.append(AnswerNews(computation, attempt.key, number, taken))
+
+    def tell_again(self, client: Client, computation: ComputationId, attempts: Iterable[Attempt]) -> None:
+        """Tell all that is kept, on a new link; the results of those that have ended follow it."""
+        for attempt in attempts:
+            for kept in attempt.news:
+                kept.sent = False
+            self._results.tell_news(client, computation, attempt)
+
+    def acknowledge(self, client: Client, message: AckNews) -> None:
+        """Forget what has arrived, let who has waited for that go on, and tell what had to wait."""
+        computation = ComputationId(message.computation)
+        for ack in message.acks:
+            attempt = self._find(client, computation, (ack.job, ack.attempt))
+            kept = (
+                next((kept for kept in attempt.news if kept.news.number == ack.number), None)
+                if attempt
+                else None
+            )
+            if attempt is None or kept is None or not kept.sent:
+                self._ledger.counters.stale += 1
+                continue
+            attempt.news.remove(kept)
+            if kept.spooled is not None:
+                self._ledger.remove([kept.spooled])
+            if kept.waits:
+                self._answer(computation, attempt, kept.news.number, taken=ack.taken)
+            for other in attempt.news[:KEPT]:
+                if other.waits and other.news.kind != FILE:
+                    other.waits = False
+                    self._answer(computation, attempt, other.news.number, taken=True)
+            self._results.tell_news(client, computation, attempt)
+            if attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
+                self._results.send(client, computation, [attempt])
+
+    def _find(self, client: Client, computation: ComputationId, key: AttemptKey) -> Attempt | None:
+        ledger = self._ledger
+        for hosted in (ledger.owned(client, computation), ledger.outgoing.get(computation)):
+            attempt = hosted.attempts.get(key) if hosted is not None and hosted.client == client.id else None
+            if attempt is not None:
+                return attempt
+        return client.leftovers.get(computation, {}).get(key)
+
+    def lapse(self, computation: HostedComputation) -> None:
+        """Let no job wait any longer for a client that has been away for too long."""
+        for attempt in computation.attempts.values():
+            for kept in [kept for kept in attempt.news if kept.waits]:
+                attempt.news.remove(kept)
+                if kept.spooled is not None:
+                    self._ledger.remove([kept.spooled])
+                self._answer(computation.id, attempt, kept.news.number, taken=False)
