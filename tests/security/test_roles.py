@@ -43,6 +43,10 @@ EXAMPLES: dict[type[msg.Message], msg.Message] = {
         msg.Reconcile([msg.Belief(CID, [(1, 1)])]),
         msg.Reconciled([msg.Finding(CID, "ready", [])]),
         msg.NodeChanged(1000),
+        msg.JobNews(CID, [msg.News(1, 1, 1, 0, b"")]),
+        msg.AckNews(CID, [msg.NewsAck(1, 1, 1, True)]),
+        msg.SendFile(CID, 1, msg.FileOffer("f", 1, 0o600, 0.0, 1)),
+        msg.FileTaken(CID, 1),
     )
 }
 

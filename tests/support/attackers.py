@@ -33,7 +33,7 @@ from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
 from dispy_transport_ssl.security import ACCEPTED, SslSecurity
 
 HOST = "127.0.0.1"
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """How long an attacker waits for a node to close a connection."""
 
 
