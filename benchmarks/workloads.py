@@ -127,10 +127,11 @@ def queue() -> dict[str, float]:
     return {"bytes/job": grown / count, "submits/s": count / elapsed_s}
 
 
-def bulk(address: str, pid: str) -> dict[str, float]:
+def bulk(address: str, pid: str, *options: str) -> dict[str, float]:
     """20 jobs with 50 MB each."""
+    secret = dispy.OPEN if "--open" in options else None
     data = [os.urandom(50_000_000) for _ in range(20)]
-    with dispy.JobCluster(size, nodes=[address]) as cluster:
+    with dispy.JobCluster(size, nodes=[address], secret=secret) as cluster:
         assert cluster.submit(b"1")() == 1
         before = _peak_bytes(pid)
         began = time.perf_counter()
