@@ -53,6 +53,8 @@ HOSTILE = [
     "x" * 300,
     "a\\b",
     "file/x",
+    ".bashrc",
+    ".git/hooks/pre-commit",
 ]
 
 
@@ -139,9 +141,9 @@ def compute() -> None:
     """Never called: the node is a rogue."""
 
 
-def run(rogue: RogueNode) -> Any:
+def run(rogue: RogueNode, **options: Any) -> Any:
     try:
-        with dispy.JobCluster(compute, nodes=[rogue.address], secret=dispy.OPEN) as cluster:
+        with dispy.JobCluster(compute, nodes=[rogue.address], secret=dispy.OPEN, **options) as cluster:
             job = cluster.submit()
             return job.wait(20)
     finally:
@@ -174,6 +176,15 @@ def test_file_of_a_job_that_the_node_does_not_have_is_refused(tmp_path: Path, ho
     rogue = RogueNode(["x"], job=77)
     assert run(rogue)
     assert rogue.acks == [(1, False)]
+    assert sorted(everything(tmp_path)) == before
+
+
+def test_client_that_takes_no_pickle_takes_no_file_either(tmp_path: Path, home: Path) -> None:
+    """It could replace a module that the client imports next."""
+    before = sorted(everything(tmp_path))
+    rogue = RogueNode(["numpy.py", "sub/fine"])
+    run(rogue, results="safe")
+    assert sorted(rogue.acks) == [(1, False), (2, False)]
     assert sorted(everything(tmp_path)) == before
 
 

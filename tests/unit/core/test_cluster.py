@@ -483,6 +483,7 @@ def test_nodes_and_jobs_know_which_results_are_wanted(
     job = make(**options).submit(1)
     assert runtime.added[0][0].code_for(OWN_VERSION)[:1] == head
     assert job._safe is (head == b"R")
+    assert bool(runtime.added[-1][0].folder) is (head == b"P"), "files could bring code as pickles do"
 
 
 def test_reentrant_that_is_no_flag_is_false(

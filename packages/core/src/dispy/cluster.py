@@ -535,7 +535,8 @@ class JobCluster:
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
             arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
             setup_timeout_s=self._setup_timeout_s,
-            folder=_working_directory(),
+            # Files replace those that are there, so that they could bring code as pickles do.
+            folder="" if self._safe_results else _working_directory(),
         )
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:

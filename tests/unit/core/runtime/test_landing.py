@@ -91,6 +91,13 @@ def test_names_that_lead_elsewhere_are_refused(home: Path, path: str) -> None:
     assert everything(home.parent) == {"home": None}
 
 
+@pytest.mark.parametrize("path", [".bashrc", ".git/hooks/pre-commit", "a/.x/b"])
+def test_hidden_names_are_refused(home: Path, path: str) -> None:
+    with pytest.raises(UsageError, match="would be hidden: choose a name without a dot in front"):
+        Landing(str(home), news(path))
+    assert everything(home) == {}
+
+
 def test_no_link_on_the_way_is_followed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (home / "link").symlink_to(tmp_path / "out")

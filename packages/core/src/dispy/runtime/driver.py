@@ -261,7 +261,9 @@ class SchedulerDriver:
         if known is None or not self.engine.is_running(link, computation, news.job, news.attempt):
             raise UsageError("the node runs no such job")
         if not known.folder:
-            raise UsageError("the client has no working directory")
+            raise UsageError(
+                'the client takes no files: its cluster has results="safe", or its working directory was removed'
+            )
         return Landing(known.folder, news)
 
     # ---- effects

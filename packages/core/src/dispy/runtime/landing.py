@@ -28,12 +28,15 @@ class Landing:
         news: what the node says about the file.
 
     Raises:
-        UsageError: its name leads elsewhere.
+        UsageError: its name leads elsewhere, or is a hidden one.
         OSError: it cannot be made.
     """
 
     def __init__(self, folder: str, news: News) -> None:
         path = relative_path(news.path)
+        # Files by such names change what programs of the user do (.bashrc, .git/hooks) and are not looked at.
+        if any(part.startswith(".") for part in path.parts):
+            raise UsageError(f"file {news.path!r} would be hidden: choose a name without a dot in front")
         if not math.isfinite(news.modified_at):
             raise UsageError(f"file {news.path!r} cannot have the modification time {news.modified_at!r}")
         self._news = news
