@@ -530,7 +530,9 @@ def test_importing_dispy_does_not_send_dispy(client: Client) -> None:
 # ---- what cannot be packed
 
 
-@pytest.mark.parametrize("value", [3, int, len, None, [].append, object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [3, int, len, None, [].append, object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_computation(value: Any) -> None:
     with pytest.raises(InvalidComputation, match="invalid computation type: .*give a function"):
         pack_computation(value)

@@ -115,7 +115,7 @@ def test_a_single_element_needs_no_list(element: Any) -> None:
     assert parse_nodes(element, PORT)[0].target == ("tcp", "node1", PORT)
 
 
-@pytest.mark.parametrize("nodes", [5, b"node1", object()], ids=repr)
+@pytest.mark.parametrize("nodes", [5, b"node1", object()], ids=lambda nodes: type(nodes).__name__)
 def test_a_wrong_type(nodes: Any) -> None:
     with pytest.raises(InvalidNodes, match='"nodes" argument is invalid.*not a list'):
         parse_nodes(nodes, PORT)
