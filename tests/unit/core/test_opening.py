@@ -17,6 +17,7 @@ from dispy.wire.messages import (
     ComputationReady,
     FileOffer,
     JobsRejected,
+    LimitSlots,
     NodeChanged,
     OpenComputation,
 )
@@ -50,7 +51,7 @@ def test_nodes_are_asked_about_again_when_more_may_match(world: World) -> None:
     assert [type(message) for message in world.messages(effects)] == [OpenComputation]
     assert world.placement(computation).slots == 1
     wanted = 2
-    assert world.do(NodesWidened(computation.id)) == []
+    assert world.messages(world.do(NodesWidened(computation.id))) == [LimitSlots(computation.id, 0)]
     assert world.placement(computation).slots == 2
     wanted = 0
     world.do(NodesWidened(computation.id))

@@ -19,6 +19,7 @@ from dispy import config
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.logger import logger
+from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.runtime.waiting import check_may_wait
@@ -44,7 +45,7 @@ JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
 
 
-class JobCluster:
+class JobCluster(NodeManagement):
     """Distributes one computation to nodes and runs its jobs there.
 
     Args:
@@ -162,7 +163,7 @@ class JobCluster:
         )
 
         self._hosts = own_addresses(host) if host else []
-        patterns = parse_nodes(nodes, self._node_port)
+        patterns = self._patterns = parse_nodes(nodes, self._node_port)
         self._setup_args = {pattern: self._pack_setup_args(pattern) for pattern in patterns}
         self._chosen: dict[str, NodePattern] = {}
         """Id of a node -> the pattern that has chosen it."""
@@ -471,8 +472,10 @@ class JobCluster:
     def node_changed(self, node: Node, status: NodeStatus) -> None:
         """Take news of a node."""
         shown = self._node_of(node)
-        if status is NodeStatus.CLOSED:
-            self._nodes.pop(node.id, None)
+        with self._lock:
+            if status is NodeStatus.CLOSED:
+                self._nodes.pop(node.id, None)
+            self._lock.notify_all()
         if self.cluster_status is not None:
             self._call_soon(self.cluster_status, int(status), shown, None)
 

@@ -175,7 +175,7 @@ class NodePattern:
             cluster,
             node.peer_host,
             node.name,
-            node.cpus,
+            node.usable_cpus,
             avail_info=DispyNodeAvailInfo.of(node.avail),
             platform=node.platform,
         )
@@ -184,7 +184,7 @@ class NodePattern:
                 f"{type(self.allocation).__name__}.allocate returned {cpus!r} for node {node.name!r}; "
                 "it must return how many CPUs to use, 0 for none"
             )
-        return min(int(cpus), node.cpus)
+        return min(int(cpus), node.usable_cpus)
 
 
 def choose(patterns: Sequence[NodePattern], cluster: Any, node: Node) -> tuple[NodePattern | None, int]:

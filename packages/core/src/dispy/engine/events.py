@@ -40,6 +40,43 @@ class NodesWidened:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRested:
+    """The application wants no more jobs of the computation at this node, for now; what is there goes on."""
+
+    computation: ComputationId
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTaken:
+    """The application wants to use this node again, whatever it has said of it before: ask `accepts`."""
+
+    computation: ComputationId
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeft:
+    """The application is done with this node: jobs there end by themselves, or are ended if *terminate*.
+
+    With *again* the computation is opened there anew afterwards, if `accepts` still says so.
+    """
+
+    computation: ComputationId
+    node: NodeId
+    terminate: bool
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCpusLimited:
+    """The application wants at most this many slots of a node used, by all computations; None: all."""
+
+    node: NodeId
+    cpus: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobsSubmitted:
     """New jobs, in the order of submission; each names its computation by ``job.computation``."""
 
@@ -129,6 +166,10 @@ Event = (
     ComputationAdded
     | ComputationClosing
     | NodesWidened
+    | NodeRested
+    | NodeTaken
+    | NodeLeft
+    | NodeCpusLimited
     | JobsSubmitted
     | CancelRequested
     | JobsGivenUp

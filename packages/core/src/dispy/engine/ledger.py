@@ -48,7 +48,7 @@ CLOSED_REASON = "the cluster is closed"
 
 def may_become_ready(placement: Placement) -> bool:
     """Tell whether jobs that are bound to the placement's node may still run there."""
-    return placement.state not in (PlacementState.FAILED, PlacementState.CLOSED)
+    return not placement.dismissed and placement.state not in (PlacementState.FAILED, PlacementState.CLOSED)
 
 
 def describe_node(node: Node) -> str:

@@ -79,6 +79,7 @@ def is_open(placement: Placement) -> bool:
     return (
         placement.state is PlacementState.READY
         and not placement.paused
+        and not placement.resting
         and node.state is NodeState.CONNECTED
         and not node.draining
         and not node.reconciling

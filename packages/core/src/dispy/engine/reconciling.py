@@ -194,6 +194,8 @@ class Reconciling:
             else:
                 advance_placement(placement, PlacementStep.FOUND_CLOSING)
                 self._opening.tell_gone(computation, placement)
+        if finding.state in ("ready", "preparing"):
+            self._opening.limit(computation, placement, anew=True)
         cancelling: list[AttemptKey] = [
             (job.id, job.attempt) for job in placement.inflight.values() if job.state is JobState.CANCELLING
         ]

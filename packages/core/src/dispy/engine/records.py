@@ -173,6 +173,13 @@ class Node:
     bytes_received: int = 0
     realms: set[str] = field(default_factory=set)
     """What it has proved to belong to; empty for a node that only this process can reach."""
+    cpus_limit: int | None = None
+    """The application uses at most so many of its slots; None: all."""
+
+    @property
+    def usable_cpus(self) -> int:
+        """How many of its slots may be used by all computations together."""
+        return self.cpus if self.cpus_limit is None else min(self.cpus, self.cpus_limit)
 
     def is_known_as(self, name: str) -> bool:
         """Tell whether people call it so: by its name, or by an address that it has or was reached under."""
@@ -210,7 +217,11 @@ class Placement:
         entry: number of that entry, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
+        opened_with: how many slots its node was told to use at most when it was opened there, 0 for all.
+        told: the same, as it was told last.
         initialized: the application was told that the node is usable, and not yet that it is lost.
+        resting: the application wants no more jobs there for now.
+        dismissed: the application does not want to use the node any more.
     """
 
     node: Node
@@ -229,7 +240,11 @@ class Placement:
     entry: int = 0
     paused: bool = False
     blocked: bool = False
+    opened_with: int = 0
+    told: int = 0
     initialized: bool = False
+    resting: bool = False
+    dismissed: bool = False
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

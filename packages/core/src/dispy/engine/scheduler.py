@@ -6,8 +6,8 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
 where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
-(files for jobs), `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is
-what they share.
+(files for jobs), `managing` (what the application says about single nodes), `reconciling` (links, leases, agreement
+with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -33,11 +33,16 @@ from dispy.engine.events import (
     LinkClosed,
     LinkOpened,
     MessageReceived,
+    NodeCpusLimited,
+    NodeLeft,
+    NodeRested,
     NodesWidened,
+    NodeTaken,
     TimePassed,
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
+from dispy.engine.managing import Managing
 from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
@@ -88,6 +93,7 @@ class SchedulerEngine:
         self._sending = Sending(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
+        self._managing = Managing(ledger, self._opening)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(ledger.nodes)
         """Every node that was ever connected, also lost ones."""
         self.computations: Mapping[ComputationId, Computation] = MappingProxyType(ledger.computations)
@@ -138,6 +144,14 @@ class SchedulerEngine:
                     self._closing.close(computation, now, terminate=event.terminate)
             case NodesWidened():
                 self._nodes_widened(event.computation)
+            case NodeRested():
+                self._managing.rest(event)
+            case NodeTaken():
+                self._managing.take(event)
+            case NodeLeft():
+                self._managing.leave(event)
+            case NodeCpusLimited():
+                self._managing.limit(event)
             case TimePassed():
                 for key in self._ledger.timers.take_due(now):
                     self._time_is_up(*key)

@@ -259,6 +259,10 @@ class Runtime:
             except queue.Empty:
                 self._check_alive()
 
+    def finder(self, computation: ComputationId) -> NodeFinder:
+        """Return what looks for the nodes of a computation that is not closed; in the engine's thread."""
+        return self._finders[computation]
+
     def explain(self, computation: ComputationId) -> str:
         """Say what is known about the nodes of a computation."""
 

@@ -320,6 +320,14 @@ class FileTaken(msgspec.Struct, frozen=True, array_like=True, tag="file-taken"):
     reason: str = ""
 
 
+class LimitSlots(msgspec.Struct, frozen=True, array_like=True, tag="slots"):
+    """Scheduler to node: from now on use at most so many slots for a computation. It has no answer."""
+
+    computation: str
+    cpus: int
+    """0 means all; jobs that run beyond them go on."""
+
+
 Message = (
     Hello
     | Heartbeat
@@ -344,5 +352,6 @@ Message = (
     | AckNews
     | SendFile
     | FileTaken
+    | LimitSlots
 )
 """Every message that may stand in a batch."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dispy.model import ComputationId
 from dispy.wire.messages import (
     CloseComputation,
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    LimitSlots,
     OpenComputation,
 )
 from dispy_node.engine.attempts import Attempts
@@ -202,6 +205,19 @@ class Computations:
             self._ledger.slots.note_given_up(computation, event.slots)
 
     # -- closing
+
+    def limit(self, client: Client, message: LimitSlots) -> None:
+        """Use other slots than were asked for when it was opened.
+
+        Raises:
+            Violation: it is no number of slots.
+        """
+        if message.cpus < 0:
+            raise Violation(f"computation {message.computation!r} is to use {message.cpus} slots")
+        computation = self._ledger.owned(client, message.computation)
+        if computation is not None:
+            computation.offer = msgspec.structs.replace(computation.offer, cpus=message.cpus)
+            self._ledger.slots.due = True
 
     def close(self, client: Client, message: CloseComputation) -> None:
         """Close when its attempts have ended, or end them."""
