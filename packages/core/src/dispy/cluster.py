@@ -50,9 +50,9 @@ class JobCluster(NodeManagement):
 
     Args:
         computation: a function, or the path or name (on PATH) of a program.
-        nodes: names, addresses, ``host:port``, patterns with ``*``, `NodeAllocate` objects, or tuples and dicts
-            of their arguments; by default every node that is found, or else one that is started on this machine
-            (``["local"]`` asks for that one).
+        nodes: names, addresses, ``host:port``, patterns with ``*``, networks (``10.1.0.0/16``), `NodeAllocate` objects,
+            or tuples and dicts of their arguments; by default every node that is found, or else one that is started
+            on this machine (``["local"]`` asks for that one).
         depends: functions, classes, modules, instances (of which the class is sent) and paths of files that the
             computation needs.
         job_status: called with each job when it has ended, and when it has sent an intermediate result, which is
