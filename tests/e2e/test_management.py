@@ -62,6 +62,7 @@ def test_nodes_of_a_cluster_that_works(tmp_path: Path) -> None:
             # deallocated: what runs goes on, nothing more comes
             long = cluster.submit_node("first", 1.0)
             until(lambda: cluster.node_jobs("first") == [long])
+            assert "it runs at node first" in cluster.explain(long)
             assert cluster.deallocate_node("first") == 0
             assert {job()[0] for job in [cluster.submit(0) for _ in range(6)]} == {"second"}
             assert long is not None
@@ -97,3 +98,10 @@ def test_waiting_for_nodes_that_do_not_come() -> None:
         dispy.JobCluster(compute, nodes=["127.0.0.1:9"]) as cluster,
     ):
         assert cluster.wait_for_nodes(timeout=0.2) is False
+        job = cluster.submit(0)
+        told = cluster.explain(job)
+        assert "behind 0 others; no node takes jobs" in told
+        assert "127.0.0.1:9" in told
+        assert cluster.cancel(job) == 0
+        job.wait()
+        assert cluster.explain(job) == f"job {job.id}: it has ended as cancelled: {job.error}"

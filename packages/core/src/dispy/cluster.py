@@ -429,10 +429,26 @@ class JobCluster(NodeManagement):
 
     stats = print_status
 
-    def explain(self) -> str:
-        """Tell what is known about the nodes of this cluster: which are used, and why others are not."""
+    def explain(self, job: DispyJob | None = None) -> str:
+        """Tell where a job is and what it waits for; without *job*, which nodes are used, and why others are not."""
         self._check_open()
-        return self._runtime.explain(self._computation.id)
+        nodes = self._runtime.explain(self._computation.id)
+        if job is None:
+            return nodes
+
+        def explain() -> str:
+            from dispy.runtime.explaining import explain_job
+
+            record = self._runtime.driver.engine.jobs.get(JobId(job._uid))
+            if record is not None and record.handle is job and record.computation == self._computation.id:
+                waits = record.node is None
+                return explain_job(record, self._computation) + (f"\n{nodes}" if waits else "")
+            if not job._done:
+                return "it is not known to this cluster"
+            at = f" at {job.ip_addr}" if job.ip_addr else ""
+            return f"it has ended{at} as {job._status.name.lower()}" + (f": {job.error}" if job.error else "")
+
+        return f"job {job.id}: {self._runtime.call(explain)}"
 
     # ---- news from the engine's thread (runtime.thread.Listener)
 
