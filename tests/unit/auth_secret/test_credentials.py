@@ -223,6 +223,18 @@ class TestLoading:
         assert second.renew_at > now
         assert source.load(request(KEYS[0].text))[0] is second
 
+    def test_process_keeps_its_private_key(self) -> None:
+        """By it others know it again, when its certificate is renewed and when the shared key is changed."""
+        now = 1_800_000_000.0
+        source = SecretCredentials(clock=lambda: now)
+        (first,) = source.load(request(KEYS[0].text))
+        now = first.renew_at
+        (renewed,) = source.load(request(KEYS[0].text))
+        (changed,) = source.load(request(KEYS[1].text))
+        assert first.key == renewed.key == changed.key
+        assert len({first.chain, renewed.chain, changed.chain}) == 3
+        assert SecretCredentials().load(request(KEYS[0].text))[0].key != first.key
+
     def test_role_and_key_make_a_difference(self) -> None:
         source = SecretCredentials()
         one, other, third = (

@@ -17,15 +17,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dispy.errors import CredentialsError
 from dispy.interfaces import API_VERSION, Credential, Credentials, SecurityRequest
 from dispy.model import AccessRole
 from dispy.private import MAX_BYTES, read_private
-from dispy_auth_secret.derivation import issue_credential
+from dispy_auth_secret.derivation import issue_credential, make_private_key
 from dispy_auth_secret.keyfile import load_keys, parse_keys
 from dispy_auth_secret.keys import Key, is_key_text, key_of_secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SECRET_VARIABLE = "DISPY_SECRET"
 DESCRIPTOR_VARIABLE = "DISPY_SECRET_FD"
@@ -47,6 +50,8 @@ class SecretCredentials(Credentials):
         self._clock = clock
         self._lock = threading.Lock()
         self._issued: dict[tuple[Key, AccessRole], Credential] = {}
+        self._private: Ed25519PrivateKey | None = None
+        """That of this process. It stays when certificates are renewed: by it others know us again."""
 
     def load(self, request: SecurityRequest) -> Sequence[Credential]:
         """Return a credential for each key, the preferred one first.
@@ -62,7 +67,9 @@ class SecretCredentials(Credentials):
         known = self._issued.get((key, role))
         now = self._clock()
         if known is None or known.renew_at <= now:
-            known = self._issued[key, role] = issue_credential(key, role, socket.gethostname(), now)
+            self._private = self._private or make_private_key()
+            known = issue_credential(key, role, socket.gethostname(), now, self._private)
+            self._issued[key, role] = known
         return known
 
 

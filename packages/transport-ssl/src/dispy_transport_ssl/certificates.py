@@ -7,6 +7,7 @@ Those made here have Ed25519 keys. A certificate tells what its owner may do by 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -262,6 +263,38 @@ def fingerprint(certificate: x509.Certificate) -> str:
     """Return the beginning of a certificate's SHA-256 as people compare it: ``3f2a-91bc-77d0-0c4e``."""
     digest = certificate.fingerprint(hashes.SHA256()).hex()
     return "-".join(digest[start : start + 4] for start in range(0, 16, 4))
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Return what tells apart those to whom authorities have issued certificates; a renewed one has the same.
+
+    It is a hash of the authority, its key if the certificate tells that, and the whole subject.
+
+    Raises:
+        SecurityError: the certificate is damaged.
+    """
+    try:
+        try:
+            issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+            key = issuer.key_identifier or b""
+        except x509.ExtensionNotFound:
+            key = b""
+        parts = (certificate.issuer.public_bytes(), key, certificate.subject.public_bytes())
+    except Exception as error:  # whatever a damaged certificate makes the library raise
+        raise SecurityError(f"{describe(certificate)} is damaged ({error}): issue another one") from error
+    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).hexdigest()
+
+
+def fingerprint_of_key(certificate: x509.Certificate) -> str:
+    """Return a hash of the public key in a certificate.
+
+    Raises:
+        SecurityError: there is none that can be read.
+    """
+    try:
+        return hashlib.sha256(public_bytes(certificate.public_key())).hexdigest()
+    except Exception as error:  # whatever a damaged certificate makes the library raise
+        raise SecurityError(f"{describe(certificate)} is damaged ({error}): issue another one") from error
 
 
 def describe(certificate: x509.Certificate) -> str:

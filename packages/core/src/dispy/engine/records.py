@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 class JobState(enum.Enum):
@@ -173,6 +174,10 @@ class Node:
     bytes_received: int = 0
     realms: set[str] = field(default_factory=set)
     """What it has proved to belong to; empty for a node that only this process can reach."""
+    owner: Owner = UNKNOWN
+    """What it showed on its first link, and must show on each."""
+    impostors: set[str] = field(default_factory=set)
+    """Addresses from which others have greeted with its ident, so that the user is told once."""
 
     def is_known_as(self, name: str) -> bool:
         """Tell whether people call it so: by its name, or by an address that it has or was reached under."""
