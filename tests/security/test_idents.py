@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from attackers import HOST, PATIENCE_S, Authority, Intruder, frame, greeting, header, own_credential
+from attackers import HOST, PATIENCE_S, Authority, Intruder, changed, frame, greeting, header, own_credential
 
 import dispy
 from dispy.interfaces import Credential
@@ -27,10 +27,6 @@ numbers = itertools.count(1)
 
 def hello_of(ident: str, proof: bytes) -> msg.Hello:
     return changed(greeting(ident=ident), proof=proof)
-
-
-def changed(hello: msg.Hello, **changes: Any) -> msg.Hello:
-    return msg.Hello(**{name: getattr(hello, name) for name in hello.__struct_fields__} | changes)
 
 
 def open_work(link: Intruder) -> str:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import psutil
 import trio
 
@@ -229,6 +230,11 @@ class Intruder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def changed(hello: Hello, **fields: Any) -> Hello:
+    """Return a greeting with other words in it."""
+    return msgspec.structs.replace(hello, **fields)
 
 
 def frame(*messages: Message) -> bytes:

@@ -358,7 +358,7 @@ class TestVerdicts:
 
     def test_reason_is_shown_as_text_only(self, world) -> None:
         error = self.hear(world, b"-\x09no \x1b[31m\n")
-        assert str(error) == "the other side does not accept us: no ?[31m?"
+        assert str(error) == "the other side does not accept us: no ?[31m "
 
     def test_reason_cut_short(self, world) -> None:
         assert str(self.hear(world, b"-\x64because")).endswith("us: because")

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dispy.errors import CredentialsError, SecurityError
 from dispy.model import ROLE_URI_PREFIX, AccessRole
+from dispy.printable import printable
 from dispy.private import MAX_BYTES
 
 BACKDATE = datetime.timedelta(hours=1)
@@ -256,7 +257,7 @@ def name_of(certificate: x509.Certificate) -> str:
         text = str(common[0].value) if common else certificate.subject.rfc4514_string()
     except Exception:  # whatever a damaged name makes the library raise
         return "?"
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN_CHARACTERS]) or "?"
+    return printable(text, SHOWN_CHARACTERS) or "?"
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -21,6 +21,7 @@ from cryptography import x509
 from dispy.errors import SecurityError
 from dispy.interfaces import API_VERSION, Credential, Identity, StreamSecurity
 from dispy.model import AccessRole
+from dispy.printable import printable
 from dispy_transport_ssl.certificates import describe, fingerprint_of_key, roles_in, subject_of
 from dispy_transport_ssl.contexts import make_client_context, make_gate
 from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
@@ -117,8 +118,7 @@ async def _hear_verdict(tls: TlsStream) -> None:
         )
     size = await tls.read_exactly(1)
     reason = (await tls.read_exactly(size[0]) if size else b"").decode(errors="replace")
-    told = "".join(letter if letter.isprintable() else "?" for letter in reason)
-    raise SecurityError(f"the other side does not accept us: {told}")
+    raise SecurityError(f"the other side does not accept us: {printable(reason)}")
 
 
 def identify(certificate: bytes, credential: Credential, wants: frozenset[AccessRole]) -> Identity:
