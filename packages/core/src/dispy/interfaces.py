@@ -140,6 +140,8 @@ class Credential:
         renew_at: when to ask for another one, before this one expires; seconds since the epoch.
         roles: what the certificate says that its owner may do, so that a wrong one is found before it is shown;
             empty if that is not known.
+        source: where it is from, for people: ``"DISPY_SECRET"``; empty if that is not known.
+        remedy: what to do if the other side does not have it: ``"set DISPY_SECRET to the same on both sides"``.
     """
 
     name: str
@@ -150,6 +152,8 @@ class Credential:
     hint_key: bytes = field(default=b"", repr=False)
     renew_at: float = float("inf")
     roles: frozenset[AccessRole] = frozenset()
+    source: str = ""
+    remedy: str = ""
 
 
 class Credentials(ABC):
