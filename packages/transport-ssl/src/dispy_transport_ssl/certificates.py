@@ -55,14 +55,22 @@ class KeyPair:
         return write_certificates([self.certificate]) + write_key(self.key)
 
 
-def make_authority(name: str, *, years: float, now: datetime.datetime) -> KeyPair:
+def make_key() -> Ed25519PrivateKey:
+    """Return a new random key."""
+    return Ed25519PrivateKey.generate()
+
+
+def make_authority(
+    name: str, key: Ed25519PrivateKey | None = None, *, years: float, now: datetime.datetime
+) -> KeyPair:
     """Make an authority, which issues certificates for others and none for further authorities.
 
     Args:
         name: for people, at most NAME_BYTES.
+        key: its key; None for a new one.
         now: the time, aware of its zone.
     """
-    key = Ed25519PrivateKey.generate()
+    key = key or make_key()
     subject = _subject(name)
     builder = _builder(subject, key, now, now + years * YEAR).issuer_name(subject)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -83,7 +91,7 @@ def issue(
     Raises:
         CredentialsError: the authority's key is of a kind that is not supported.
     """
-    key = Ed25519PrivateKey.generate()
+    key = make_key()
     until = min(now + datetime.timedelta(days=days), authority.certificate.not_valid_after_utc)
     uris = [x509.UniformResourceIdentifier(ROLE_URI_PREFIX + role) for role in sorted(set(roles))]
     issuer = authority.certificate
