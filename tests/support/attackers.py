@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import psutil
 import trio
 
@@ -25,8 +26,6 @@ from dispy.runtime.trust import OF_NODES
 from dispy.wire.frames import CONTROL, HEADER, PREFACE, FrameDecoder, decode_batch, encode_batch
 from dispy.wire.messages import Goodbye, Hello, Message
 from dispy_auth_secret.credentials import SecretCredentials
-from dispy_auth_secret.derivation import issue_credential
-from dispy_auth_secret.keys import key_of_secret
 from dispy_transport_ssl import certificates as certs
 from dispy_transport_ssl.contexts import make_client_context
 from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
@@ -44,7 +43,7 @@ def own_credential(role: AccessRole = AccessRole.SUBMIT) -> Credential:
 
 def credential_of(secret: str, role: AccessRole = AccessRole.SUBMIT) -> Credential:
     """Return a credential from another key."""
-    return issue_credential(key_of_secret(secret), role, "attacker", time.time())
+    return SecretCredentials().load(SecurityRequest(role, secret))[0]
 
 
 class Authority:
@@ -229,6 +228,11 @@ class Intruder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def changed(hello: Hello, **fields: Any) -> Hello:
+    """Return a greeting with other words in it."""
+    return msgspec.structs.replace(hello, **fields)
 
 
 def frame(*messages: Message) -> bytes:

@@ -263,6 +263,29 @@ def test_job_runs_and_its_end_is_waited_for(make: Make, runtime: FakeRuntime) ->
     assert cluster.close() is None
 
 
+@pytest.mark.parametrize("nodes", [["10.0.0.1"], ["*"], ["local", "10.0.0.1"]])
+def test_open_connections_are_told_once(
+    make: Make, nodes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = make(nodes=nodes)
+    cluster.submit(1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "ARE OPEN" in line]
+    assert line.startswith(
+        "dispy: THE CONNECTIONS of 'compute' ARE OPEN: by secret=dispy.OPEN they are neither"
+    )
+    make(nodes=nodes)
+    assert capsys.readouterr().err.count("ARE OPEN") == 1, "each cluster tells it"
+
+
+def test_own_node_and_secured_connections_are_not_open(
+    make: Make, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(nodes=["local"])
+    monkeypatch.setattr(Trust, "is_open", False)
+    make(nodes=["10.0.0.1"])
+    assert "OPEN" not in capsys.readouterr().err
+
+
 def test_nothing_can_be_done_with_a_closed_cluster(make: Make) -> None:
     cluster = make()
     job = cluster.submit(1)

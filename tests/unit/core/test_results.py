@@ -151,6 +151,7 @@ def test_an_exception_class_that_forbids_everything() -> None:
         (ended(Outcome.DIED, detail="out of memory", code=-9), JobDied, "out of memory"),
         (ended(Outcome.DIED, code=-11), JobDied, "the job's process was ended by signal 11"),
         (ended(Outcome.DIED, code=3), JobDied, "exit status 3 and no result"),
+        (ended(Outcome.BROKEN, detail="\x1b[2Jx\ny"), JobBroken, r"\?\[2Jx\n    y"),
         (ended(Outcome.BROKEN, detail="no module 'x'"), JobBroken, "no module 'x'"),
         (ended(Outcome.BROKEN), JobBroken, "could not be run"),
         (ended(Outcome.CANCELLED), JobCancelled, "was cancelled"),

@@ -46,6 +46,7 @@ from dispy.wire.session import (
     StreamFinished,
 )
 from dispy.wire.streams import WINDOW_BYTES
+from dispy.wire.words import clean_greeting, clean_reason
 from dispy_testing.strategies import MESSAGE_TYPES, chunkings, hellos, messages, mutations
 
 INTERNAL = (Hello, Heartbeat, Goodbye, StreamEnded, StreamCredit)
@@ -498,7 +499,7 @@ class TestRoles:
             return
         session.receive_data(greeting, 0.0)
         if may:
-            assert session.receive_data(batch(message), 0.0) == [MessagesReceived([message])]
+            assert session.receive_data(batch(message), 0.0) == [MessagesReceived([clean_reason(message)])]
         else:
             with pytest.raises(RemoteProtocolError, match=rf"{kind.__name__}, which"):
                 session.receive_data(batch(message), 0.0)
@@ -667,9 +668,9 @@ def test_any_chunking_gives_the_same_events(data, items, greeting):
     for piece in data.draw(chunkings(stream)):
         events += session.receive_data(piece, 0.0)
     assert events == [
-        Greeted(greeting),
+        Greeted(clean_greeting(greeting)),
         *[
-            ChunkReceived(number, item) if isinstance(item, bytes) else MessagesReceived([item])
+            ChunkReceived(number, item) if isinstance(item, bytes) else MessagesReceived([clean_reason(item)])
             for number, item in enumerate(items, 1)
         ],
     ]
@@ -767,7 +768,7 @@ class TwoSessions(RuleBasedStateMachine):
         self.send(1, message)
 
     def send(self, end, message):
-        self.ends[end].sent.append(message)
+        self.ends[end].sent.append(clean_reason(message))
         self.ends[end].session.send(message)
 
     @rule(end=st.integers(0, 1), size=st.one_of(st.integers(0, 30), st.integers(0, 400)))

@@ -310,6 +310,34 @@ def test_what_is_wrong_with_keys_is_told_at_the_start(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("host", [(), ("0.0.0.0",), ("::",), ("laptop",), ("127.0.0.1", "laptop")])
+def test_open_node_does_not_listen_on_a_public_address_by_other_names(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: tuple[str, ...]
+) -> None:
+    known = {"127.0.0.1": ["127.0.0.1"]}
+    monkeypatch.setattr(service, "listening_addresses", lambda host: known.get(host, ["10.0.0.1", "8.8.4.4"]))
+    with pytest.raises(ExceptionGroup) as caught:
+        play(never, host=host)
+    name = host[-1] if host else "0.0.0.0"
+    match = (
+        f"listening on {name}: 8.8.4.4 is a public address, .*; or name addresses that are not public with -i"
+    )
+    assert caught.group_contains(SecurityError, match=match)
+    assert list(tmp_path.iterdir()) == []
+    plugins: Any = Plugins(MemoryNetwork())
+    assert not choose_trust(NodeSettings(host=host), plugins).is_open, "with a key it may"
+
+
+def test_open_node_may_listen_on_what_is_not_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        service, "listening_addresses", lambda host: asked.append(host) or ["10.0.0.1", "fe80::1"]
+    )
+    plugins: Any = Plugins(MemoryNetwork())
+    assert choose_trust(NodeSettings(open=True, host=("unix:/run/node", "::")), plugins).is_open
+    assert asked == ["::"]
+
+
 def test_secret_that_is_given_counts() -> None:
     plugins: Any = Plugins(MemoryNetwork())
     assert choose_trust(NodeSettings(), plugins, "hush").describe() == "key hush"

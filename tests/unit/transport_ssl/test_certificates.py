@@ -119,7 +119,7 @@ class TestNames:
         assert certs.describe(lab.certificate) == f"certificate 'lab' ({told})"
 
     def test_what_cannot_be_printed_is_not_shown(self) -> None:
-        assert certs.name_of(build(name("a\x1b[31mb\n"))) == "a?[31mb?"
+        assert certs.name_of(build(name("a\x1b[31mb\n"))) == "a?[31mb "
         assert len(certs.name_of(build(name("x" * 64)))) == certs.SHOWN_CHARACTERS
 
     def test_certificate_without_common_name(self) -> None:

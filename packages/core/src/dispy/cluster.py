@@ -41,6 +41,11 @@ STATUSES = {
 }
 """With these a job is over."""
 
+OPEN_WARNING = (
+    "by secret=dispy.OPEN they are neither encrypted nor authenticated, so that whoever can reach them can read and "
+    "change code, arguments and results; use it only on a network where you trust everybody"
+)
+
 JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
 
@@ -538,6 +543,10 @@ class JobCluster(NodeManagement):
             self._runtime.call(self._trust.require)
         if self._trust.is_explicit:
             self._trust.check_role(AccessRole.SUBMIT)
+        if self._trust.is_open and any(pattern.target is None or pattern.needs_trust for pattern in patterns):
+            from dispy.runtime.thread import tell_user
+
+            tell_user(f"THE CONNECTIONS of {self.name!r} ARE OPEN: {OPEN_WARNING}")
 
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation

@@ -6,6 +6,7 @@ closed from its first moment on, and appears under its name complete or not at a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -21,6 +22,9 @@ CONFIG_VARIABLE = "DISPY_CONFIG_DIR"
 
 MAX_BYTES = 65536
 """Largest private file, unless told otherwise: a few certificates."""
+
+LOCK_NAME = ".lock"
+"""Name of the file by which a folder is locked; see `only_one`."""
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -181,6 +185,28 @@ def create_private(path: Path, data: bytes) -> bool:
             return False
         _sync_folder(path.parent)
     return True
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Let one process at a time, and one thread of it, change what is in a private folder; others wait.
+
+    The folder must exist. It works by a file in it that the system unlocks when its holder dies.
+
+    Raises:
+        CredentialsError: the folder cannot be locked.
+    """
+    path = folder / LOCK_NAME
+    with _explained(f"cannot lock the folder {str(folder)!r}", "use a folder that you can write into"):
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        _check_file(path, os.fstat(descriptor))
+        with _explained(f"cannot lock the folder {str(folder)!r}", "use a folder on a local disk"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

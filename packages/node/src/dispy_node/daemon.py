@@ -17,7 +17,7 @@ from dispy.runtime.door import Door, Visit
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
-from dispy.runtime.trust import roles_of
+from dispy.runtime.trust import owner_of, proof_to, roles_of
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -206,6 +206,7 @@ class NodeDaemon:
             cpus=self.engine.cpus,
             addresses=self.identity.addresses,
             avail=free,
+            proof=proof_to(peer, self._state.secret),
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -257,7 +258,8 @@ class NodeDaemon:
                         who,
                         hello.version,
                     )
-                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus))
+                    owner = owner_of(link.peer, hello)
+                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus, owner))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 

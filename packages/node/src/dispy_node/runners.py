@@ -23,13 +23,14 @@ import trio
 
 from dispy.interfaces import ExecutorPlan
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
+from dispy.printable import printable
 from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
 from dispy_node.environment import runner_environment
-from dispy_node.outlet import Outlet, printable
+from dispy_node.outlet import Outlet
 from dispy_node.runner import frames
 
 log = logging.getLogger("dispy.node")

@@ -16,6 +16,7 @@ from dispy.model import OPEN, AccessRole
 from dispy.plugins import PluginManager
 from dispy.runtime.door import Door, Visit
 from dispy.runtime.trust import Trust, TrustStore, make_request, refuse_public
+from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
@@ -74,7 +75,8 @@ def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | N
     """Read keys and certificates as the settings say.
 
     Raises:
-        UsageError: settings contradict each other, or an open node would listen on a public address.
+        UsageError: settings contradict each other.
+        SecurityError: an open node would listen on a public address.
         CredentialsError: a key or certificate cannot be used.
         PluginNotInstalled: what is needed for them is not installed.
     """
@@ -89,12 +91,31 @@ def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | N
         cafile=settings.cafile,
     )
     if settings.open:
-        for host in settings.host:
-            refuse_public(host, "--open")
+        _refuse_public_addresses(settings)
     trust = TrustStore(plugins).get(request)
     trust.require()
     trust.check_role(AccessRole.NODE)
     return trust
+
+
+def _refuse_public_addresses(settings: NodeSettings) -> None:
+    """Let an open node listen on no address of the internet, whether it is named, or one of all that there are.
+
+    Raises:
+        SecurityError: it would.
+    """
+    for named in settings.listen_addresses():
+        if named.port == 0 and named.host.startswith("/"):
+            continue  # a path
+        for address in listening_addresses(named.host):
+            try:
+                refuse_public(address, "--open")
+            except SecurityError as error:
+                if address == named.host:
+                    raise
+                raise SecurityError(
+                    f"listening on {named.host}: {error}; or name addresses that are not public with -i"
+                ) from None
 
 
 async def _serve(

@@ -12,6 +12,7 @@ from typing import Any
 from dispy.engine.records import Computation, Job, SourceFile
 from dispy.model import ComputationId, JobId, LinkId, NodeId
 from dispy.wire.messages import Hello, Message, News
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class LinkOpened:
 
     ``target`` is the (host, port) that was dialled, as the user wrote it, or None if the node dialled.
     ``peer_host`` is the address of the other end. ``realm`` names what both sides have proved to each other; it is
-    empty where nothing had to be proved.
+    empty where nothing had to be proved. ``owner`` is what binds the ident in its greeting to it.
     """
 
     link: LinkId
@@ -115,6 +116,7 @@ class LinkOpened:
     target: tuple[str, int] | None
     peer_host: str
     realm: str = ""
+    owner: Owner = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 class JobState(enum.Enum):
@@ -175,6 +176,10 @@ class Node:
     """What it has proved to belong to; empty for a node that only this process can reach."""
     cpus_limit: int | None = None
     """The application uses at most so many of its slots; None: all."""
+    owner: Owner = UNKNOWN
+    """What it showed on its first link, and must show on each."""
+    impostors: set[str] = field(default_factory=set)
+    """Addresses from which others have greeted with its ident, so that the user is told once."""
 
     @property
     def usable_cpus(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dispy.errors import JobBroken, JobCancelled, JobDied, JobError, JobRaised
 from dispy.model import Outcome
 from dispy.packing.safe import decode, decode_exception
+from dispy.printable import printable_lines
 
 if TYPE_CHECKING:
     from dispy.wire.messages import JobResult
@@ -177,7 +178,7 @@ def _with_cause(error: object, text: str) -> BaseException:
 def _error_of(result: JobResult, value: bytes | memoryview, text: str, *, safe: bool) -> BaseException:
     if result.outcome == Outcome.RAISED:
         return rebuild_safely(value, text) if safe else rebuild_exception(value, text)
-    detail = result.detail
+    detail = printable_lines(result.detail)
     if result.outcome == Outcome.DIED:
         return JobDied(detail or _death(result.code), result.code)
     if result.outcome == Outcome.CANCELLED:

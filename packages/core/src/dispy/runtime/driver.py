@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,8 +27,9 @@ from dispy.runtime.landing import Landing
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
-from dispy.runtime.trust import roles_of
-from dispy.wire.messages import JobNews, JobResults, News
+from dispy.runtime.trust import owner_of, proof_to, roles_of
+from dispy.wire.messages import Hello, JobNews, JobResults, News
+from dispy.wire.owner import SECRET_BYTES
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -73,6 +75,7 @@ class SchedulerDriver:
         self._transport = transport
         self._application = application
         self._client_id = uuid.uuid4().hex
+        self._secret = secrets.token_bytes(SECRET_BYTES)
         self._links: dict[LinkId, Link] = {}
         self._inboxes: dict[LinkId, ResultInbox] = {}
         self._aliases: dict[Target, NodeId] = {}
@@ -158,7 +161,7 @@ class SchedulerDriver:
     def _count_bytes_of(self, link: Link) -> None:
         peer = link.session.peer
         node = None if peer is None else self.engine.nodes.get(NodeId(peer.ident))
-        if node is not None:
+        if peer is not None and node is not None and node.owner.is_same(owner_of(link.peer, peer)):
             sent, received = self._counted.get(link.number, (0, 0))
             node.bytes_sent += link.bytes_sent - sent
             node.bytes_received += link.bytes_received - received
@@ -201,7 +204,8 @@ class SchedulerDriver:
     async def _serve(self, stream: trio.abc.Stream, peer: Peer, target: Target) -> str:
         self._last_link += 1
         number = LinkId(self._last_link)
-        hello = make_hello(Role.CLIENT, self._client_id, name=f"{platform.node()}:{os.getpid()}")
+        name = f"{platform.node()}:{os.getpid()}"
+        hello = make_hello(Role.CLIENT, self._client_id, name=name, proof=proof_to(peer, self._secret))
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.NODE}), roles=roles_of(peer)
         )
@@ -241,14 +245,20 @@ class SchedulerDriver:
                     else:
                         self.handle(ev.MessageReceived(link.number, done))
                 case Greeted(hello):
-                    self._aliases[target] = NodeId(hello.ident)
-                    realm = "" if target.trust is None else target.trust.realm
-                    self.handle(ev.LinkOpened(link.number, hello, target.place, link.peer.host, realm=realm))
+                    self._greeted(link, hello, target)
                 case PeerSilent():
                     # Nothing was heard for the whole lease: what runs there may not be waited for any longer.
                     link.final = True
                 case PeerLeft():
                     pass  # the link ends, and tells so
+
+    def _greeted(self, link: Link, hello: Hello, target: Target) -> None:
+        realm = "" if target.trust is None else target.trust.realm
+        owner = owner_of(link.peer, hello)
+        self.handle(ev.LinkOpened(link.number, hello, target.place, link.peer.host, realm=realm, owner=owner))
+        node = self.engine.nodes.get(NodeId(hello.ident))
+        if node is not None and node.owner.is_same(owner):  # else somebody else says its ident
+            self._aliases[target] = node.id
 
     def _land(self, link: LinkId, computation: str, news: News) -> Landing:
         """Begin to receive a file, if it is of a job that runs at that node.

@@ -42,6 +42,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     addresses: list[str] = []
     avail: tuple[float, int, int, float] | None = None
     """CPU percent, memory bytes, disk bytes, swap percent that are free at a node."""
+    proof: bytes = b""
+    """Shows that ``ident`` is the sender's: the same on each of its links to the receiver; see `dispy.wire.owner`."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):

@@ -52,6 +52,7 @@ from dispy.wire.rights import (
     expand,
 )
 from dispy.wire.streams import IncomingStreams, OutgoingStreams, StreamSource, sendable_reason
+from dispy.wire.words import REASONS, clean_greeting, clean_reason
 
 __all__ = [
     "TRANSITIONS",
@@ -295,12 +296,15 @@ class Session:
         if self._state is State.GREETING:
             first = messages[0]
             if len(messages) == 1 and isinstance(first, Hello):
-                self._greet(first, now)
-                events.append(Greeted(first))
+                hello = clean_greeting(first)
+                self._greet(hello, now)
+                events.append(Greeted(hello))
                 return
         self._happened(Input.BATCH)
         if not self._allowed.issuperset(map(type, messages)):
             self._refuse(messages)
+        if not REASONS.keys().isdisjoint(map(type, messages)):
+            messages = [clean_reason(message) for message in messages]
         if _INTERNAL.isdisjoint(map(type, messages)):
             events.append(MessagesReceived(messages))
             return

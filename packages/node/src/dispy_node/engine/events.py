@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
 from dispy.wire.messages import Hello, JobResult, JobStart, Message, News, SendFile
+from dispy.wire.owner import UNKNOWN, Owner
 from dispy_node.engine.records import Spooled
 
 
@@ -15,12 +16,13 @@ class LinkOpened:
     """A client is connected and both have greeted.
 
     ``told_cpus`` is the number of slots that the node has told in its own greeting, which was made earlier than
-    this event; None if that is the present one.
+    this event; None if that is the present one. ``owner`` is what binds the ident in the client's greeting to it.
     """
 
     link: LinkId
     hello: Hello
     told_cpus: int | None = None
+    owner: Owner = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

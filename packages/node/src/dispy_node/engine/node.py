@@ -198,7 +198,7 @@ class NodeEngine:
     def _link_opened(self, event: ev.LinkOpened) -> None:
         if event.link in self._ledger.links or event.link in self._ledger.newcomers:
             raise LocalProtocolError(f"link {event.link} is open already")
-        self._clients.arrive(event.link, event.hello, event.told_cpus)
+        self._clients.arrive(event.link, event.hello, event.told_cpus, event.owner)
 
     def _link_closed(self, event: ev.LinkClosed) -> None:
         client = self._ledger.links.get(event.link)

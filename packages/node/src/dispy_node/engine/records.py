@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ class Newcomer:
     client: ClientId
     hello: Hello
     told_cpus: int | None
+    owner: Owner
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +157,8 @@ class Client:
     id: ClientId
     name: str
     link: LinkId | None
+    owner: Owner = UNKNOWN
+    """What it showed on its first link, and must show on each as long as anything of it is here."""
     lease_ends_at: float = 0.0
     computations: set[ComputationId] = field(default_factory=set)
     next_stream: int = 1

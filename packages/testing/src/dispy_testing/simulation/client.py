@@ -17,6 +17,7 @@ from dispy.model import ComputationId, JobId, LinkId, NodeId, Role
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.sources import open_source
 from dispy.wire.messages import Hello, Message
+from dispy.wire.owner import Owner
 from dispy_testing.simulation.links import End
 from dispy_testing.simulation.node import SimulatedNode, make_hello
 from dispy_testing.simulation.scenario import Scenario
@@ -197,7 +198,7 @@ class SimulatedClient:
         self.links[end.number] = end
         self._inboxes[end.number] = ResultInbox(lambda computation, news: _Sink())
         name = self._dialled[end.number].name
-        self.handle(ev.LinkOpened(end.number, hello, (name, 1), name))
+        self.handle(ev.LinkOpened(end.number, hello, (name, 1), name, owner=Owner(proof=hello.proof)))
 
     def message_received(self, end: End, message: Message) -> None:
         """Take a message; what has a large body waits for that."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from dispy.model import MAX_FRAME_BYTES, Avail, ComputationId, LinkId, NodeId, Role
 from dispy.wire.messages import PROTOCOL_VERSION, Hello, Message
+from dispy.wire.owner import Owner, make_proof
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
@@ -188,7 +189,7 @@ class SimulatedNode:
         """Take in a client."""
         self.links[end.number] = end
         self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool))
-        self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus))
+        self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus, Owner(proof=hello.proof)))
 
     def message_received(self, end: End, message: Message) -> None:
         """Take a message."""
@@ -381,4 +382,5 @@ def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hell
         max_frame_bytes=MAX_FRAME_BYTES,
         heartbeat_s=HEARTBEAT_S,
         cpus=cpus,
+        proof=make_proof(ident.encode(), ""),
     )
