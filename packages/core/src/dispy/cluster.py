@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dispy.engine.effects import JobChange
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
+    from dispy.packing.sharing import SharedRef
 
 CLOSE_S = 12.0
 """Longest time that closing may take after the last job: the engine gives nodes 10 s."""
@@ -154,6 +155,7 @@ class JobCluster(NodeManagement):
         from dispy.engine.records import Job
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
+        from dispy.runtime.releasing import make_sharer
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
@@ -187,6 +189,7 @@ class JobCluster(NodeManagement):
             self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
             self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._sharer = make_sharer(self._runtime, self._computation.id)
             self._closed = False  # from here on, callbacks may use it
             self._runtime.add(
                 self._computation,
@@ -245,7 +248,7 @@ class JobCluster(NodeManagement):
         if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
             raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
         self._check_open()  # after a fork, the lock below may be held for ever
-        body = self._packed.pack_arguments(args, kwargs)
+        body, needs = self._packed.pack_job(args, kwargs, self._sharer)
         runtime = self._runtime
         uid = runtime.next_job()
         number = next(self._ids)
@@ -256,7 +259,12 @@ class JobCluster(NodeManagement):
             safe_results=self._safe_results,
         )
         record = self._job_record(
-            uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
+            uid,
+            self._computation.id,
+            body,
+            pinned=None if node is None else node.id,
+            handle=job,
+            needs=needs,
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
@@ -307,6 +315,21 @@ class JobCluster(NodeManagement):
         if done < 0:
             logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
         return done
+
+    def put(self, value: Any) -> SharedRef:
+        """Keep an object that many jobs are to read: each node gets it once, with its first job that needs it.
+
+        Passed as an argument of this cluster's jobs, or anywhere inside one, what this returns arrives as the object
+        itself, as it was when it was put. NumPy arrays in it are not copied at the node and cannot be written to there.
+
+        Raises:
+            NotPicklable: it cannot be sent; the message names what in it.
+            UsageError: the computation is a program.
+            ClusterClosed: the cluster is closed.
+        """
+        self._check_open()
+        ref: SharedRef = self._packed.put(value, self._sharer)
+        return ref
 
     def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
         """Send a file to a node now; it waits until jobs there find it, those that run too.
@@ -384,6 +407,7 @@ class JobCluster(NodeManagement):
                 return None
             self._closed = True
         _open_clusters.discard(self)
+        self._sharer.close()
         self._end(terminate)
         return True
 

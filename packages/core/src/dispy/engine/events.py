@@ -160,6 +160,14 @@ class FileWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class DataReleased:
+    """The application lets go of shared data that it has put there; jobs that were submitted keep it."""
+
+    computation: ComputationId
+    data: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline named by `next_deadline` is reached."""
 
@@ -180,5 +188,6 @@ Event = (
     | MessageReceived
     | FileArrived
     | FileWanted
+    | DataReleased
     | TimePassed
 )

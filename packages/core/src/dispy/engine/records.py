@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.model import (
+    Avail,
+    ComputationId,
+    Isolation,
+    JobId,
+    LinkId,
+    NodeId,
+    Pieces,
+    PythonVersion,
+    SharedData,
+)
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -36,6 +46,7 @@ class Job:
         computation: what it is a call of.
         body: pickled arguments, or the arguments of a program; opaque to the engine.
         pinned: the node that it must run on, or None.
+        needs: shared data without which it must not run, each once; empty when it is settled.
         handle: the application's own object for this job; opaque to the engine.
         attempt: number of its latest start, 0 before the first.
         node: the node that has or had its latest attempt.
@@ -50,6 +61,7 @@ class Job:
         "handle",
         "id",
         "last_news",
+        "needs",
         "node",
         "pinned",
         "started_at",
@@ -64,12 +76,14 @@ class Job:
         *,
         pinned: NodeId | None = None,
         handle: Any = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
         self.id = job_id
         self.computation = computation
         self.body = body
         self.pinned = pinned
         self.handle = handle
+        self.needs = needs
         self.state = JobState.QUEUED
         self.attempt = 0
         self.last_news = 0
@@ -91,6 +105,16 @@ class SourceFile:
     size: int
     mode: int
     modified_at: float
+
+
+@dataclass(slots=True)
+class DataUse:
+    """Shared data that jobs have named and that is not dropped."""
+
+    size: int
+    automatic: bool
+    jobs: int = 0
+    """Jobs that need it and are not forgotten."""
 
 
 @dataclass(slots=True)
@@ -133,6 +157,12 @@ class Computation:
     """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
+    shared: dict[int, DataUse] = field(default_factory=dict)
+    """Number of shared data -> its use."""
+    idle: dict[int, None] = field(default_factory=dict)
+    """Automatic data that no job needs at present, the longest idle first."""
+    released: set[int] = field(default_factory=set)
+    """Data that the application has let go of."""
 
 
 class NodeState(enum.Enum):
@@ -227,6 +257,7 @@ class Placement:
         initialized: the application was told that the node is usable, and not yet that it is lost.
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
+        data: shared data that was sent there since it was opened and has not been lost there.
     """
 
     node: Node
@@ -250,6 +281,7 @@ class Placement:
     initialized: bool = False
     resting: bool = False
     dismissed: bool = False
+    data: set[int] = field(default_factory=set)
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from dispy.engine.records import SourceFile
 from dispy.errors import InvalidComputation, NotPicklable, UsageError
-from dispy.model import Pieces, PythonVersion
+from dispy.model import Pieces, PythonVersion, SharedData
 from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.contents import Contents
 from dispy.packing.files import Files
 from dispy.packing.modules import is_local
 from dispy.packing.preparation import Preparation
+from dispy.packing.sharing import SharedRef, Sharer
 from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
@@ -133,6 +134,18 @@ class FunctionBundle:
             args = self._callee.bind_arguments(args, kwargs)
         return self._arguments.pack(args, kwargs)
 
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Make the body of a job, and tell which shared data it needs; see `ArgumentPacker.pack_job`."""
+        if self._callee.instance is not None:
+            args = self._callee.bind_arguments(args, kwargs)
+        return self._arguments.pack_job(args, kwargs, sharer)
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Pickle what jobs are to share; see `ArgumentPacker.put`."""
+        return self._arguments.put(value, sharer)
+
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""
         return self._code.pack_setup_arguments(args)
@@ -169,6 +182,22 @@ class ProgramBundle:
     def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Make the body of a job; see `pack_program_arguments`."""
         return pack_program_arguments(args, kwargs)
+
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer
+    ) -> tuple[bytes, tuple[SharedData, ...]]:
+        """Make the body of a job; it needs no shared data."""
+        return pack_program_arguments(args, kwargs), ()
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Refuse.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"jobs of program {self.name!r} cannot read shared data: send a file with depends or send_file"
+        )
 
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""

@@ -143,6 +143,8 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     stream: int = 0
     size: int = 0
+    needs: tuple[int, ...] = ()
+    """Shared data without which it must not run; each was announced by ShareData before."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -237,6 +239,8 @@ class Finding(msgspec.Struct, frozen=True, array_like=True):
     """"unknown", "preparing", "ready" or "closing"."""
     missing: list[AttemptKey]
     """Attempts that the scheduler named and the node does not have."""
+    data: list[int] = []
+    """Shared data of the computation that the node has whole."""
 
 
 class Reconciled(msgspec.Struct, frozen=True, array_like=True, tag="reconciled"):
@@ -330,6 +334,31 @@ class LimitSlots(msgspec.Struct, frozen=True, array_like=True, tag="slots"):
     """0 means all; jobs that run beyond them go on."""
 
 
+class ShareData(msgspec.Struct, frozen=True, array_like=True, tag="share"):
+    """Scheduler to node: keep this for the jobs of a computation that name it. Answered only if it cannot be kept."""
+
+    computation: str
+    data: int
+    """Number of the data within the computation."""
+    stream: int
+    size: int
+
+
+class DropData(msgspec.Struct, frozen=True, array_like=True, tag="drop-data"):
+    """Scheduler to node: no job will name these shared data any more. It has no answer."""
+
+    computation: str
+    data: list[int]
+
+
+class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
+    """Node to scheduler: it does not have this shared data, for this reason; jobs that waited for it have ended."""
+
+    computation: str
+    data: int
+    reason: str
+
+
 Message = (
     Hello
     | Heartbeat
@@ -355,5 +384,8 @@ Message = (
     | SendFile
     | FileTaken
     | LimitSlots
+    | ShareData
+    | DropData
+    | DataLost
 )
 """Every message that may stand in a batch."""

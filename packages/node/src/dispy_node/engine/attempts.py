@@ -10,6 +10,7 @@ from dispy.model import AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
+    DataLost,
     JobAssignment,
     JobResult,
     JobsStarted,
@@ -73,6 +74,7 @@ class Attempts:
         known = len(attempts)
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
+        lacking: list[JobAssignment] = []
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
@@ -80,21 +82,37 @@ class Attempts:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
+                elif job.needs and not all(
+                    data in computation.data or data in computation.arriving for data in job.needs
+                ):
+                    self._leave_out(client, job)
+                    lacking.append(job)
                 elif job.stream:
                     ledger.announce(client, job.stream)
-                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream)
+                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, needs=job.needs)
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
-                elif ready:
+                elif ready and computation.has(job.needs):
                     attempts[key] = Attempt(key, QUEUED)
                     run.append((key, job.body))
                 else:
-                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body)
+                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body, needs=job.needs)
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             self._run(computation, run)
+        self._refuse_lacking(client, computation, lacking)
+
+    def _refuse_lacking(
+        self, client: Client, computation: HostedComputation, jobs: list[JobAssignment]
+    ) -> None:
+        """Reject jobs whose shared data is not here, and say so, that it is sent again."""
+        reason = "the node does not have the shared data that it needs"
+        needs = {data for job in jobs for data in job.needs}
+        for data in sorted(needs - computation.data - computation.arriving.keys()):
+            self._ledger.tell(client, DataLost(computation.id, data, "it is not there"))
+        self._ledger.reject(client, computation.id, [(job.job, job.attempt) for job in jobs], reason)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -143,9 +161,7 @@ class Attempts:
             if key in known:
                 self._pass_over(client, job)
                 continue
-            if job.stream:
-                self._ledger.announce(client, job.stream)
-                self._ledger.drop_stream(client, job.stream)
+            self._leave_out(client, job)
             rejected.append(key)
         self._ledger.reject(client, message.computation, rejected, reason)
 
@@ -161,6 +177,10 @@ class Attempts:
     def _pass_over(self, client: Client, job: JobAssignment) -> None:
         """Leave out an assignment of what is already here."""
         self._ledger.counters.duplicates += 1
+        self._leave_out(client, job)
+
+    def _leave_out(self, client: Client, job: JobAssignment) -> None:
+        """Throw away the body of a job that is not taken."""
         if job.stream:
             self._ledger.announce(client, job.stream)
             self._ledger.drop_stream(client, job.stream)
@@ -178,15 +198,24 @@ class Attempts:
     def body_failed(self, client: Client, computation: HostedComputation, attempt: Attempt, why: str) -> None:
         """End an attempt whose body could not be received."""
         attempt.stream = 0
-        self._end_here(client, computation, attempt, Outcome.BROKEN, why)
-        self._results.send(client, computation.id, [attempt])
+        self.break_off(client, computation, [attempt], why)
+
+    def break_off(
+        self, client: Client, computation: HostedComputation, attempts: list[Attempt], why: str
+    ) -> None:
+        """End attempts that the runner does not have and never will, as what they need cannot be had."""
+        for attempt in attempts:
+            self._end_here(client, computation, attempt, Outcome.BROKEN, why)
+        self._results.send(client, computation.id, attempts)
         self._ledger.touch(computation)
 
     def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
-        """Give those of *attempts* that are WAITING to the runner, which is ready."""
+        """Give those of *attempts* that are WAITING, and lack no shared data, to the runner, which is ready."""
         run: list[tuple[AttemptKey, Body]] = []
         for attempt in attempts:
-            if attempt.state is AttemptState.WAITING and attempt.body is not None:
+            waits = attempt.state is AttemptState.WAITING and attempt.body is not None
+            if waits and computation.has(attempt.needs):
+                assert attempt.body is not None
                 run.append((attempt.key, attempt.body))
                 attempt.body = None
                 advance_attempt(attempt, AttemptStep.HANDED_OVER)
