@@ -12,6 +12,7 @@ from dispy.engine.events import DataReleased, JobsSubmitted
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import (
     AssignJobs,
+    ComputationClosed,
     ComputationFailed,
     ComputationReady,
     DataLost,
@@ -166,6 +167,11 @@ def test_automatic_data_stays_as_long_as_there_is_room(world: Any, monkeypatch: 
         (job,), _ = submit(world, computation, SharedData(number, b"0123456789", automatic=True))
         seen += dropped(world, world.finish(job))
     assert seen == [2], "the one that was idle longest"
+    assert list(computation.idle) == [1, 3]
+    world.close(computation)
+    world.say(ComputationClosed(computation.id))
+    world.do(DataReleased(computation.id, 1))
+    assert computation.idle == {}
 
 
 def test_cancelled_and_refused_jobs_need_nothing(world: Any, data: SharedData) -> None:

@@ -18,7 +18,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, Placement, Pl
 from dispy.engine.tables import JobStep, advance_job
 from dispy.engine.timers import Timers
 from dispy.interfaces import FaultPolicy, LostAttempt, Verdict
-from dispy.model import ComputationId, JobId, JobStatus, LinkId, NodeId
+from dispy.model import ComputationId, JobId, JobStatus, LinkId, NodeId, SharedData
 from dispy.wire.messages import JobResult, Message
 
 DROPPED_MIN = 64
@@ -76,8 +76,8 @@ class Ledger:
         """Placements whose room may have changed."""
         self.awake: dict[ComputationId, Computation] = {}
         """Computations that may have a job to assign and a place for it."""
-        self.unneeded: dict[tuple[ComputationId, int], None] = {}
-        """Shared data that no job may need any more."""
+        self.unneeded: dict[tuple[ComputationId, int], SharedData | None] = {}
+        """Shared data that no job may need any more; None if it was only released."""
         self._reported: dict[ComputationId | None, set[str]] = {}
 
     def send(self, node: Node, message: Message) -> None:
@@ -227,7 +227,7 @@ class Ledger:
         """Count a job no longer among those that need shared data; it is forgotten."""
         for data in job.needs:
             computation.shared[data.id].jobs -= 1
-            self.unneeded[computation.id, data.id] = None
+            self.unneeded[computation.id, data.id] = data
         job.needs = ()
 
     def drop_pinned(self, computation: Computation, placement: Placement, why: str) -> None:

@@ -111,7 +111,6 @@ class SourceFile:
 class DataUse:
     """Shared data that jobs have named and that is not dropped."""
 
-    size: int
     automatic: bool
     jobs: int = 0
     """Jobs that need it and are not forgotten."""
@@ -159,8 +158,8 @@ class Computation:
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
     """Number of shared data -> its use."""
-    idle: dict[int, None] = field(default_factory=dict)
-    """Automatic data that no job needs at present, the longest idle first."""
+    idle: dict[int, SharedData] = field(default_factory=dict)
+    """Automatic data that no job needs at present, the longest idle first; kept to be recognised."""
     released: set[int] = field(default_factory=set)
     """Data that the application has let go of."""
 

@@ -4,8 +4,8 @@ Rules: what a job needs is announced to the node before the job is; links keep t
 without its data. A placement that is opened anew has none. After a lost link the node tells what it has whole; what it
 lacks is sent again with the next job that needs it. Data that the application has put there stays until it is released
 and no job needs it; automatic data (a large argument) stays while jobs need it, and then as long as all that is idle
-fits in `IDLE_BYTES_MAX`, for it may be passed again. The engine holds no bytes beyond those of its jobs: whoever
-submits a job brings them along.
+fits in `IDLE_BYTES_MAX`, for it may be passed again. The engine holds no other bytes than those, and those of its jobs:
+whoever submits a job brings them along.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dispy.engine.records import Computation, DataUse, Job, Node, Placement
 from dispy.model import ComputationId, SharedData
 from dispy.wire.messages import DataLost, DropData, ShareData
 
-IDLE_BYTES_MAX = 1024 * 1024 * 1024
-"""Automatic data of a computation that no job needs and that nodes keep nevertheless, on their disks."""
+IDLE_BYTES_MAX = 256 * 1024 * 1024
+"""Automatic data of a computation that no job needs, and that nodes keep on their disks and the client in memory."""
 
 
 class Sharing:
@@ -34,7 +34,7 @@ class Sharing:
         for data in job.needs:
             use = computation.shared.get(data.id)
             if use is None:
-                use = computation.shared[data.id] = DataUse(data.size, data.automatic)
+                use = computation.shared[data.id] = DataUse(data.automatic)
             use.jobs += 1
             computation.idle.pop(data.id, None)
 
@@ -43,7 +43,7 @@ class Sharing:
         computation = self._ledger.computations.get(event.computation)
         if computation is not None:
             computation.released.add(event.data)
-            self._ledger.unneeded[computation.id, event.data] = None
+            self._ledger.unneeded.setdefault((computation.id, event.data), None)
 
     def lost(self, node: Node, message: DataLost) -> None:
         """Take in that a node does not have data; the next job that needs it brings it there again."""
@@ -57,13 +57,13 @@ class Sharing:
     def drop_unneeded(self) -> None:
         """Have nodes drop data that will not be needed again, or not soon."""
         drops: dict[ComputationId, list[int]] = {}
-        for ident, number in self._ledger.unneeded:
+        for (ident, number), data in self._ledger.unneeded.items():
             computation = self._ledger.computations.get(ident)
             use = None if computation is None else computation.shared.get(number)
             if computation is None or use is None or use.jobs:
                 continue
-            if use.automatic:
-                computation.idle[number] = None
+            if use.automatic and data is not None:
+                computation.idle[number] = data
                 drops.setdefault(ident, []).extend(_too_much(computation))
             elif number in computation.released:
                 drops.setdefault(ident, []).append(number)
@@ -84,12 +84,11 @@ class Sharing:
 
 def _too_much(computation: Computation) -> list[int]:
     """Take out of the idle data what has been idle longest, until the rest is small enough."""
-    total = sum(computation.shared[number].size for number in computation.idle)
+    total = sum(data.size for data in computation.idle.values())
     dropped = []
     while total > IDLE_BYTES_MAX:
         number = next(iter(computation.idle))
-        del computation.idle[number]
-        total -= computation.shared[number].size
+        total -= computation.idle.pop(number).size
         dropped.append(number)
     return dropped
 

@@ -1,21 +1,19 @@
 """Data that jobs of a cluster share: what `cluster.put` returns, and large arguments that are passed again.
 
 An argument of `SHARED_BYTES` or more (bytes and bytearrays as arguments themselves, the buffers of arrays wherever they
-are) is recognised by its content, since the caller may change it between two jobs; bytes that cannot change also by
-identity. Whatever could change is copied once.
+are) is recognised by its content, since the caller may change it between two jobs. What is held cannot change: it is
+bytes, or a copy that is made once.
 
 How a job's arguments refer to shared data stands in `dispy_node.runner.shared`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import pickle
 import struct
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,10 +30,8 @@ ALIGNMENT = 64
 """Buffers begin at multiples of this: what any processor wants for vectors."""
 
 COMPARED_MAX = 8
-"""With so many of the data that jobs need at present an argument is compared; those of other sizes cost nothing."""
-
-DIGESTS_MAX = 4096
-"""So many contents are remembered in a cluster."""
+"""An argument is compared with so many of the latest of its size. That is much faster than to make a digest, the more
+so if they differ, which mostly shows early."""
 
 MAGIC = b"DSP1"
 HEAD = struct.Struct("<4sI")
@@ -106,10 +102,8 @@ class Sharer:
         self._numbers = itertools.count(1)
         self._refs: weakref.WeakSet[SharedRef] = weakref.WeakSet()
         self._closed = False
-        self._known: OrderedDict[bytes, int] = OrderedDict()
-        """Digest of a content -> its number."""
         self._alive: weakref.WeakValueDictionary[int, SharedData] = weakref.WeakValueDictionary()
-        """Number of automatic data -> it, as long as jobs need it."""
+        """Number of automatic data -> it, as long as jobs need it or the scheduler keeps it for others."""
 
     def put(self, pickled: Pieces, buffers: Sequence[bytes]) -> SharedRef:
         """Keep an object: its pickle, and the buffers that belong to it.
@@ -137,24 +131,12 @@ class Sharer:
         """Return the shared data with this content; it is copied, unless it cannot change or is known."""
         with self._lock:
             alike = [data for data in self._alive.values() if data.size == len(content)]
-        for data in reversed(alike[-COMPARED_MAX:]):  # at a tenth of the cost of a digest
+        for data in reversed(alike[-COMPARED_MAX:]):
             if _is_equal(data.source, content):
                 return data
-        digest = hashlib.sha256(content).digest()
+        made = SharedData(next(self._numbers), bytes(content), automatic=True)
         with self._lock:
-            number = self._known.pop(digest, 0) or next(self._numbers)
-            self._known[digest] = number
-            if len(self._known) > DIGESTS_MAX:
-                self._known.popitem(last=False)
-            known = self._alive.get(number)
-        if known is not None:
-            return known
-        source = bytes(content)
-        if source is not content and hashlib.sha256(source).digest() != digest:
-            number = next(self._numbers)  # another thread has changed it meanwhile
-        made = SharedData(number, source, automatic=True)
-        with self._lock:
-            self._alive[number] = made
+            self._alive[made.id] = made
         return made
 
 
