@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispy.engine import sharing
+from dispy.engine import placing, sharing
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.events import DataReleased, JobsSubmitted
 from dispy.model import INLINE_BODY_BYTES, SharedData
@@ -180,3 +180,16 @@ def test_cancelled_and_refused_jobs_need_nothing(world: Any, data: SharedData) -
     world.close(computation, terminate=True)
     (late,), _ = submit(world, computation, data)
     assert queued.needs == late.needs == ()
+
+
+def test_data_is_not_sent_ahead_without_bound(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "SPOOLED_BYTES_MAX", 25)
+    computation = world.add()
+    world.use(computation, 1)
+    first = world.submit(computation, 2)
+    world.finish(*first, ended_at=10.001)  # from now on jobs are sent ahead
+    many = [SharedData(number, b"0123456789", automatic=True) for number in range(1, 6)]
+    sent = [shared(world, submit(world, computation, data)[1]) for data in many]
+    assert sent == [[1], [2], [], [], []], "for each slot, and as much ahead as there is room for"
+    _, effects = submit(world, computation, many[0], pinned=world.ident(1))
+    assert shared(world, effects) == []

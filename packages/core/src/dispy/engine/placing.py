@@ -27,7 +27,7 @@ from heapq import heapify, heappop, heappush
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
-from dispy.engine.sharing import numbers_of, send_data
+from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
@@ -165,8 +165,10 @@ class Placing:
                 continue
             body = job.body
             size = len(body)
-            most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES else SPOOLED_BYTES_MAX
-            if len(inflight) >= slots and placement.inflight_bytes + size > most:
+            most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES and not job.needs else SPOOLED_BYTES_MAX
+            if len(inflight) >= slots and (
+                placement.inflight_bytes + size > most or (job.needs and crowds(placement, job, most=most))
+            ):
                 placement.blocked = True
                 return
             queue.popleft()

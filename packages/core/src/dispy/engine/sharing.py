@@ -98,6 +98,14 @@ def numbers_of(needs: tuple[SharedData, ...]) -> tuple[int, ...]:
     return tuple([data.id for data in needs]) if needs else ()
 
 
+def crowds(placement: Placement, job: Job, *, most: int) -> bool:
+    """Tell whether a job needs data that would have to be sent, and with it jobs in flight needed more than *most*."""
+    if all(data.id in placement.data for data in job.needs):
+        return False
+    held = {data.id: data.size for one in (*placement.inflight.values(), job) for data in one.needs}
+    return sum(held.values()) > most
+
+
 def send_data(
     ledger: Ledger, computation: Computation, placement: Placement, needs: Iterable[SharedData]
 ) -> None:
