@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import struct
 import sys
@@ -32,6 +33,15 @@ PLAIN_TYPES = frozenset({bool, bytes, bytearray, float, int, str, type(None)})
 
 BUFFER_TYPES = frozenset({bytes, bytearray})
 """Arguments of these types are looked at for their size before they are pickled."""
+
+STACK_GLOBAL = pickle.STACK_GLOBAL
+"""Ends each reference to a class or function."""
+
+PICKLE_HEAD = 2 + 9
+"""Bytes of a pickle of one string before that: protocol, and length of a frame."""
+
+KNOWN_BYTES = 16 * 1024
+"""Up to this size it is worth asking whether all in a pickle is known."""
 
 COUNT = struct.Struct("<I")
 """Number of arguments, at the head of a program's job body."""
@@ -126,7 +136,11 @@ class ArgumentPacker:
             return self._pack_carefully(args, kwargs)
         if len(data) >= LARGE_BYTES and _all_plain(args, kwargs):
             return data
-        return self._pack_carefully(args, kwargs) if self._is_suspect(data) else data
+        return (
+            self._pack_carefully(args, kwargs)
+            if self._is_suspect(data) and not self._is_known(data)
+            else data
+        )
 
     def _pack_shared(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], sharer: Sharer
@@ -158,6 +172,18 @@ class ArgumentPacker:
         if count != len(sys.modules):
             suspects = self._find_suspects()
         return any(name in data for name in suspects)
+
+    def _is_known(self, data: bytes) -> bool:
+        """Tell whether all that a pickle refers to is in the bundle, under the name that it has here."""
+        if len(data) > KNOWN_BYTES:
+            return False
+        left = data.count(STACK_GLOBAL)  # perhaps more than there are: it may be part of a value
+        for module, names in self._shipped.items():
+            here = vars(sys.modules.get(module, object))
+            for name, value in names.items():
+                if left and here.get(name) is value:
+                    left -= data.count(_reference(module, name))
+        return not left
 
     def _find_suspects(self) -> tuple[bytes, ...]:
         from dispy.packing.modules import MAINS, is_local
@@ -202,6 +228,13 @@ class ArgumentPacker:
                     "pass plain data, or give its class __getstate__ and __setstate__"
                 )
         return NotPicklable(f"the arguments cannot be sent to a node: {failure}")
+
+
+@functools.lru_cache(4096)
+def _reference(module: str, name: str) -> bytes:
+    """Return what stands in a pickle for the first thing of a module that it refers to."""
+    text = pickle.dumps(module, PROTOCOL)[PICKLE_HEAD:-1], pickle.dumps(name, PROTOCOL)[PICKLE_HEAD:-1]
+    return b"".join(text) + STACK_GLOBAL
 
 
 class _Collector:
