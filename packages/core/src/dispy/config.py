@@ -3,6 +3,7 @@
 * ``DispyPort``: base of the port below.
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
+* ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
 numbers that follow DispyPort until they are assigned. Of its other names none has a use here: who assigns to one is
@@ -18,12 +19,16 @@ from typing import Any
 
 from dispy.errors import UsageError
 from dispy.logger import logger
+from dispy.sizes import parse_size
 
 DispyPort: int = 51347
 """As in the founding document; the same number is used for TCP and UDP."""
 
 MsgTimeout: float = 10
 """Seconds, as in the original."""
+
+MaxFileSize: int | str = 0
+"""Bytes, or text such as ``"10m"``; 0 for no limit, as in the original."""
 
 MOST_TIMEOUT_S = 600.0
 """Longest `MsgTimeout`: systems themselves give up a connection after some minutes."""
@@ -71,6 +76,17 @@ def msg_timeout_s() -> float:
             f"dispy.config.MsgTimeout must be a number of seconds above 0, at most {MOST_TIMEOUT_S:g}, not {value!r}"
         )
     return float(value)
+
+
+def max_file_bytes(given: object = None) -> int:
+    """Return *given*, or `MaxFileSize` if that is None, as a number of bytes; 0 for no limit.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    if given is None:
+        return parse_size(MaxFileSize, "dispy.config.MaxFileSize")
+    return parse_size(given, "max_file_size")
 
 
 def set_port(number: object) -> None:

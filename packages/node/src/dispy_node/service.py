@@ -50,9 +50,17 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
+    max_file_bytes = settings.max_file_bytes()
     state = StateFolder(settings.folder())
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor, confinement)
+    daemon = NodeDaemon(
+        identity,
+        state,
+        plugins.executor,
+        confinement,
+        max_file_bytes=max_file_bytes,
+        force_cleanup=settings.force_cleanup,
+    )
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:

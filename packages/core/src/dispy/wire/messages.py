@@ -71,13 +71,18 @@ class StreamCredit(msgspec.Struct, frozen=True, array_like=True, tag="s-credit")
 
 
 class FileOffer(msgspec.Struct, frozen=True, array_like=True):
-    """A file that a computation brings along, to be placed at ``path`` below its folder."""
+    """A file that a computation brings along, to be placed at ``path`` below its folder.
+
+    Two with the same ``digest`` may share a stream. Without a stream the file comes only if the node wants it.
+    """
 
     path: str
     size: int
     mode: int
     modified_at: float
     stream: int
+    digest: bytes = b""
+    """SHA-256 of the content, or empty."""
 
 
 class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
@@ -102,6 +107,10 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
     setup_stream: int = 0
     setup_size: int = 0
+    dest_path: str = ""
+    """Folder that the client's computations share, a relative path; empty: one of its own."""
+    keep_files: bool = False
+    """Let the folder stay when the computation is closed."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -141,6 +150,8 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     stream: int = 0
     size: int = 0
+    carries: tuple[str, int] | None = None
+    """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -320,6 +331,20 @@ class FileTaken(msgspec.Struct, frozen=True, array_like=True, tag="file-taken"):
     reason: str = ""
 
 
+class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
+    """Node to scheduler: of the files offered without a stream, these are not there. Answered by FilesComing."""
+
+    computation: str
+    paths: list[str]
+
+
+class FilesComing(msgspec.Struct, frozen=True, array_like=True, tag="coming"):
+    """Scheduler to node: the files that were wanted, each on a stream."""
+
+    computation: str
+    files: list[FileOffer]
+
+
 Message = (
     Hello
     | Heartbeat
@@ -344,5 +369,7 @@ Message = (
     | AckNews
     | SendFile
     | FileTaken
+    | FilesWanted
+    | FilesComing
 )
 """Every message that may stand in a batch."""

@@ -80,21 +80,40 @@ class Attempts:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
+                elif job.carries is not None and (excess := ledger.excess(*job.carries)):
+                    self._end_unfit(client, computation, job, excess)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream)
+                    attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready:
-                    attempts[key] = Attempt(key, QUEUED)
+                    attempts[key] = attempt = Attempt(key, QUEUED)
+                    attempt.carries = job.carries is not None
                     run.append((key, job.body))
                 else:
-                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body)
+                    attempts[key] = attempt = Attempt(key, AttemptState.WAITING, body=job.body)
+                    attempt.carries = job.carries is not None
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             self._run(computation, run)
+
+    def _end_unfit(
+        self, client: Client, computation: HostedComputation, job: JobAssignment, reason: str
+    ) -> None:
+        """End a job at once that this node does not run."""
+        if job.stream:
+            self._ledger.announce(client, job.stream)
+            self._ledger.drop_stream(client, job.stream)
+        key = (job.job, job.attempt)
+        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"")
+        computation.pending += 1
+        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -198,7 +217,9 @@ class Attempts:
     def _run(self, computation: HostedComputation, jobs: list[tuple[AttemptKey, Body]]) -> None:
         if jobs:
             computation.active += len(jobs)
-            self._ledger.out.append(RunJobs(computation.id, jobs))
+            attempts = computation.attempts
+            carrying = frozenset([key for key, _ in jobs if attempts[key].carries])
+            self._ledger.out.append(RunJobs(computation.id, jobs, carrying))
             self._ledger.slots.note_more(computation)
 
     # -- what the runner tells

@@ -32,6 +32,11 @@ class Files:
             ledger.drop_stream(client, stream)
             self._tell(client, message, "the computation is not ready at the node")
             return
+        excess = ledger.excess(message.file.path, message.file.size)
+        if excess:
+            ledger.drop_stream(client, stream)
+            self._tell(client, message, excess)
+            return
         client.files[stream] = (computation, message)
 
     def stored(self, client: Client, stream: int, spooled: Spooled) -> bool:

@@ -28,6 +28,7 @@ from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
     CloseComputation,
+    FilesComing,
     Goodbye,
     Heartbeat,
     NodeChanged,
@@ -65,15 +66,21 @@ class NodeEngine:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
+        max_file_bytes: largest file that is taken; 0 for no limit.
 
     Attributes:
         counters: what the node has seen, for the operator.
     """
 
     def __init__(
-        self, *, cpus: int, lease_s: float = LEASE_S, keep_results_s: float = KEEP_RESULTS_S
+        self,
+        *,
+        cpus: int,
+        lease_s: float = LEASE_S,
+        keep_results_s: float = KEEP_RESULTS_S,
+        max_file_bytes: int = 0,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s)
+        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s, max_file_bytes)
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
@@ -90,6 +97,7 @@ class NodeEngine:
             ev.MessageReceived: self._message_received,
             ev.StreamStored: self._stream_stored,
             ev.StreamFailed: self._stream_failed,
+            ev.FilesFound: computations.files_found,
             ev.RunnerReady: computations.runner_ready,
             ev.RunnerFailed: computations.runner_gone,
             ev.RunnerEnded: computations.runner_gone,
@@ -108,6 +116,7 @@ class NodeEngine:
             AckResults: results.acknowledge,
             AckNews: news.acknowledge,
             SendFile: files.offered,
+            FilesComing: computations.files_coming,
             CancelJobs: attempts.cancel,
             OpenComputation: computations.open,
             CloseComputation: computations.close,
