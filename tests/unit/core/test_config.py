@@ -81,3 +81,16 @@ def test_who_assigns_to_what_has_no_effect_is_warned(
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(AttributeError, match="'NoSuchPort'"):
         _ = config.NoSuchPort
+
+
+def test_largest_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.max_file_bytes() == 0
+    monkeypatch.setattr(config, "MaxFileSize", "2k")
+    assert config.max_file_bytes() == 2048
+    assert config.max_file_bytes(5) == 5
+    assert config.max_file_bytes(0) == 0
+    with pytest.raises(UsageError, match="max_file_size must be a number of bytes"):
+        config.max_file_bytes("much")
+    monkeypatch.setattr(config, "MaxFileSize", -1)
+    with pytest.raises(UsageError, match="dispy.config.MaxFileSize must be"):
+        config.max_file_bytes()

@@ -249,3 +249,14 @@ def test_a_node_that_rejected_is_left_alone_for_a_while(world: World) -> None:
     assert world.engine.next_deadline() == world.now + 1.0
     assert world.assigned(world.wait(1.0)) == [(1, [(1, 2), (2, 2)])]
     assert world.engine.next_deadline() is None
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BODY_BYTES + 1])
+def test_that_a_job_brings_something_is_told_with_it(world: World, size: int) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.jobs(computation, 1, body=bytes(size))
+    job.carries = ("data", 7)
+    (message,) = world.messages(world.do(JobsSubmitted([job])))
+    assert isinstance(message, AssignJobs)
+    assert message.jobs[0].carries == ("data", 7)

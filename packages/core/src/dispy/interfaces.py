@@ -47,6 +47,8 @@ class Identity:
     """For people: which key it has, or what its certificate says."""
     roles: frozenset[AccessRole]
     """What it may do; with a role come those that the role includes."""
+    owner: str = ""
+    """The same whenever it proves who it is by the same key, or by certificates of one issuer for the same name."""
 
 
 @dataclass(frozen=True, slots=True)

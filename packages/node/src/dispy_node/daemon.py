@@ -425,12 +425,13 @@ class NodeDaemon:
         )
 
     def _owner_of(self, computation: HostedComputation) -> str:
-        """Tell whose shared folders a computation uses: those of whoever comes from one machine with one credential."""
+        """Tell whose shared folders a computation uses: those of whoever comes from one address with one credential."""
         client = self.engine.clients.get(computation.client)
         link = self._links.get(client.link) if client is not None and client.link is not None else None
         if link is None:
             return ""
-        return f"{link.peer.identity.name if link.peer.identity else ''} at {link.peer.host}"
+        identity = link.peer.identity
+        return f"{identity.owner if identity else ''} at {link.peer.host}"
 
     def _enter(self, computation: HostedComputation, owner: str, account: Account | None) -> None:
         def give(descriptor: int) -> None:

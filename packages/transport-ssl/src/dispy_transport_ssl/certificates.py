@@ -7,6 +7,7 @@ Those made here have Ed25519 keys. A certificate tells what its owner may do by 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -256,6 +257,19 @@ def name_of(certificate: x509.Certificate) -> str:
     except Exception:  # whatever a damaged name makes the library raise
         return "?"
     return "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN_CHARACTERS]) or "?"
+
+
+def owner_of(certificate: x509.Certificate) -> str:
+    """Return what all certificates share that one issuer has made for one name."""
+    try:
+        issuer = certificate.extensions.get_extension_for_class(
+            x509.AuthorityKeyIdentifier
+        ).value.key_identifier
+    except Exception:  # there is none, or a damaged one makes the library raise
+        issuer = None
+    if issuer is None:
+        issuer = hashlib.sha256(certificate.issuer.public_bytes()).digest()
+    return f"{issuer.hex()} {name_of(certificate)}"
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -21,7 +21,7 @@ from cryptography import x509
 from dispy.errors import SecurityError
 from dispy.interfaces import API_VERSION, Credential, Identity, StreamSecurity
 from dispy.model import AccessRole
-from dispy_transport_ssl.certificates import describe, roles_in
+from dispy_transport_ssl.certificates import describe, owner_of, roles_in
 from dispy_transport_ssl.contexts import make_client_context, make_gate
 from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
 from dispy_transport_ssl.streams import TlsStream
@@ -144,4 +144,4 @@ def identify(
     if roles.isdisjoint(wants):
         has, needed = ", ".join(sorted(roles)), " or ".join(sorted(wants))
         raise SecurityError(f"{describe(loaded)} is for {has}, and here it has to be for {needed}")
-    return Identity(describe(loaded), roles)
+    return Identity(describe(loaded), roles, owner_of(loaded))

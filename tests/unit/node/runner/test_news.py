@@ -178,3 +178,17 @@ def test_answers_are_known_by_their_number() -> None:
     assert take_answer(5, ANSWER, body) == b"\1"
     assert take_answer(6, ANSWER, body) == b""
     assert take_answer(5, 0, body) == b""
+
+
+def test_a_file_that_is_too_large_is_not_sent(
+    make_desk: Callable[..., Desk], settings: Any, tmp_path: Path
+) -> None:
+    desk = make_desk(b"\1")
+    (tmp_path / "result").write_bytes(b"12345678")
+    settings.max_file_bytes = 8
+    assert desk.news.tell_file(str(tmp_path / "result"))
+    settings.max_file_bytes = 7
+    with pytest.raises(
+        NotSent, match="result' has 8 bytes, more than the 7 of --max-file-size of node there"
+    ):
+        desk.news.tell_file(str(tmp_path / "result"))

@@ -244,18 +244,21 @@ class Trust:
 
 async def _secure(stream: trio.abc.Stream, peer: Peer, steps: Sequence[_Step]) -> Connection:
     """Wrap a stream once for each layer; the peer has the roles that all of them give it."""
-    names, roles = [], EVERYTHING
+    names, owners, roles = [], [], EVERYTHING
     try:
         with trio.fail_after(HANDSHAKE_S):
             for step in steps:
                 stream, identity = await step(stream)
                 names.append(identity.name)
+                owners.append(identity.owner)
                 roles &= expand(identity.roles)
     except trio.TooSlowError:
         raise SecurityError(
             f"{peer.host} did not prove who it is within {HANDSHAKE_S:g} s: is it a dispy?"
         ) from None
-    return stream, replace(peer, identity=Identity(" and ".join(names), roles))
+    return stream, replace(
+        peer, identity=Identity(" and ".join(names), roles, " and ".join(filter(None, owners)))
+    )
 
 
 def refuse_public(host: str, option: str) -> None:

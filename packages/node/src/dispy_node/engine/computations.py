@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dispy.model import ComputationId
 from dispy.wire.messages import (
     CloseComputation,
@@ -111,7 +113,7 @@ class Computations:
         for offer in offers:
             if offer.digest not in there:
                 there.add(offer.digest)
-                computation.wanted_files.add(offer.path)
+                computation.wanted_files[offer.path] = offer
         computation.found.update(event.found)
         if computation.wanted_files:
             ledger.tell(client, FilesWanted(computation.id, sorted(computation.wanted_files)))
@@ -130,9 +132,8 @@ class Computations:
             if computation is None or computation.state is not RECEIVING:
                 ledger.drop_stream(client, offer.stream)
                 continue
-            if offer.path not in computation.wanted_files:
+            if computation.wanted_files.pop(offer.path, None) != msgspec.structs.replace(offer, stream=0):
                 raise Violation(f"file {offer.path!r} comes, which was not asked for")
-            computation.wanted_files.discard(offer.path)
             computation.awaited[offer.stream] = offer.path
             client.awaited[offer.stream] = (computation, None)
 

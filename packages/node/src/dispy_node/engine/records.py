@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import FileOffer, Hello, JobResult, News, OpenComputation, SendFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ class HostedComputation:
     """Stream -> relative path of the file on it, or `CODE` or `SETUP_ARGS`."""
     looking: bool = False
     """It is not known yet which of the files that were offered without a stream are there."""
-    wanted_files: set[str] = field(default_factory=set)
-    """Paths of files that were asked for and are not announced yet."""
+    wanted_files: dict[str, FileOffer] = field(default_factory=dict)
+    """Path -> offer of a file that was asked for and is not announced yet."""
     found: dict[str, str] = field(default_factory=dict)
     """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
