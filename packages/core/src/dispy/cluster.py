@@ -345,11 +345,15 @@ class JobCluster:
                 wait.
             ClusterClosed: the cluster is closed.
         """
-        from dispy.packing.files import Files
+        from dispy.packing.files import BadName, Files
 
         self._check_open()
         check_may_wait("cluster.send_file()")
-        file = Files(max_bytes=self._max_file_bytes).add(os.fspath(path))
+        try:
+            file = Files(max_bytes=self._max_file_bytes).add(os.fspath(path))
+        except BadName as error:
+            logger.warning("%s", error)
+            return -1
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: file %s not sent", node, path)

@@ -15,6 +15,10 @@ from dispy.places import relative_path
 from dispy.sizes import too_large
 
 
+class BadName(UsageError):
+    """A file has a name that no node takes."""
+
+
 class Files:
     """Collects files; each has a path of its own below the computation's folder at the node.
 
@@ -39,8 +43,8 @@ class Files:
         """Take the file *path*, to lie at *place* (relative, with forward slashes) if that is given.
 
         Raises:
-            UsageError: it is not a file that can be read, it is too large, its name is none for a node, or another
-                file has its place already.
+            BadName: its name is none for a node.
+            UsageError: it is not a file that can be read, it is too large, or another file has its place already.
         """
         source = os.path.abspath(path)
         problem = _problem_with(source)
@@ -58,7 +62,7 @@ class Files:
         try:
             relative_path(place)
         except UsageError as error:
-            raise UsageError(f"file {path!r} cannot be sent: {error}; rename it") from error
+            raise BadName(f"file {path!r} cannot be sent: {error}; rename it") from error
         status = os.stat(source)
         problem = too_large(path, status.st_size, self._max_bytes, "max_file_size")
         if problem:
