@@ -20,7 +20,18 @@ LAYERS = [
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},
     {"runtime"},
-    {"job", "inside", "partials", "status", "nodes", "management", "cluster", "__init__"},
+    {
+        "job",
+        "inside",
+        "partials",
+        "status",
+        "nodes",
+        "management",
+        "limits",
+        "options",
+        "cluster",
+        "__init__",
+    },
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -54,11 +54,24 @@ def test_an_unknown_outcome_closes_the_link_and_nothing_of_the_message_counts(wo
     computation = world.add()
     world.use(computation, 1)
     jobs = world.submit(computation, 2)
-    results = [world.result(jobs[0]), world.result(jobs[1], outcome=6)]
-    text = "result of job 2 has the unknown outcome 6"
+    results = [world.result(jobs[0]), world.result(jobs[1], outcome=7)]
+    text = "result of job 2 has the unknown outcome 7"
     assert world.say(JobResults("c1", results)) == [CloseLink(world.links[1], text)]
     assert world.node().state is NodeState.SILENT
     assert computation.pending == 2
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_beyond_a_limit_is_terminated(world: World, cancelled: bool) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.submit(computation)
+    world.start(job)
+    if cancelled:
+        world.do(CancelRequested([job.id]))
+    effects = world.say(JobResults("c1", [world.result(job, outcome=Outcome.EXCEEDED)]))
+    assert world.told(effects) == [(1, "TERMINATED")]
+    assert computation.pending == 0
 
 
 @pytest.mark.parametrize("observed", [False, True])

@@ -17,6 +17,7 @@ import trio
 from dispy.errors import UsageError
 from dispy.interfaces import ExecutorPlan
 from dispy.model import ComputationId, Outcome
+from dispy.wire.messages import JobLimits
 from dispy_node import runners
 from dispy_node.confine.accounts import Account
 from dispy_node.engine import events as ev
@@ -104,6 +105,7 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
 
     def react(event: ev.Event) -> None:
         if isinstance(event, ev.RunnerReady):
+            scene.runner.limit_jobs({(8, 1): JobLimits(2.0, 1.5, 10**9, 7)})
             scene.runner.run_jobs([((7, 1), b"args"), ((8, 1), Spooled(str(body), 4))])
             scene.runner.cancel([(8, 1)])
         elif isinstance(event, ev.SlotsGivenUp):
@@ -111,8 +113,8 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
 
     scene.on_event = react
     events = scene.play(
-        f"{READY} run = take(); cancel = take();"
-        f"open('run', 'wb').write(run[1] + cancel[1]);"
+        f"{READY} limits = take(); run = take(); cancel = take();"
+        f"open('run', 'wb').write(limits[1] + run[1] + cancel[1]);"
         f"tell(9, {frames.pack_starts([(7, 1, 1.5)])!r});"
         f"tell(10, {result + spooled!r}); tell(8 + 3, b'a log line'); tell(4, {frames.COUNT.pack(3)!r}); take()"
     )
@@ -120,7 +122,8 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
     (given,) = scene.spool.glob("in-*")
     assert given.read_bytes() == b"args"
     jobs = frames.pack_jobs([(7, 1, False, b"args"), (8, 1, True, os.fsencode(given))])
-    assert told == jobs + frames.pack_keys([(8, 1)])
+    limits = frames.pack_limits([(8, 1, 2.0, 1.5, 10**9, 7)])
+    assert told == limits + jobs + frames.pack_keys([(8, 1)])
     assert [type(event).__name__ for event in events] == [
         "RunnerReady",
         "AttemptsStarted",

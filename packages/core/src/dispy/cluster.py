@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from dispy import config
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
+from dispy.limits import change_limits
 from dispy.logger import logger
 from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from dispy.engine.effects import JobChange
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
+    from dispy.wire.messages import JobLimits
 
 CLOSE_S = 12.0
 """Longest time that closing may take after the last job: the engine gives nodes 10 s."""
@@ -50,7 +53,7 @@ JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
 
 
-class JobCluster(NodeManagement):
+class JobCluster(Submitting, NodeManagement):
     """Distributes one computation to nodes and runs its jobs there.
 
     Args:
@@ -91,6 +94,7 @@ class JobCluster(NodeManagement):
         cleanup: function that each node calls with the same arguments after its last job, before it removes the
             files of the computation; True: it removes them only.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
+        timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -123,6 +127,10 @@ class JobCluster(NodeManagement):
         setup: Callable[..., Any] | None = None,
         cleanup: bool | Callable[..., Any] = True,
         setup_timeout: float = TIMEOUT_S,
+        timeout: float | None = None,
+        memory: int | str | None = None,
+        cpu_time: float | None = None,
+        processes: int | None = None,
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -138,6 +146,9 @@ class JobCluster(NodeManagement):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
         self._safe_results = _is_safe(results)
+        self._limits = change_limits(
+            None, timeout=timeout, memory=memory, cpu_time=cpu_time, processes=processes
+        )
         preparation = make_preparation(setup, cleanup)
         self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
         self._packed = _pack(computation, depends, preparation, safe_results=self._safe_results)
@@ -151,13 +162,14 @@ class JobCluster(NodeManagement):
         chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
-        from dispy.engine.records import Job
+        from dispy.engine.records import Job, LimitedJob
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
         self._job_record = Job
+        self._limited_record = LimitedJob
         asked = make_request(
             AccessRole.ADMIN,
             secret=secret,
@@ -204,43 +216,28 @@ class JobCluster(NodeManagement):
 
     # ---- jobs
 
-    def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
-        """Schedule one call of the computation with these arguments, and return its job at once.
-
-        Arguments of a program become strings.
-
-        Raises:
-            NotPicklable: an argument cannot be sent; the message names it.
-            ClusterClosed: the cluster is closed.
-        """
-        return self._submit(None, None, args, kwargs)
-
-    def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob:
-        """Do as `submit`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit(job_id, None, args, kwargs)
-
-    def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
-        """Do as `submit`, for this node only; return None with a warning if the cluster does not use the node."""
-        return self._submit_pinned(None, node, args, kwargs)
-
-    def submit_job_id_node(
-        self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any
-    ) -> DispyJob | None:
-        """Do as `submit_node`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit_pinned(job_id, node, args, kwargs)
-
     def _submit_pinned(
-        self, job_id: Any, node: DispyNode | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        job_id: Any,
+        node: DispyNode | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: JobLimits | None,
     ) -> DispyJob | None:
         self._check_open()
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: job not submitted", node)
             return None
-        return self._submit(job_id, found, args, kwargs)
+        return self._submit(job_id, found, args, kwargs, limits)
 
     def _submit(
-        self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        job_id: Any,
+        node: Node | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: JobLimits | None,
     ) -> DispyJob:
         if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
             raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
@@ -255,8 +252,11 @@ class JobCluster(NodeManagement):
             text_output=self._packed.is_function,
             safe_results=self._safe_results,
         )
-        record = self._job_record(
-            uid, self._computation.id, body, pinned=None if node is None else node.id, handle=job
+        pinned = None if node is None else node.id
+        record = (
+            self._job_record(uid, self._computation.id, body, pinned=pinned, handle=job)
+            if limits is None
+            else self._limited_record(uid, self._computation.id, body, limits, pinned=pinned, handle=job)
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()

@@ -132,6 +132,21 @@ class Outcome(enum.IntEnum):
     """It could not be run, or its result could not be sent; ``detail`` says what and where."""
     CANCELLED = 5
     """It ended because it was asked to, running or not yet started."""
+    EXCEEDED = 6
+    """The node ended it because it went beyond a limit; ``code`` is the `Limit`, ``detail`` says by how much."""
+
+
+class Limit(enum.IntEnum):
+    """What a job may have been given a limit of."""
+
+    TIMEOUT = 1
+    """Time since its start."""
+    CPU_TIME = 2
+    """Time of processors that its whole process tree has used."""
+    MEMORY = 3
+    """Memory of its whole process tree."""
+    PROCESSES = 4
+    """Processes in its tree."""
 
 
 class JobStatus(enum.IntEnum):

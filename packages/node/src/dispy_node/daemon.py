@@ -351,6 +351,8 @@ class NodeDaemon:
     def _run_jobs(self, effect: fx.RunJobs) -> None:
         runner = self._runners.get(effect.computation)
         if runner is not None:
+            if effect.limits:
+                runner.limit_jobs(effect.limits)
             runner.run_jobs(list(effect.jobs))
 
     def _set_slots(self, effect: fx.SetSlots) -> None:

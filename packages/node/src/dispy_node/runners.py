@@ -16,7 +16,7 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import trio
@@ -24,7 +24,7 @@ import trio
 from dispy.interfaces import ExecutorPlan
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.printable import printable
-from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
+from dispy.wire.messages import FILE, PARTIAL, JobLimits, JobResult, JobStart, News
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -199,6 +199,14 @@ class RunnerProcess:
             for key, body in jobs
         ]
         self._send(frames.frame(frames.RUN, frames.pack_jobs(packed)))
+
+    def limit_jobs(self, limits: Mapping[AttemptKey, JobLimits]) -> None:
+        """Tell what jobs may use that are to be handed over next."""
+        packed = [
+            (*key, one.timeout_s, one.cpu_time_s, one.memory_bytes, one.processes)
+            for key, one in limits.items()
+        ]
+        self._send(frames.frame(frames.LIMITS, frames.pack_limits(packed)))
 
     def _give(self, body: Spooled) -> bytes:
         """Move a spool file into the runner's folder, which may be all of the spool that it sees; return its path.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -41,7 +42,11 @@ class Job:
         node: the node that has or had its latest attempt.
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
+        limits: what it may use, None if there are no limits.
     """
+
+    limits: JobLimits | None = None
+    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
@@ -78,6 +83,25 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.state.value} attempt {self.attempt}>"
+
+
+class LimitedJob(Job):
+    """A job with limits."""
+
+    __slots__ = ("limits",)
+
+    def __init__(
+        self,
+        job_id: JobId,
+        computation: ComputationId,
+        body: bytes | Pieces,
+        limits: JobLimits,
+        *,
+        pinned: NodeId | None = None,
+        handle: Any = None,
+    ) -> None:
+        super().__init__(job_id, computation, body, pinned=pinned, handle=handle)
+        self.limits = limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ _STATUS = (
     JobStatus.TERMINATED,  # RAISED
     JobStatus.TERMINATED,  # DIED
     JobStatus.TERMINATED,  # BROKEN
+    JobStatus.TERMINATED,  # CANCELLED; see `_cancelled_status`
+    JobStatus.TERMINATED,  # EXCEEDED
 )
 _RUN_OUTCOMES = Outcome.RAISED
 """Outcomes up to this one tell how long a job takes."""
@@ -87,7 +89,7 @@ class Settling:
         count = 0
         total_s = 0.0
         for result in message.results:
-            if not 0 <= result.outcome <= _CANCELLED:
+            if not 0 <= result.outcome < len(_STATUS):
                 raise RemoteProtocolError(
                     f"result of job {result.job} has the unknown outcome {result.outcome}"
                 )

@@ -173,13 +173,13 @@ class SchedulerDriver:
         jobs: list[Job] = []
         for _ in range(len(waiting)):
             item = waiting.popleft()
-            if type(item) is Job:
+            if isinstance(item, Job):
                 jobs.append(item)
                 continue
             if jobs:
                 self.handle(ev.JobsSubmitted(jobs))
                 jobs = []
-            item()  # type: ignore[operator]  # mypy does not narrow by type()
+            item()
         if jobs:
             self.handle(ev.JobsSubmitted(jobs))
 

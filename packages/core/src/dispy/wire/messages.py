@@ -135,6 +135,16 @@ class ComputationClosed(msgspec.Struct, frozen=True, array_like=True, tag="close
     """What has gone wrong in `cleanup`; empty if nothing has."""
 
 
+class JobLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job may use at most, with all processes below it; 0 is no limit."""
+
+    timeout_s: float = 0.0
+    """From its start."""
+    cpu_time_s: float = 0.0
+    memory_bytes: int = 0
+    processes: int = 0
+
+
 class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One job for a node; see the module about bodies."""
 
@@ -143,6 +153,7 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     stream: int = 0
     size: int = 0
+    limits: JobLimits | None = None
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):

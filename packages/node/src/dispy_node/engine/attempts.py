@@ -11,6 +11,7 @@ from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
     JobAssignment,
+    JobLimits,
     JobResult,
     JobsStarted,
 )
@@ -34,6 +35,12 @@ MAX_JOB = 2**63 - 1
 
 MAX_ATTEMPT = 2**32 - 1
 """Highest number of an attempt: what fits a frame to the runner."""
+
+MAX_LIMIT_S = 1e9
+"""Longest time that a limit may be."""
+
+MAX_PROCESSES = 2**31 - 1
+"""The same for processes."""
 
 QUEUED = AttemptState.QUEUED
 RUNNING = AttemptState.RUNNING
@@ -73,6 +80,7 @@ class Attempts:
         known = len(attempts)
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
+        limits: dict[AttemptKey, JobLimits] = {}
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
@@ -80,21 +88,25 @@ class Attempts:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
+                elif job.limits is not None and not _are_limits(job.limits):
+                    raise Violation(f"job {job.job} has the limits {job.limits}")
                 elif job.stream:
                     ledger.announce(client, job.stream)
-                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream)
+                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits)
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready:
                     attempts[key] = Attempt(key, QUEUED)
                     run.append((key, job.body))
+                    if job.limits is not None:
+                        limits[key] = job.limits
                 else:
-                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body)
+                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body, limits=job.limits)
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
-            self._run(computation, run)
+            self._run(computation, run, limits)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -185,20 +197,28 @@ class Attempts:
     def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
         """Give those of *attempts* that are WAITING to the runner, which is ready."""
         run: list[tuple[AttemptKey, Body]] = []
+        limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
             if attempt.state is AttemptState.WAITING and attempt.body is not None:
                 run.append((attempt.key, attempt.body))
+                if attempt.limits is not None:
+                    limits[attempt.key] = attempt.limits
                 attempt.body = None
                 advance_attempt(attempt, AttemptStep.HANDED_OVER)
                 # The dictionary has those that the runner has in the order in which it got them; see `settle`.
                 computation.attempts[attempt.key] = computation.attempts.pop(attempt.key)
         computation.pending -= len(run)
-        self._run(computation, run)
+        self._run(computation, run, limits)
 
-    def _run(self, computation: HostedComputation, jobs: list[tuple[AttemptKey, Body]]) -> None:
+    def _run(
+        self,
+        computation: HostedComputation,
+        jobs: list[tuple[AttemptKey, Body]],
+        limits: dict[AttemptKey, JobLimits],
+    ) -> None:
         if jobs:
             computation.active += len(jobs)
-            self._ledger.out.append(RunJobs(computation.id, jobs))
+            self._ledger.out.append(RunJobs(computation.id, jobs, limits))
             self._ledger.slots.note_more(computation)
 
     # -- what the runner tells
@@ -382,3 +402,13 @@ class Attempts:
         advance_attempt(attempt, AttemptStep.FINISHED)
         self._results.drop_files(attempt)
         self._ledger.counters.ended += 1
+
+
+def _are_limits(limits: JobLimits) -> bool:
+    """Tell whether these are what a correct scheduler sends, and so fit a frame to the runner."""
+    times = limits.timeout_s, limits.cpu_time_s
+    return (
+        all(0.0 <= time <= MAX_LIMIT_S for time in times)
+        and 0 <= limits.memory_bytes <= MAX_JOB
+        and 0 <= limits.processes <= MAX_PROCESSES
+    )

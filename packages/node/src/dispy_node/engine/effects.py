@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Message, SendFile
+from dispy.wire.messages import JobLimits, Message, SendFile
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -51,6 +51,8 @@ class RunJobs:
 
     computation: ComputationId
     jobs: Sequence[tuple[AttemptKey, Body]]
+    limits: Mapping[AttemptKey, JobLimits] = field(default_factory=dict)
+    """What those of them may use that have limits."""
 
 
 @dataclass(frozen=True, slots=True)

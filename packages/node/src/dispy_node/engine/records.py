@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import Hello, JobLimits, JobResult, News, OpenComputation, SendFile
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -78,6 +78,8 @@ class Attempt:
     """What it has told and the scheduler does not have, in order; files only while RUNNING."""
     last_news: int = 0
     """Highest number of what it has told."""
+    limits: JobLimits | None = None
+    """What it may use; the runner's, too, when it has been handed over."""
 
 
 CODE = ""

@@ -40,6 +40,43 @@ def death(code: int) -> str:
     return text
 
 
+def excess(limit: int, allowed: str, used: str, place: str) -> str:
+    """Say which limit a job has gone beyond.
+
+    Args:
+        limit: its number, as in `dispy_node.runner.limits`.
+        allowed: what it may use, with the unit.
+        used: what it has used; empty if that says no more.
+    """
+    found = f", it was found to use {used}" if used else ""
+    did, name = {
+        1: (f"ran for longer than {allowed}", "timeout"),
+        2: (f"used more than {allowed} of processors' time", "cpu_time"),
+        3: (f"used more than {allowed} of memory", "memory"),
+        4: (f"had more than {allowed} processes at a time", "processes"),
+    }[limit]
+    return (
+        f"the job {did} on {place}{found}, and was ended: give it less to do, or set another limit ({name})"
+    )
+
+
+def unwatchable(place: str) -> str:
+    """Say that limits other than of time cannot be kept."""
+    return (
+        f"what a job uses cannot be seen on {place}, which has no lists of children in /proc (Linux has them): "
+        "leave out memory, cpu_time and processes"
+    )
+
+
+def amount(size_bytes: int) -> str:
+    """Write an amount of memory."""
+    value, units = float(size_bytes), ["bytes", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.4g} {units[0]}"
+
+
 def missing(error: ImportError, place: str) -> str:
     """Say which module is not where it is needed."""
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -19,6 +19,9 @@ class Job:
         announced: the daemon knows that it runs.
         cancelled: the daemon wants it ended.
         signalled: it has been interrupted for that.
+        limits: seconds from its start, seconds of processors' time, bytes of memory, processes, where 0 is no limit;
+            None if it has none.
+        excess: which limit it has gone beyond, with a text for people; it is cancelled then. None if it has not.
         ended: its result is made; whoever still meets it in a queue passes over it.
     """
 
@@ -27,7 +30,9 @@ class Job:
         "cancelled",
         "child",
         "ended",
+        "excess",
         "key",
+        "limits",
         "number",
         "record",
         "signalled",
@@ -38,6 +43,8 @@ class Job:
         self.key = key
         self.record = record
         self.child: Offspring | None = None
+        self.limits: tuple[float, float, int, int] | None = None
+        self.excess: tuple[int, str] | None = None
         self.number = 0
         self.started_at = 0.0
         self.announced = False

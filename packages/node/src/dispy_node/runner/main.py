@@ -20,6 +20,7 @@ from dispy_node.runner.frames import (
     FAILED,
     JOB,
     KEY,
+    LIMITS,
     LOAD,
     LOG,
     NEWS,
@@ -34,6 +35,7 @@ from dispy_node.runner.frames import (
     frame,
     pack_starts,
     unpack_keys,
+    unpack_limits,
 )
 from dispy_node.runner.inside import Inside
 from dispy_node.runner.jobs import Job
@@ -90,6 +92,8 @@ class Runner:
         self._reader = reader
         self._settings = settings
         self._jobs: dict[bytes, Job] = {}
+        self._limits: dict[bytes, tuple[float, float, int, int]] = {}
+        """Of jobs that are about to come."""
         self._results: list[bytes] = []
         self._starts: list[Start] = []
         self._out: list[bytes] = []
@@ -205,6 +209,9 @@ class Runner:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
                     self._pool.answer(job, payload[KEY_BYTES:])
+            elif kind == LIMITS:
+                for number, attempt, timeout_s, cpu_s, memory, processes in unpack_limits(payload):
+                    self._limits[KEY.pack(number, attempt)] = (timeout_s, cpu_s, memory, processes)
             elif kind == CLOSE:
                 self._close(terminate=payload[:1] == b"\x01")
             else:
@@ -221,6 +228,8 @@ class Runner:
             jobs[key] = job
             queue.append(job)
             start = stop
+            if self._limits and (limits := self._limits.pop(key, None)) is not None:
+                self._pool.limit(job, limits)
 
     def _change_slots(self, slots: int) -> None:
         if slots < self._pool.slots or self._owed is not None:
