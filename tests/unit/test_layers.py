@@ -15,7 +15,7 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 LAYERS = [
     {"errors", "model"},
     {"interfaces"},
-    {"wire", "config", "logger", "private", "argv", "places"},
+    {"wire", "config", "logger", "private", "parents", "argv", "places"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},

@@ -7,10 +7,8 @@ client closes its sockets, it cannot be left behind.
 from __future__ import annotations
 
 import platform
-import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 import trio
@@ -22,6 +20,7 @@ from dispy_node.avail import count_cpus
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.logs import set_up_logging
 from dispy_node.storage import StateFolder
+from dispy_node.temporary import temporary_folder
 
 
 async def _serve(sock: socket.socket, folder: Path) -> None:
@@ -40,11 +39,8 @@ def main(descriptor: int) -> None:
     """Serve the link on *descriptor* until it ends."""
     set_up_logging(level="warning", json_lines=False)
     sock = socket.socket(fileno=descriptor)
-    folder = Path(tempfile.mkdtemp(prefix="dispy-node-"))
-    try:
+    with temporary_folder() as folder:
         trio.run(_serve, sock, folder, strict_exception_groups=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
