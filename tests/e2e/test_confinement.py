@@ -18,29 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_user import USER, open_the_way
 
 import dispy
-from dispy_node.confine.accounts import find_account, find_closed_folder
 
 Look = Callable[..., Any]
 
-USER = "nobody"
 MEGABYTE = 1_000_000
 
-# Puts an empty folder in place of $1, which is closed to other users, and only $2 back into it: for one process and
-# those below it.
-OPEN_THE_WAY = """
-set -e
-closed=$1 kept=$2; shift 2
-aside=$(mktemp -d)
-mount --bind "$kept" "$aside"
-mount -t tmpfs -o mode=0755 tmpfs "$closed"
-mkdir -p "$kept"
-mount --bind "$aside" "$kept"
-umount "$aside"; rmdir "$aside"
-exec "$@"
-"""
-
+needs_root_to_look = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, from whom alone a node does not hide what it has open"
+)
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root, who alone can run jobs as another user"
 )
@@ -169,17 +157,7 @@ def start_for_user(start_node: Look, place: Path) -> Look:
     """Start nodes whose Python the other user can run, wherever it is installed."""
 
     def start(*options: str) -> Any:
-        account = find_account(USER)
-        closed = find_closed_folder(account, Path(sys.executable))
-        prefix: list[str] = []
-        if closed is not None:
-            kept = os.path.realpath(sys.base_prefix)
-            prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", OPEN_THE_WAY, "sh"]
-            prefix += [str(closed), kept]
-            done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"{USER} cannot reach this Python, because of {closed}: {done.stderr.strip()}")
-        return start_node(*options, folder=place / "node", prefix=prefix)
+        return start_node(*options, folder=place / "node", prefix=open_the_way())
 
     return start
 
@@ -198,6 +176,7 @@ def start_in_cgroups(start: Look, *options: str) -> Any:
 # ---- always
 
 
+@needs_root_to_look
 def test_descriptors_of_the_node_stay_with_it(node: Any) -> None:
     with dispy.JobCluster(look, nodes=[node.address]) as cluster:
         found = cluster.submit([])()

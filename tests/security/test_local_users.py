@@ -166,7 +166,13 @@ def test_secret_on_the_command_line_does_not_stay_there(
         assert len(family) > 1, "the runner is there"
         for process in family:
             for name in ("cmdline", "environ"):
-                seen = Path(f"/proc/{process.pid}/{name}").read_bytes()
+                try:
+                    seen = Path(f"/proc/{process.pid}/{name}").read_bytes()
+                except PermissionError:
+                    assert (process.pid, name) == (node.process.pid, "environ"), (
+                        "only the node hides, and only that"
+                    )
+                    continue
                 assert not [form for form in (SECRET.encode(), *forms_of(key.data)) if form in seen], (
                     name,
                     seen,

@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the folder where temporary files go."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(embedded, "set_up_logging", lambda **options: None)
+    monkeypatch.setattr(embedded, "close_memory", lambda: None)  # it would be that of the tests
     return tmp_path
 
 

@@ -19,6 +19,7 @@ from dispy.runtime.trust import OWN_CHILD
 from dispy_node.avail import count_cpus
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.logs import set_up_logging
+from dispy_node.secrecy import close_memory
 from dispy_node.storage import StateFolder, StorageError
 from dispy_node.temporary import temporary_folder
 
@@ -41,6 +42,7 @@ def main(descriptor: int) -> None:
     Raises:
         SystemExit: the temporary folder cannot be used; the message is for the client's standard error.
     """
+    close_memory()
     set_up_logging(level="warning", json_lines=False)
     try:
         with socket.socket(fileno=descriptor) as sock, temporary_folder() as folder:
