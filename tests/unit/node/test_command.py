@@ -115,6 +115,11 @@ def test_confinements_are_named_one_by_one(call: Call, fake: Service) -> None:
     assert fake.settings == [NodeSettings(confine=("user=jobs", "bubblewrap:net=no"))]
 
 
+def test_variables_are_let_through_one_by_one(call: Call, fake: Service) -> None:
+    assert call("--confine", "bubblewrap", "--env", "ONE", "--env", "OTHER").exit_code == 0
+    assert fake.settings == [NodeSettings(confine=("bubblewrap",), env=("ONE", "OTHER"))]
+
+
 @pytest.mark.parametrize("words", ["-s hush", "-shush", "--secret hush", "--secret=hush", "-ds hush"])
 def test_secret_is_given_apart_from_the_settings(call: Call, fake: Service, words: str) -> None:
     assert call(*words.split()).exit_code == 0
@@ -197,6 +202,7 @@ def test_help_names_every_option_and_needs_no_trio(call: Call) -> None:
         "keyfile",
         "cafile",
         "confine",
+        "env",
         "open",
         "debug",
         "log_format",

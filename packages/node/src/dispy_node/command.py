@@ -59,7 +59,13 @@ def _dashed(name: str) -> str:
     "--confine",
     multiple=True,
     metavar="KIND",
-    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=no] (repeatable).",
+    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=yes] (repeatable).",
+)
+@_option(
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    help="Let confined jobs have this variable of the node too (repeatable).",
 )
 @_option(
     "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."

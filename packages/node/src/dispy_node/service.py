@@ -67,7 +67,7 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
-    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
+    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
     state = StateFolder(folder)
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
     daemon = NodeDaemon(identity, state, plugins.executor, confinement)

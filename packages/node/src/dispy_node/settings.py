@@ -28,6 +28,7 @@ class NodeSettings:
     keyfile: str = ""
     cafile: str = ""
     confine: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
     open: bool = False
     debug: bool = False
     log_format: str = "human"
