@@ -15,7 +15,7 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 LAYERS = [
     {"errors", "model"},
     {"interfaces"},
-    {"wire", "config", "logger", "private", "argv", "places", "printable"},
+    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},

@@ -155,6 +155,22 @@ def test_large_code_and_many_frames_wait_for_a_slow_runner(scene: Scene) -> None
     assert events[-1] == ev.RunnerEnded(COMPUTATION)
 
 
+@pytest.mark.parametrize(
+    ("let_through", "names"), [(None, ["ONE", "OTHER"]), (frozenset({"ONE"}), ["ONE"]), (frozenset(), [])]
+)
+def test_variables_are_those_that_are_let_through(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, let_through: frozenset[str] | None, names: list[str]
+) -> None:
+    for name in ("ONE", "OTHER"):
+        monkeypatch.setenv(name, "value")
+    program = "import os; open('names', 'w').write(' '.join(n for n in ('ONE', 'OTHER') if n in os.environ))"
+    plan = ExecutorPlan(command=[sys.executable, "-S", "-c", program])
+    scene.runner.start(plan, scene.folder, let_through=let_through)
+    scene.runner.configure({}, b"")
+    scene.serve()
+    assert (scene.folder / "names").read_text().split() == names
+
+
 def test_code_in_a_file_is_named(scene: Scene) -> None:
     plan = ExecutorPlan(
         command=[sys.executable, "-S", "-c", PRELUDE + "take(); open('code', 'wb').write(take()[1])"],

@@ -318,7 +318,12 @@ class NodeDaemon:
             refuse_as_job_executor(executor)
             plan = self._confinement.wrap(request, executor.plan(request))
             self._state.hand_over(plan.user, folder, request.spool)
-            runner.start(plan, folder, setup_timeout_s=offer.setup_timeout_s)
+            runner.start(
+                plan,
+                folder,
+                setup_timeout_s=offer.setup_timeout_s,
+                let_through=self._confinement.let_through,
+            )
         except OSError as error:
             self.handle(
                 ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started"))

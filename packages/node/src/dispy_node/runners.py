@@ -16,7 +16,7 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import trio
@@ -132,13 +132,21 @@ class RunnerProcess:
         self.told_to_close = False
         self._terminate = False
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float = 0.0) -> None:
+    def start(
+        self,
+        plan: ExecutorPlan,
+        folder: Path,
+        *,
+        setup_timeout_s: float = 0.0,
+        let_through: Collection[str] | None = None,
+    ) -> None:
         """Start the process.
 
         Args:
             plan: how.
             folder: its working directory.
             setup_timeout_s: how long setup may take; 0.0 if there is neither setup nor cleanup.
+            let_through: see `runner_environment`.
 
         Raises:
             OSError: it cannot be started (too many processes, the interpreter is gone).
@@ -157,7 +165,7 @@ class RunnerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=None if outlet is None else outlet.theirs,
                     stderr=None if outlet is None else outlet.theirs,
-                    env=runner_environment(os.environ, plan, own),
+                    env=runner_environment(os.environ, plan, own, let_through),
                     cwd=folder,
                     start_new_session=True,
                 )

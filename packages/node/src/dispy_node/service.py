@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -22,6 +23,7 @@ from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
+from dispy_node.temporary import temporary_folder
 
 log = logging.getLogger("dispy.node")
 
@@ -32,6 +34,11 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 OPEN_WARNING = """\
 THIS NODE IS OPEN: whoever can reach %s can run programs here as this user.
 Connections are neither authenticated nor encrypted. Use --open only on a network where you trust everybody."""
+
+HOMELESS = (
+    "this user has no home folder, so the node's files are in %s, made anew and removed at its end; "
+    "to keep who the node is, name a folder with --dest-path-prefix"
+)
 
 
 async def serve(settings: NodeSettings, secret: str | None = None) -> None:
@@ -45,13 +52,24 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
+    folder = settings.folder()
+    if folder is not None:
+        await _serve_in(folder, settings, secret)
+        return
+    with temporary_folder() as folder:
+        log.warning(HOMELESS, folder)
+        await _serve_in(folder, settings, secret)
+
+
+async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) -> None:
+    """Do as `serve`, with the node's state in *folder*."""
     cpus = choose_cpus(settings.cpus)
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
-    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
-    state = StateFolder(settings.folder())
+    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
+    state = StateFolder(folder)
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
     daemon = NodeDaemon(identity, state, plugins.executor, confinement)
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.

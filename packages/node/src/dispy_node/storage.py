@@ -23,6 +23,7 @@ from pathlib import Path
 
 from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
+from dispy.parents import check_parents
 from dispy.places import FOLDER_FLAGS, open_folder_for, relative_path
 from dispy.private import make_private_folder, write_private
 from dispy.wire.owner import SECRET_BYTES
@@ -75,7 +76,12 @@ def _open_folders(folder: Path) -> None:
 
 
 def _make_way(path: Path) -> None:
-    """Make the folders above one that are missing: others may pass through them, if jobs run as another user."""
+    """Make the folders above one that are missing: others may pass through them, if jobs run as another user.
+
+    Raises:
+        CredentialsError: somebody else could exchange them.
+    """
+    check_parents(path)
     missing = [folder for folder in path.parents if not os.path.lexists(folder)]
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another node has been faster
