@@ -7,10 +7,9 @@ import sys
 import pytest
 
 from dispy.wire import messages as msg
-from dispy.wire.owing import COST_OF, OWED_HIGH, OWED_LOW, OWED_MAX
+from dispy.wire.owing import COST_OF, OWED_HIGH, OWED_LOW, OWED_MAX, STALL_S
 from dispy.wire.rights import NEEDED
 from dispy.wire.session import SILENT_HEARTBEATS
-from dispy.wire.owing import STALL_S
 
 BULK = {
     msg.OpenComputation,

@@ -73,7 +73,7 @@ def test_jobs_that_the_runner_has_are_bounded(make_node: MakeNode) -> None:
     effects = assign(node, range(1, 31))
     taken = [key for effect in effects if isinstance(effect, fx.RunJobs) for key, _ in effect.jobs]
     assert taken
-    assert sorted([key for key in taken] + rejected(effects)) == [(number, 1) for number in range(1, 31)]
+    assert sorted(taken + rejected(effects)) == [(number, 1) for number in range(1, 31)]
     assert taken == sorted(taken)
     assert node.engine.held_bytes <= TOTAL // 2
 

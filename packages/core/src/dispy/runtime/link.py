@@ -126,11 +126,15 @@ class Link:
 
     async def _read(self, handle: EventHandler) -> str:
         session, stream = self.session, self._stream
+        allowed = 0
+        """Bytes that may be read although we owe the peer too much."""
         try:
             while True:
-                if session.owed_bytes > OWED_HIGH:
+                if allowed <= 0 and session.owed_bytes > OWED_HIGH:
                     await self._let_peer_read()
+                    allowed = READ_BYTES  # whatever the transport gives at once
                 data = await stream.receive_some(READ_BYTES)
+                allowed -= len(data)
                 if not data:
                     session.receive_eof()
                     return "the peer closed the connection"

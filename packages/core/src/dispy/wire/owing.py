@@ -22,9 +22,9 @@ OWED_HIGH = 8 * 1024 * 1024
 
 OWED_LOW = OWED_HIGH // 2
 
-OWED_MAX = 4 * OWED_HIGH
+OWED_MAX = 2 * OWED_HIGH
 
-STALL_S = 2.0
+STALL_S = 1.0
 """Seconds; much shorter than what a silent peer is given, as nothing is heard meanwhile."""
 
 MESSAGE_BYTES = 256

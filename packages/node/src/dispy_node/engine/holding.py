@@ -16,7 +16,7 @@ from dispy.wire.shares import Shares
 from dispy_node.engine.records import Attempt, Client, KeptNews
 from dispy_node.engine.slots import SlotShares
 
-MEMORY_BYTES = 1024**3
+MEMORY_BYTES = 512 * 1024**2
 """What all clients together may have at a node, unless that is told otherwise; one alone may have half of it."""
 
 ATTEMPT_BYTES = 512
