@@ -381,7 +381,7 @@ def test_results_are_taken_from_a_placement_that_failed(world: World) -> None:
 
 def test_which_results_can_be_of_use(make_world: type[World]) -> None:
     world = make_world()
-    computation, other = world.add(), world.add("c2")
+    computation, other = world.add(), world.add(2)
     world.use(computation, 1, 2)
     job, *_ = world.submit(computation, 1)
     placement = next(one for one in computation.placements.values() if one.inflight)
