@@ -390,3 +390,31 @@ def test_results_are_taken_from_a_placement_that_failed(world: World) -> None:
     world.say(ComputationFailed("c1", "the runner has died"))
     world.do(CancelRequested([job.id]))
     assert world.told(world.finish(job, outcome=3)) == [(1, "TERMINATED")]
+
+
+def test_which_results_can_be_of_use(make_world: type[World]) -> None:
+    world = make_world()
+    computation, other = world.add(), world.add(2)
+    world.use(computation, 1, 2)
+    job, *_ = world.submit(computation, 1)
+    placement = next(one for one in computation.placements.values() if one.inflight)
+    here = next(number for number in (1, 2) if world.node(number) is placement.node)
+
+    def awaited(number: int = here, ident: str = computation.id, key: int = job.id, attempt: int = 1) -> bool:
+        return world.engine.is_awaited(world.links[number], ident, key, attempt)
+
+    assert awaited()
+    assert not awaited(number=3 - here)
+    assert not awaited(ident=other.id)
+    assert not awaited(ident="unknown")
+    assert not awaited(key=99)
+    assert not awaited(attempt=2)
+    assert not awaited(attempt=0)
+    assert not world.engine.is_awaited(world.new_link(), computation.id, job.id, 1)
+    world.say(JobsRejected(computation.id, [(job.id, 1)], "no"), here)
+    assert job.attempt == 2
+    assert awaited(attempt=1)
+    assert awaited(number=3 - here, attempt=2)
+    assert not awaited(attempt=2)
+    world.finish(job, number=3 - here)
+    assert not awaited(attempt=1)

@@ -171,6 +171,21 @@ def test_variables_are_those_that_are_let_through(
     assert (scene.folder / "names").read_text().split() == names
 
 
+def test_runner_that_reads_nothing_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have told that its jobs have started, so that their arguments do not count any more."""
+    monkeypatch.setattr("dispy_node.runners.UNSENT_BYTES", 4_000_000)
+
+    def react(event: ev.Event) -> None:
+        if isinstance(event, ev.RunnerReady):
+            for number in range(1, 12):
+                scene.runner.run_jobs([((number, 1), bytes(1_000_000))])
+
+    scene.on_event = react
+    *_, end = scene.play(f"{READY} import time; time.sleep(60)")
+    assert isinstance(end, ev.RunnerEnded)
+    assert "its runner reads nothing of the" in end.reason
+
+
 def test_code_in_a_file_is_named(scene: Scene) -> None:
     plan = ExecutorPlan(
         command=[sys.executable, "-S", "-c", PRELUDE + "take(); open('code', 'wb').write(take()[1])"],
@@ -218,6 +233,8 @@ def test_end_that_nobody_asked_for_is_told(
 def garbage() -> Iterator[tuple[str, bytes]]:
     yield "short result", frames.frame(frames.ENDED, b"xy")
     yield "bad time", frames.frame(frames.STARTED, b"x" * 13)
+    large = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", False, bytes(64 * 1024 + 1)))
+    yield "large body", frames.frame(frames.ENDED, large)
     yield "bad count", frames.frame(frames.SLOTS, b"x")
     for name in (b"/etc/passwd", b"spool/missing", b"\0"):
         record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, name))
@@ -226,7 +243,8 @@ def garbage() -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("data", [data for _name, data in garbage()], ids=[name for name, _data in garbage()])
 def test_runner_that_user_code_has_taken_over_is_ended(scene: Scene, data: bytes) -> None:
-    events = scene.play(f"{READY} sock.sendall({data!r}); take(); take()")
+    (scene.folder / "garbage").write_bytes(data)
+    events = scene.play(f"{READY} sock.sendall(open('garbage', 'rb').read()); take(); take()")
     assert len(events) == 2
     assert isinstance(events[1], ev.RunnerEnded)
     assert "sent what no runner sends" in events[1].reason

@@ -28,7 +28,7 @@ from dispy.wire.session import (
     StreamFinished,
 )
 from dispy_node.addresses import local_address
-from dispy_node.avail import measure_avail
+from dispy_node.avail import choose_memory, measure_avail
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
@@ -68,7 +68,7 @@ class NodeDaemon:
         executor: Callable[[str], Executor],
         confinement: Confinement | None = None,
     ) -> None:
-        self.engine = NodeEngine(cpus=identity.cpus)
+        self.engine = NodeEngine(cpus=identity.cpus, memory_bytes=choose_memory())
         self.identity = identity
         self._state = state
         self._executor = executor
@@ -248,9 +248,12 @@ class NodeDaemon:
                     if finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
-                    if visit is not None:
-                        visit.admit()
                     who = link.peer.identity.name if link.peer.identity else "unknown"
+                    refusal = "" if visit is None else visit.admit(who)
+                    if refusal:
+                        log.warning("client %s at %s is not taken: %s", hello.name, link.peer.host, refusal)
+                        link.close_soon(refusal)
+                        return
                     log.info(
                         "client %s at %s connected (%s; dispy %s)",
                         hello.name,

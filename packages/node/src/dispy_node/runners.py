@@ -64,6 +64,10 @@ POLL_S = 0.1
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame that is taken from a runner."""
 
+UNSENT_BYTES = 256 * 1024 * 1024
+"""What may wait for a runner to be read, or it is killed: many times what a scheduler sends ahead. A runner that reads
+nothing, but tells that jobs have started, would otherwise let their arguments gather."""
+
 DETAIL_BYTES = 64 * 1024
 """Longest explanation that is taken from a runner; the rest is cut."""
 
@@ -111,6 +115,7 @@ class RunnerProcess:
         """What it was told before it was started and configured."""
         self._configured = False
         self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
         self._writable = trio.Event()
         self._reader = frames.FrameReader(MAX_FRAME_BYTES)
         self._reading: trio.CancelScope | None = None
@@ -342,7 +347,11 @@ class RunnerProcess:
                 return  # the runner is gone; the reader tells
         if view:
             self._unsent.append(view)
+            self._unsent_bytes += len(view)
             self._writable.set()
+            if self._unsent_bytes > UNSENT_BYTES and self._reading is not None:
+                self._garbled = f"its runner reads nothing of the {self._unsent_bytes} bytes that wait for it"
+                self._reading.cancel()
 
     async def _write(self) -> None:
         assert self._socket is not None
@@ -355,6 +364,7 @@ class RunnerProcess:
                     continue
                 except OSError:
                     return
+                self._unsent_bytes -= count
                 self._unsent[0] = self._unsent[0][count:]
                 if not self._unsent[0]:
                     self._unsent.popleft()
@@ -432,6 +442,7 @@ class RunnerProcess:
                 if is_path:
                     spooled, body = self._take_spooled(os.fsdecode(body)), b""
                 _check_times(started_at, ended_at)
+                _check_inline(body)
                 result = JobResult(
                     job, attempt, Outcome(outcome), code, _cut(detail), started_at, ended_at, body
                 )
@@ -471,6 +482,7 @@ class RunnerProcess:
             payload
         )
         _check_times(modified_at)
+        _check_inline(body)
         if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
             raise ValueError(f"news of kind {kind}")
         spooled = None
@@ -578,6 +590,11 @@ def _may_log(lines: deque[float]) -> bool:
         return False
     lines.append(now)
     return True
+
+
+def _check_inline(body: bytes) -> None:
+    if len(body) > INLINE_BODY_BYTES:
+        raise ValueError(f"a body of {len(body)} bytes that is in no file")
 
 
 def _check_times(*times: float) -> None:

@@ -33,6 +33,7 @@ from dispy.model import (
 from dispy.plugins import PluginManager
 from dispy.runtime.dialer import Target
 from dispy.runtime.driver import SchedulerDriver
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import ANYBODY, Trust
 from dispy.wire.messages import JobResult, JobStart
@@ -157,7 +158,10 @@ class World:
         self.network = MemoryNetwork()
         self.app = Application()
         self.driver = SchedulerDriver(
-            CancelPolicy(), lambda scheme: self.network.transport("laptop"), self.app
+            CancelPolicy(),
+            lambda scheme: self.network.transport("laptop"),
+            self.app,
+            ResultMemory(1 << 40),
         )
         self.daemon = NodeDaemon(NodeIdentity("worker", cpus=2), state, lambda name: FakeExecutor())
         self.computation = self.make_computation("1")

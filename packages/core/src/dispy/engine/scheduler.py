@@ -164,6 +164,11 @@ class SchedulerEngine:
         node = self._ledger.links.get(link)
         return node is not None and self._hearing.find(node, computation, job, attempt) is not None
 
+    def is_awaited(self, link: LinkId, computation: str, job: int, attempt: int) -> bool:
+        """Tell whether a result, or news, of this attempt from the other end of a link can still be of use."""
+        node = self._ledger.links.get(link)
+        return node is not None and self._settling.is_awaited(node, computation, job, attempt)
+
     def next_deadline(self) -> float | None:
         """Tell when `TimePassed` is to be handled at the latest, or None if nothing waits for time."""
         return self._ledger.timers.next_due()

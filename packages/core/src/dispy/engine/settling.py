@@ -117,6 +117,16 @@ class Settling:
         if acks and node.link is not None:
             ledger.acks.append(SendMessage(node.link, AckResults(message.computation, acks)))
 
+    def is_awaited(self, node: Node, ident: str, number: int, attempt: int) -> bool:
+        """Tell whether the result of an attempt can still settle its job, and *node* may have had that attempt."""
+        computation, placement = self._find(node, ident)
+        job = self._ledger.jobs.get(JobId(number))
+        if computation is None or placement is None or job is None or job.computation != computation.id:
+            return False
+        if attempt == job.attempt and job.state is not JobState.QUEUED:
+            return placement.inflight.get(number) is job or placement.abandoned.get(number) is job
+        return 0 < attempt <= job.attempt  # it was lost, and may have succeeded nevertheless
+
     def _settle(self, computation: Computation, job: Job, result: JobResult) -> None:
         """Settle a job that was in flight by the result of its latest attempt. Hot."""
         changes = self._ledger.changes

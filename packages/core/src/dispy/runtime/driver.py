@@ -22,13 +22,14 @@ from dispy.interfaces import FaultPolicy, Peer, Transport
 from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.landing import Landing
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import owner_of, proof_to, roles_of
-from dispy.wire.messages import Hello, JobNews, JobResults, News
+from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
 from dispy.wire.owner import SECRET_BYTES
 from dispy.wire.session import (
     ChunkReceived,
@@ -65,11 +66,23 @@ class Application(Protocol):
 
 
 class SchedulerDriver:
-    """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread."""
+    """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread.
+
+    Args:
+        policy: decides about jobs that may have started on a node that is lost.
+        transport: gives the transport of a name.
+        application: is told what happens.
+        memory: what nodes may fill with results.
+    """
 
     def __init__(
-        self, policy: FaultPolicy, transport: Callable[[str], Transport], application: Application
+        self,
+        policy: FaultPolicy,
+        transport: Callable[[str], Transport],
+        application: Application,
+        memory: ResultMemory,
     ) -> None:
+        self._memory = memory
         self.engine = SchedulerEngine(policy)
         self.dialer: Dialer
         self._transport = transport
@@ -211,7 +224,10 @@ class SchedulerDriver:
         )
         link = Link(number, stream, peer, session)
         self._links[number] = link
-        self._inboxes[number] = ResultInbox(partial(self._land, number))
+        # The embedded node is this program's own child: it may fill all that there is.
+        account = self._memory.account(target, trusted=target == LOCAL_TARGET)
+        is_awaited = partial(self.engine.is_awaited, number)
+        self._inboxes[number] = ResultInbox(partial(self._land, number), is_awaited, account)
         reason = "cancelled"
         try:
             reason = await link.run(lambda link, events: self._received(link, events, target))
@@ -232,18 +248,16 @@ class SchedulerDriver:
                 case MessagesReceived(messages):
                     inbox = self._inboxes[link.number]
                     for message in messages:
-                        now = inbox.hold_back(message) if type(message) in HELD_BACK else [message]
-                        for one in now:
-                            self.handle(ev.MessageReceived(link.number, one))
+                        if type(message) not in HELD_BACK:
+                            self.handle(ev.MessageReceived(link.number, message))
+                            continue
+                        for one in inbox.hold_back(message):
+                            self._pass_on(link.number, one)
                 case ChunkReceived(stream, data):
                     self._inboxes[link.number].add_chunk(stream, data)
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
-                    done = self._inboxes[link.number].finish(stream, reason)
-                    if isinstance(done, NewsEnd):
-                        self.handle(ev.FileArrived(link.number, done.computation, done.news, done.taken))
-                    else:
-                        self.handle(ev.MessageReceived(link.number, done))
+                    self._pass_on(link.number, self._inboxes[link.number].finish(stream, reason))
                 case Greeted(hello):
                     self._greeted(link, hello, target)
                 case PeerSilent():
@@ -259,6 +273,12 @@ class SchedulerDriver:
         node = self.engine.nodes.get(NodeId(hello.ident))
         if node is not None and node.owner.is_same(owner):  # else somebody else says its ident
             self._aliases[target] = node.id
+
+    def _pass_on(self, link: LinkId, what: Message | NewsEnd) -> None:
+        if isinstance(what, NewsEnd):
+            self.handle(ev.FileArrived(link, what.computation, what.news, what.taken))
+        else:
+            self.handle(ev.MessageReceived(link, what))
 
     def _land(self, link: LinkId, computation: str, news: News) -> Landing:
         """Begin to receive a file, if it is of a job that runs at that node.

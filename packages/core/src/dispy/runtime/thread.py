@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from dispy import config
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
 from dispy.engine.records import Computation, Job, Node, SourceFile
@@ -30,6 +31,7 @@ from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
 from dispy.runtime.embedded import LOCAL_HOST
 from dispy.runtime.finder import NodeFinder
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import Trust, TrustStore
 from dispy.runtime.waiting import EngineThread
@@ -94,8 +96,9 @@ class Runtime:
         self.plugins = PluginManager.load()
         self.trusts = TrustStore(self.plugins)
         self.policy = self.plugins.fault_policy(need_reentrant=False)
+        memory = ResultMemory(config.result_memory_bytes())
         self.callbacks = CallbackThread()
-        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self)
+        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self, memory)
         self._listeners: dict[ComputationId, Listener] = {}
         self._finders: dict[ComputationId, NodeFinder] = {}
         self._nursery: trio.Nursery | None = None

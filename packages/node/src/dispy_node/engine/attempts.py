@@ -17,6 +17,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine.effects import CancelAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
+from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     Attempt,
@@ -81,31 +82,46 @@ class Attempts:
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
         limits: dict[AttemptKey, JobLimits] = {}
+        crowded: list[AttemptKey] = []
+        room = left = ledger.holding.room(client)
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
+                cost = ATTEMPT_BYTES + len(job.body)
                 if key in attempts or key in elsewhere:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
                 elif job.limits is not None and not _are_limits(job.limits):
                     raise Violation(f"job {job.job} has the limits {job.limits}")
+                elif cost > left or crowded:  # those that follow would overtake it
+                    crowded.append(key)
+                    if job.stream:
+                        ledger.announce(client, job.stream)
+                        ledger.drop_stream(client, job.stream)
                 elif job.stream:
                     ledger.announce(client, job.stream)
-                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits)
+                    left -= cost
+                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready:
-                    attempts[key] = Attempt(key, QUEUED)
+                    left -= cost
+                    attempts[key] = Attempt(key, QUEUED, cost=cost)
                     run.append((key, job.body))
                     if job.limits is not None:
                         limits[key] = job.limits
                 else:
-                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body, limits=job.limits)
+                    left -= cost
+                    attempts[key] = Attempt(
+                        key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
+                    )
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
+            ledger.holding.count(client, room - left)
+            ledger.reject(client, computation.id, crowded, CROWDED)
             self._run(computation, run, limits)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
@@ -229,6 +245,7 @@ class Attempts:
         computation = ledger.with_runner(event.computation)
         attempts = computation.attempts if computation is not None else {}
         told = []
+        freed = 0
         for start in event.starts:
             attempt = attempts.get((start.job, start.attempt))
             if attempt is None or attempt.state is not QUEUED:
@@ -237,11 +254,14 @@ class Attempts:
             advance_attempt(attempt, AttemptStep.STARTED)
             attempt.started_at = start.started_at
             attempt.seen_at = ledger.now
+            freed += attempt.cost - ATTEMPT_BYTES
+            attempt.cost = ATTEMPT_BYTES
             if not attempt.unwanted:
                 told.append(start)
-        if told and computation is not None:
+        if computation is not None:
             client = ledger.client_of(computation)
-            if client.reconciled:
+            ledger.holding.count(client, -freed)
+            if told and client.reconciled:
                 ledger.tell(client, JobsStarted(computation.id, told))
 
     def ended(self, event: AttemptsEnded) -> None:
@@ -255,6 +275,8 @@ class Attempts:
         client = ledger.client_of(computation)
         attempts = computation.attempts
         told, others = [], []
+        room = ledger.holding.room(client) + ledger.holding.reserve
+        grown = 0
         for item in event.results:
             result = item.result
             attempt = attempts.get((result.job, result.attempt))
@@ -268,11 +290,16 @@ class Attempts:
             ):
                 others.append((attempt, item))
             else:
+                if result.body and grown > room:
+                    result = _without_body(result)
+                grown += _cost_result(attempt, result)
                 advance_attempt(attempt, AttemptStep.FINISHED)
                 attempt.result = result
                 attempt.spooled = item.spooled
-                self._results.drop_files(attempt)
+                if attempt.news:
+                    self._results.drop_files(client, attempt)
                 told.append(attempt)
+        ledger.holding.count(client, grown)
         ledger.counters.ended += len(told)
         computation.active -= len(told) + len(others)
         if others:
@@ -298,9 +325,10 @@ class Attempts:
                 continue
             detail = "the node ended it as its client was away for longer than the lease"
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
+            self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
             attempt.spooled = item.spooled
             advance_attempt(attempt, AttemptStep.FINISHED)
-            self._results.drop_files(attempt)
+            self._results.drop_files(client, attempt)
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
@@ -369,6 +397,7 @@ class Attempts:
         """Drop an attempt without a word; `active` is left to the caller."""
         self._take_body(client, computation, attempt)
         self._ledger.remove(spool_files(attempt))
+        self._ledger.holding.count(client, -attempt.cost)
         advance_attempt(attempt, AttemptStep.DROPPED)
         del computation.attempts[attempt.key]
 
@@ -399,8 +428,9 @@ class Attempts:
             ended_at = attempt.started_at + self._ledger.now - attempt.seen_at
         job, number = attempt.key
         attempt.result = JobResult(job, number, int(outcome), 0, detail, attempt.started_at, ended_at, b"")
+        self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
         advance_attempt(attempt, AttemptStep.FINISHED)
-        self._results.drop_files(attempt)
+        self._results.drop_files(client, attempt)
         self._ledger.counters.ended += 1
 
 
@@ -411,4 +441,20 @@ def _are_limits(limits: JobLimits) -> bool:
         all(0.0 <= time <= MAX_LIMIT_S for time in times)
         and 0 <= limits.memory_bytes <= MAX_JOB
         and 0 <= limits.processes <= MAX_PROCESSES
+    )
+
+
+def _cost_result(attempt: Attempt, result: JobResult) -> int:
+    """Count the result of an attempt that was not ENDED, and not its arguments any more; return the difference."""
+    before = attempt.cost
+    if attempt.state is not RUNNING:
+        attempt.cost = ATTEMPT_BYTES
+    attempt.cost += len(result.body) + len(result.detail)
+    return attempt.cost - before
+
+
+def _without_body(result: JobResult) -> JobResult:
+    """Tell that a result was dropped."""
+    return msgspec.structs.replace(
+        result, outcome=int(Outcome.BROKEN), detail=f"its result was dropped: {CROWDED}", body=b""
     )

@@ -10,6 +10,7 @@ from dispy.wire.owner import Owner
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
+from dispy_node.engine.holding import cost_of_file
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
@@ -103,7 +104,9 @@ class Clients:
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
+        ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
+        client.asked = False
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
@@ -166,7 +169,7 @@ class Clients:
                     queued.append(attempt.key)
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))
-            self._news.lapse(computation)
+            self._news.lapse(client, computation)
             ledger.touch(computation)
 
     def _end(self, client: Client) -> None:

@@ -16,6 +16,7 @@ from dispy.wire.messages import (
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.effects import CloseRunner, RemoveFolder, Report, StartRunner
 from dispy_node.engine.events import RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
+from dispy_node.engine.holding import CROWDED, cost_of_offer
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     CODE,
@@ -73,14 +74,21 @@ class Computations:
                 ledger.drop_stream(client, stream)
             self._answer_for(client, key, existing)
             return
+        cost = cost_of_offer(message)
+        if cost > ledger.holding.room(client):
+            for stream in streams:
+                ledger.drop_stream(client, stream)
+            ledger.tell(client, ComputationFailed(key, CROWDED))
+            return
         if existing is not None:
             # Its old runner goes on ending; the new one starts when that is gone, as both use one folder.
             existing.told = False
             ledger.outgoing[key] = existing
             self._results.move_to_leftovers(client, existing)
         computation = HostedComputation(
-            key, client.id, message, RECEIVING, message.code, message.setup_args, awaited=streams
+            key, client.id, message, RECEIVING, message.code, message.setup_args, awaited=streams, cost=cost
         )
+        ledger.holding.count(client, cost)
         ledger.computations[key] = computation
         client.computations.add(key)
         for stream in streams:
@@ -191,6 +199,7 @@ class Computations:
         ledger.out.append(RemoveFolder(computation.id))
         if ledger.outgoing.get(computation.id) is computation:
             del ledger.outgoing[computation.id]
+            ledger.holding.count(client, -computation.cost)
             self._start_if_complete(ledger.computations[computation.id])
         else:
             self._unlist(client, computation)
@@ -291,6 +300,7 @@ class Computations:
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]
+        self._ledger.holding.count(client, -computation.cost)
         client.computations.discard(computation.id)
 
     def _tell_end(

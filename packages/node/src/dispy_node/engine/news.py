@@ -4,9 +4,9 @@ Of each attempt, news goes out in the order of its numbers, and its result after
 streams, which a later message may overtake, nothing more is sent of an attempt until the scheduler has acknowledged
 the one that is on a stream. On a new link everything that is kept is told again.
 
-A job that sends an intermediate result goes on as soon as that is kept; if `KEPT` of it wait already, when there is
-room. A job that sends a file waits until the scheduler has it. Nobody waits for a client that is away for longer than
-its lease: the job then learns that what it has sent last did not arrive.
+A job that sends an intermediate result goes on as soon as that is kept; if `KEPT` of it wait already, or the node holds
+too much for its client, when there is room. A job that sends a file waits until the scheduler has it. Nobody waits for
+a client that is away for longer than its lease: the job then learns that what it has sent last did not arrive.
 """
 
 from __future__ import annotations
@@ -53,12 +53,15 @@ class NewsDesk:
             self._refuse(event)
             return
         attempt.last_news = news.number
-        waits = news.kind == FILE or len(attempt.news) >= KEPT
         client = ledger.client_of(computation)
-        if waits and client.lapsed:
+        room = ledger.holding.room(client)
+        waits = news.kind == FILE or len(attempt.news) >= KEPT or room < 0
+        if (waits and client.lapsed) or room < -ledger.holding.reserve:
             self._refuse(event)
             return
-        attempt.news.append(KeptNews(news, event.spooled, waits=waits))
+        kept = KeptNews(news, event.spooled, waits=waits)
+        attempt.news.append(kept)
+        ledger.holding.count_news(client, attempt, kept)
         if not waits:
             self._answer(computation.id, attempt, news.number, taken=True)
         self._results.tell_news(client, computation.id, attempt)
@@ -93,6 +96,7 @@ class NewsDesk:
                 self._ledger.counters.stale += 1
                 continue
             attempt.news.remove(kept)
+            self._ledger.holding.count_news(client, attempt, kept, -1)
             if kept.spooled is not None:
                 self._ledger.remove([kept.spooled])
             if kept.waits:
@@ -113,11 +117,12 @@ class NewsDesk:
                 return attempt
         return client.leftovers.get(computation, {}).get(key)
 
-    def lapse(self, computation: HostedComputation) -> None:
+    def lapse(self, client: Client, computation: HostedComputation) -> None:
         """Let no job wait any longer for a client that has been away for too long."""
         for attempt in computation.attempts.values():
             for kept in [kept for kept in attempt.news if kept.waits]:
                 attempt.news.remove(kept)
+                self._ledger.holding.count_news(client, attempt, kept, -1)
                 if kept.spooled is not None:
                     self._ledger.remove([kept.spooled])
                 self._answer(computation.id, attempt, kept.news.number, taken=False)

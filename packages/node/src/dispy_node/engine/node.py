@@ -44,6 +44,7 @@ from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
+from dispy_node.engine.holding import MEMORY_BYTES
 from dispy_node.engine.ledger import Counters, Ledger, Violation
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
@@ -66,15 +67,21 @@ class NodeEngine:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
+        memory_bytes: how much it may hold in memory for its clients, about.
 
     Attributes:
         counters: what the node has seen, for the operator.
     """
 
     def __init__(
-        self, *, cpus: int, lease_s: float = LEASE_S, keep_results_s: float = KEEP_RESULTS_S
+        self,
+        *,
+        cpus: int,
+        lease_s: float = LEASE_S,
+        keep_results_s: float = KEEP_RESULTS_S,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s)
+        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s, memory_bytes)
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
@@ -152,6 +159,11 @@ class NodeEngine:
     def counters(self) -> Counters:
         """What the node has seen."""
         return self._ledger.counters
+
+    @property
+    def held_bytes(self) -> int:
+        """What the node holds in memory for its clients, about."""
+        return self._ledger.holding.shares.held
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]:
         """Take in what has happened; tell what is to be done, in order.

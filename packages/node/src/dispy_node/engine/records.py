@@ -80,6 +80,8 @@ class Attempt:
     """Highest number of what it has told."""
     limits: JobLimits | None = None
     """What it may use; the runner's, too, when it has been handed over."""
+    cost: int = 0
+    """What is counted for it; see `dispy_node.engine.holding`."""
 
 
 CODE = ""
@@ -140,6 +142,8 @@ class HostedComputation:
     """Its attempts are being ended because it closes."""
     told: bool = True
     """The scheduler wants to hear of its end."""
+    cost: int = 0
+    """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,12 @@ class Client:
     """Stream from the client -> the file for a computation that runs which comes on it."""
     reconciled: bool = True
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
+    asked: bool = False
+    """It has sent Reconcile on the present link."""
+    held: int = 0
+    """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
+    choked: bool = False
+    """It holds too much, so its jobs are not started."""
     lapsed: bool = False
     """Its lease has run out: nothing new is started for it."""
     forget_at: float = math.inf

@@ -196,7 +196,8 @@ class SimulatedClient:
     def greeted(self, end: End, hello: Hello) -> None:
         """Take in a node."""
         self.links[end.number] = end
-        self._inboxes[end.number] = ResultInbox(lambda computation, news: _Sink())
+        is_awaited = partial(self.engine.is_awaited, end.number)
+        self._inboxes[end.number] = ResultInbox(lambda computation, news: _Sink(), is_awaited)
         name = self._dialled[end.number].name
         self.handle(ev.LinkOpened(end.number, hello, (name, 1), name, owner=Owner(proof=hello.proof)))
 
@@ -206,7 +207,7 @@ class SimulatedClient:
         if inbox is None:
             return
         for one in inbox.hold_back(message):
-            self.handle(ev.MessageReceived(end.number, one))
+            self._pass_on(end.number, one)
 
     def chunk_received(self, end: End, stream: int, data: bytes) -> None:
         """Take a piece of a result."""
@@ -219,10 +220,14 @@ class SimulatedClient:
         """Take the end of a result."""
         inbox = self._inboxes.get(end.number)
         done = inbox.finish(stream, reason) if inbox is not None else None
-        if isinstance(done, NewsEnd):
-            self.handle(ev.FileArrived(end.number, done.computation, done.news, done.taken))
-        elif done is not None:
-            self.handle(ev.MessageReceived(end.number, done))
+        if done is not None:
+            self._pass_on(end.number, done)
+
+    def _pass_on(self, link: LinkId, what: Message | NewsEnd) -> None:
+        if isinstance(what, NewsEnd):
+            self.handle(ev.FileArrived(link, what.computation, what.news, what.taken))
+        else:
+            self.handle(ev.MessageReceived(link, what))
 
     def ended(self, end: End, reason: str, *, final: bool) -> None:
         """Take in that a link is over."""
