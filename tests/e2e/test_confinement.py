@@ -313,6 +313,29 @@ def test_files_that_come_along_belong_to_the_user(start_for_user: Look, tmp_path
 
 
 @needs_root
+@pytest.mark.parametrize("sandbox", [[], ["--confine", "bubblewrap:net=no"]])
+def test_confined_programs_speak_with_the_client(
+    start_for_user: Look,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    sandbox: list[str],
+) -> None:
+    if sandbox:
+        request.getfixturevalue("needs_bubblewrap")
+    node = start_for_user("--confine", f"user={USER}", *sandbox)
+    (tmp_path / "job.sh").write_text(
+        '#!/bin/sh\ndispy-job result "$(id -un)" && id -un > sent && dispy-job send-file sent\n'
+    )
+    (tmp_path / "job.sh").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with dispy.JobCluster("job.sh", nodes=[node.address]) as cluster:
+        job = cluster.submit()
+        assert (list(job.stream(timeout=60)), job()) == ([USER], 0), job.stderr
+    assert (tmp_path / "sent").read_text() == f"{USER}\n"
+
+
+@needs_root
 def test_jobs_of_another_user_end(start_for_user: Look, eventually: Look) -> None:
     node = start_for_user("--confine", f"user={USER}")
     marker = uuid.uuid4().hex

@@ -681,6 +681,18 @@ def test_a_python_program_needs_no_execute_bit_but_others_do(client: Client) -> 
         pack_program("tool")
 
 
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    [("Main.java", "java"), ("MAIN.JAVA", "java"), ("main.jar", "java"), ("main.py", "program")],
+)
+def test_java_needs_no_execute_bit_and_has_an_executor_of_its_own(
+    client: Client, name: str, executor: str
+) -> None:
+    client.write(name, "")
+    assert pack_program(name).executor == executor
+    assert pack_function(lambda: None).executor == "function"
+
+
 @pytest.mark.parametrize("path", ["no-such-program-anywhere", "/no/such/program", "."])
 def test_programs_that_are_none(client: Client, path: str) -> None:
     with pytest.raises(InvalidComputation, match="is not valid: it is n.*give the path of a program"):

@@ -509,6 +509,12 @@ def test_nodes_and_jobs_know_which_results_are_wanted(
     assert bool(runtime.added[-1][0].folder) is (head == b"P"), "files could bring code as pickles do"
 
 
+def test_programs_never_send_pickle(make: Make, runtime: FakeRuntime) -> None:
+    assert make("sh").submit(1)._safe
+    assert runtime.added[-1][0].folder
+    assert runtime.added[-1][0].executor == "program"
+
+
 def test_reentrant_that_is_no_flag_is_false(
     make: Make, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -250,7 +250,7 @@ class JobCluster(Submitting, NodeManagement):
             uid,
             job_id or number,
             text_output=self._packed.is_function,
-            safe_results=self._safe_results,
+            safe_results=self._safe_results or not self._packed.is_function,
         )
         pinned = None if node is None else node.id
         record = (
@@ -554,7 +554,7 @@ class JobCluster(Submitting, NodeManagement):
         return Computation(
             id=ComputationId(uuid.uuid4().hex),
             name=self._packed.name,
-            executor="function" if self._packed.is_function else "program",
+            executor=self._packed.executor,
             isolation=isolation,
             reentrant=reentrant,
             accepts=lambda node: self._choose(patterns, node),

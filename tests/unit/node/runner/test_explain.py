@@ -104,6 +104,12 @@ def test_no_execution(tmp_path: Path, number: int, content: bytes | None, text: 
     assert text in told
 
 
+def test_script_that_was_saved_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"#!/bin/sh\r\necho\r\n")
+    told = explain.no_execution(OSError(errno.ENOENT, ""), str(tmp_path / "program"), PLACE)
+    assert told.endswith(f"so {PLACE} looks for '/bin/sh\\r': convert it, as dos2unix does")
+
+
 def test_folder_is_no_program(tmp_path: Path) -> None:
     assert "is a folder" in explain.no_execution(OSError(errno.EACCES, ""), str(tmp_path), PLACE)
 

@@ -24,9 +24,9 @@ except ImportError:
     import signal as signals
 
 try:
-    from _socket import socketpair
+    import _socket as sockets
 except ImportError:
-    from socket import socketpair
+    import socket as sockets  # type: ignore[no-redef]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,18 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
 
 
-__all__ = ["Libc", "Unpickler", "channel", "dumps", "load", "loads", "open_poll", "parse_json", "signals"]
+__all__ = [
+    "Libc",
+    "Unpickler",
+    "channel",
+    "dumps",
+    "load",
+    "loads",
+    "open_poll",
+    "parse_json",
+    "signals",
+    "sockets",
+]
 
 READABLE = 0x001
 """Bit of a reported event: the same number for epoll and poll, as the next ones."""
@@ -88,7 +99,7 @@ class _ScannerOptions:
 
 def channel() -> tuple[int, int]:
     """Make a connected pair of stream sockets, as plain descriptors that no executed program inherits."""
-    first, second = socketpair()
+    first, second = sockets.socketpair()
     return first.detach(), second.detach()
 
 

@@ -106,7 +106,7 @@ class Child:
     def _run_program(self, job: int, attempt: int, kind: int, body: bytes) -> None:
         started_at = time()
         try:
-            execute(self._settings, kind, body)
+            execute(self._settings, job, attempt, kind, body)
         except NotExecuted as error:
             detail = str(error).encode("utf-8", "replace")
         except OSError as error:

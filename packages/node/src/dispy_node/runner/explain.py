@@ -212,6 +212,11 @@ def no_execution(error: OSError, program: str, place: str) -> str:
         )
     if error.errno == errno.ENOENT:
         interpreter = _interpreter(program)
+        if interpreter.endswith("\r"):
+            return (
+                f"program {program!r} has lines that end as on Windows, so {place} looks for {interpreter!r}: "
+                f"convert it, as dos2unix does"
+            )
         if interpreter:
             return f"program {program!r} needs {interpreter!r}, which is not on {place}: install it there"
         return f"program {program!r} is not on {place}: install it there or ship it with depends=[...]"
@@ -228,7 +233,8 @@ def _interpreter(program: str) -> str:
     except OSError:
         # The program itself is not there.
         return ""
-    words = line[2:].split() if line.startswith(b"#!") else []
+    words = line[2:].rstrip(b"\n").split(b" ") if line.startswith(b"#!") else []
+    words = [word for part in words for word in part.split(b"\t") if word]
     if not words:
         # The file is there and is no script: what is missing is the loader of a dynamically linked program.
         return "the program's dynamic loader or a library"

@@ -20,10 +20,20 @@ from dispy_node.runner.replies import DETAIL_BYTES, NEWS, SAID, reply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
-    from dispy_node.runner.call import Caller
     from dispy_node.runner.settings import Settings
+
+    class Caller(Protocol):
+        """Knows the job, and in which process it may speak."""
+
+        job: int
+        attempt: int
+        process: int
+
+        def dump(self, value: object) -> bytes:
+            """Encode an intermediate result; raises TypeError."""
+
 
 COPY_BYTES = 1024 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,6 +55,7 @@ class News:
         send: writes to the runner.
         receive: waits for the answer with this number; the channel has something to read.
         channel: gives the descriptor of the channel.
+        number: of the news before, which also is in the names of spool files.
     """
 
     def __init__(
@@ -54,13 +65,14 @@ class News:
         send: Callable[[bytes], None],
         receive: Callable[[int], bytes],
         channel: Callable[[], int],
+        number: int = 0,
     ) -> None:
         self._settings = settings
         self._caller = caller
         self._send = send
         self._receive = receive
         self._channel = channel
-        self._number = 0
+        self._number = number
         self._lock: Any = None
         self._speaker = 0
 

@@ -270,6 +270,12 @@ class Pool:
         self._announce(child, job)
         self._host.news(record)
 
+    def tell(self, job: Job, record: bytes) -> None:
+        """Pass on what a command of a program tells that runs; before that, that it runs."""
+        if job.child is not None:
+            self._announce(job.child, job)
+        self._host.news(record)
+
     def answer(self, job: Job, text: bytes) -> None:
         """Pass on the answer to what a job has told."""
         if job.child is not None and not job.ended:

@@ -7,6 +7,7 @@ import struct
 
 from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
+from dispy_node.runner.desk import program_environment
 from dispy_node.runner.replies import SPOOLED
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ def decode_arguments(body: bytes) -> list[str]:
     return [part.decode("utf-8", "surrogateescape") for part in parts[:-1]]
 
 
-def execute(settings: Settings, kind: int, body: bytes) -> Never:
+def execute(settings: Settings, job: int, attempt: int, kind: int, body: bytes) -> Never:
     """Become the program; descriptors, folder and session are already those of the job.
 
     Raises:
@@ -49,7 +50,10 @@ def execute(settings: Settings, kind: int, body: bytes) -> Never:
             os.unlink(path)
             body = file.read()
     os.environ.update(
-        dispy_node_name=settings.node, dispy_node_ip_addr=settings.address, dispy_job_path=settings.folder
+        program_environment(settings, job, attempt),
+        dispy_node_name=settings.node,
+        dispy_node_ip_addr=settings.address,
+        dispy_job_path=settings.folder,
     )
     try:
         command = settings.program + decode_arguments(body)

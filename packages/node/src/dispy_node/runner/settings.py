@@ -20,6 +20,7 @@ class Settings:
         node: name of the node.
         address: address of the node, as its client reaches it.
         computation: its id, for messages.
+        text: the settings themselves, as they came.
         grace_s: from SIGINT to SIGTERM, and from SIGTERM to SIGKILL, for jobs that are cancelled.
     """
 
@@ -34,9 +35,11 @@ class Settings:
         "program",
         "reuse",
         "spool",
+        "text",
     )
 
-    def __init__(self, given: dict[str, object]) -> None:
+    def __init__(self, given: dict[str, object], text: bytes = b"") -> None:
+        self.text = text
         self.reuse = given.get("isolation", "process") == "worker"
         self.folder = str(given["folder"])
         self.spool = str(given["spool"])
@@ -68,7 +71,7 @@ def read_settings(payload: bytes) -> Settings:
     given = parse_json(payload.decode())
     if not isinstance(given, dict):
         raise ValueError("the settings of a runner are not an object")
-    return Settings(given)
+    return Settings(given, payload)
 
 
 def _number(value: object) -> int:
