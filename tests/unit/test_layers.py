@@ -20,7 +20,7 @@ LAYERS = [
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},
     {"runtime"},
-    {"job", "inside", "partials", "status", "nodes", "cluster", "__init__"},
+    {"job", "inside", "partials", "live", "logs", "status", "nodes", "cluster", "__init__"},
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -34,6 +34,8 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.AckNews: AccessRole.SUBMIT,
     msg.SendFile: AccessRole.SUBMIT,
     msg.FileTaken: AccessRole.NODE,
+    msg.WatchOutput: AccessRole.SUBMIT,
+    msg.JobOutput: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

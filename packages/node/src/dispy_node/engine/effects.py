@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Message, SendFile
+from dispy.wire.messages import Message, SendFile, WatchOutput
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -110,6 +110,14 @@ class AnswerNews:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchAttempt:
+    """Have the runner send output of an attempt that runs. Answered by OutputTold, as it comes."""
+
+    computation: ComputationId
+    message: WatchOutput
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceFile:
     """Put a spool file into the folder of a computation that runs. Answered by FilePlaced."""
 
@@ -145,6 +153,7 @@ Effect = (
     | RemoveSpooled
     | DropStream
     | AnswerNews
+    | WatchAttempt
     | PlaceFile
     | Report
     | EndDaemon

@@ -4,6 +4,7 @@ Of each attempt, news goes out in the order of its numbers, and its result after
 streams, which a later message may overtake, nothing more is sent of an attempt until the scheduler has acknowledged
 the one that is on a stream. On a new link everything that is kept is told again.
 
+A job that logs something never waits: records for which there is no room are dropped, and counted in the next one.
 A job that sends an intermediate result goes on as soon as that is kept; if `KEPT` of it wait already, when there is
 room. A job that sends a file waits until the scheduler has it. Nobody waits for a client that is away for longer than
 its lease: the job then learns that what it has sent last did not arrive.
@@ -13,13 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from dispy.model import AttemptKey, ComputationId
-from dispy.wire.messages import FILE, AckNews
+from dispy.wire.messages import FILE, LOG, AckNews, News
 from dispy_node.engine.effects import AnswerNews
 from dispy_node.engine.events import NewsTold
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, KeptNews
 from dispy_node.engine.results import Results, has_untold_news
+
+LOG_BYTES = 1024 * 1024
+"""Records of logging of one attempt that wait to be acknowledged; more is dropped."""
 
 KEPT = 64
 """Intermediate results of one attempt that wait to be acknowledged before its job has to wait, too."""
@@ -53,8 +59,16 @@ class NewsDesk:
             self._refuse(event)
             return
         attempt.last_news = news.number
-        waits = news.kind == FILE or len(attempt.news) >= KEPT
         client = ledger.client_of(computation)
+        if news.kind == LOG:
+            if not client.lapsed and attempt.log_bytes + len(news.body) <= LOG_BYTES:
+                attempt.log_bytes += len(news.body)
+                attempt.news.append(KeptNews(_count_missed(attempt, news), None, waits=False))
+                self._results.tell_news(client, computation.id, attempt)
+            else:
+                attempt.logs_missed += 1
+            return
+        waits = news.kind == FILE or len(attempt.news) >= KEPT
         if waits and client.lapsed:
             self._refuse(event)
             return
@@ -66,6 +80,8 @@ class NewsDesk:
     def _refuse(self, event: NewsTold) -> None:
         if event.spooled is not None:
             self._ledger.remove([event.spooled])
+        if event.news.kind == LOG:
+            return  # nobody waits for an answer
         key = (event.news.job, event.news.attempt)
         self._ledger.out.append(AnswerNews(event.computation, key, event.news.number, taken=False))
 
@@ -93,6 +109,8 @@ class NewsDesk:
                 self._ledger.counters.stale += 1
                 continue
             attempt.news.remove(kept)
+            if kept.news.kind == LOG:
+                attempt.log_bytes -= len(kept.news.body)
             if kept.spooled is not None:
                 self._ledger.remove([kept.spooled])
             if kept.waits:
@@ -121,3 +139,11 @@ class NewsDesk:
                 if kept.spooled is not None:
                     self._ledger.remove([kept.spooled])
                 self._answer(computation.id, attempt, kept.news.number, taken=False)
+
+
+def _count_missed(attempt: Attempt, news: News) -> News:
+    """Let a record of logging say how many before it were dropped; `mode` has that number."""
+    if not attempt.logs_missed:
+        return news
+    missed, attempt.logs_missed = attempt.logs_missed, 0
+    return msgspec.structs.replace(news, mode=missed)

@@ -77,6 +77,10 @@ class Attempt:
     """What it has told and the scheduler does not have, in order; files only while RUNNING."""
     last_news: int = 0
     """Highest number of what it has told."""
+    log_bytes: int = 0
+    """Size of the records of logging among its news."""
+    logs_missed: int = 0
+    """Records that were dropped since the last that is kept."""
 
 
 CODE = ""

@@ -136,6 +136,12 @@ class Family:
         elif number == signals.SIGKILL:
             kill_rest(child.pid)
 
+    def show(self, child: Offspring) -> None:
+        """Tell a child that somebody looks at its output; who does not know the signal ignores it."""
+        number = getattr(signals, "SIGURG", None)
+        if number is not None and child.pid in self._children:
+            os.kill(child.pid, number)
+
     def kill_all(self) -> None:
         """Kill every process, at once."""
         for child in list(self._children.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dispy_node.runner.offspring import Offspring
+    from dispy_node.runner.watching import Watch
 
 
 class Job:
@@ -20,6 +21,7 @@ class Job:
         cancelled: the daemon wants it ended.
         signalled: it has been interrupted for that.
         ended: its result is made; whoever still meets it in a queue passes over it.
+        watches: who looks at its output, by number; None as long as nobody has.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class Job:
         "record",
         "signalled",
         "started_at",
+        "watches",
     )
 
     def __init__(self, key: bytes, record: bytes) -> None:
@@ -44,3 +47,4 @@ class Job:
         self.cancelled = False
         self.signalled = False
         self.ended = False
+        self.watches: dict[int, Watch] | None = None

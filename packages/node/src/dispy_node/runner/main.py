@@ -23,6 +23,7 @@ from dispy_node.runner.frames import (
     LOAD,
     LOG,
     NEWS,
+    OUTPUT,
     READY,
     RUN,
     SAID,
@@ -30,6 +31,7 @@ from dispy_node.runner.frames import (
     SLOTS,
     STARTED,
     TAKEN,
+    WATCH,
     FrameReader,
     frame,
     pack_starts,
@@ -134,6 +136,11 @@ class Runner:
         """Take a line that a job has written for the log."""
         self._out.append(frame(SAID, record))
 
+    def output(self, record: bytes) -> None:
+        """Take what a job has printed, for somebody who looks on; it goes out behind the start of the job."""
+        self._tell_starts()
+        self._out.append(frame(OUTPUT, record))
+
     # ---- the loop
 
     def run(self, frames: list[tuple[int, bytes]]) -> None:
@@ -205,6 +212,10 @@ class Runner:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
                     self._pool.answer(job, payload[KEY_BYTES:])
+            elif kind == WATCH:
+                job = self._jobs.get(payload[:KEY_BYTES])
+                if job is not None:
+                    self._pool.watch(job, payload[KEY_BYTES:])
             elif kind == CLOSE:
                 self._close(terminate=payload[:1] == b"\x01")
             else:

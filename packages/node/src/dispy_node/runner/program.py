@@ -51,6 +51,8 @@ def execute(settings: Settings, kind: int, body: bytes) -> Never:
     os.environ.update(
         dispy_node_name=settings.node, dispy_node_ip_addr=settings.address, dispy_job_path=settings.folder
     )
+    if settings.live:
+        os.environ["PYTHONUNBUFFERED"] = "1"  # other programs have no such switch in common
     try:
         command = settings.program + decode_arguments(body)
     except ValueError as error:

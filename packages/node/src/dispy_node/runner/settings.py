@@ -20,6 +20,8 @@ class Settings:
         node: name of the node.
         address: address of the node, as its client reaches it.
         computation: its id, for messages.
+        live: the client looks at output as it comes.
+        log_level: records of `logging` from this level on are told to the client; -1: none.
         grace_s: from SIGINT to SIGTERM, and from SIGTERM to SIGKILL, for jobs that are cancelled.
     """
 
@@ -29,6 +31,8 @@ class Settings:
         "folder",
         "grace_s",
         "inline_bytes",
+        "live",
+        "log_level",
         "node",
         "output_bytes",
         "program",
@@ -50,6 +54,8 @@ class Settings:
         grace = given.get("cancel_grace_s", [5.0, 2.0])
         first, second = grace if isinstance(grace, list) else (5.0, 2.0)
         self.grace_s = (float(first), float(second))
+        self.live = given.get("live") is True
+        self.log_level = _number(given.get("log_level", -1))
 
     @property
     def place(self) -> str:
