@@ -143,7 +143,11 @@ def test_jobs_of_a_cluster_are_watched_when_they_run() -> None:
     first.viewer.take(piece(b"a" * OUTPUT_WINDOW_BYTES, number=first.number))
     assert scene.events[2:] == [ev.OutputUsed(first.number, 1, OUTPUT_WINDOW_BYTES)]
     scene.calls.ended(job, result(b"a" * OUTPUT_WINDOW_BYTES + b"b", b"e"))
-    assert scene.seen == [(job, "stdout", "a" * OUTPUT_WINDOW_BYTES), (job, "stdout", "b"), (job, "stderr", "e")]
+    assert scene.seen == [
+        (job, "stdout", "a" * OUTPUT_WINDOW_BYTES),
+        (job, "stdout", "b"),
+        (job, "stderr", "e"),
+    ]
 
 
 def test_short_jobs_are_told_by_their_result_and_others_not_at_all() -> None:

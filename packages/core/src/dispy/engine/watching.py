@@ -2,9 +2,9 @@
 
 Rules: output is asked for when a node says that the job runs, and told from the beginning of the attempt, without a
 byte twice or left out unless it says so. The node sends it up to a limit, which rises as the application uses up what
-it was told: so no more than `OUTPUT_WINDOW_BYTES` are under way or wait for a slow application. The node tells again on a new
-link which attempts run; then it is asked for what has not come. When the job is settled, or abandoned, nothing more
-is told: the rest is in its result.
+it was told: so no more than `OUTPUT_WINDOW_BYTES` are under way or wait for a slow application. The node tells again
+on a new link which attempts run; then it is asked for what has not come. When the job is settled, or abandoned,
+nothing more is told: the rest is in its result.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ class NewsDesk:
             if attempt is None or kept is None or not kept.sent:
                 self._ledger.counters.stale += 1
                 continue
+            was_held = has_untold_news(attempt)
             attempt.news.remove(kept)
             if kept.news.kind == LOG:
                 attempt.log_bytes -= len(kept.news.body)
@@ -120,7 +121,7 @@ class NewsDesk:
                     other.waits = False
                     self._answer(computation, attempt, other.news.number, taken=True)
             self._results.tell_news(client, computation, attempt)
-            if attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
+            if was_held and attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
                 self._results.send(client, computation, [attempt])
 
     def _find(self, client: Client, computation: ComputationId, key: AttemptKey) -> Attempt | None:
