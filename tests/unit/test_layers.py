@@ -24,6 +24,8 @@ LAYERS = [
         "job",
         "inside",
         "partials",
+        "live",
+        "logs",
         "status",
         "nodes",
         "management",

@@ -18,6 +18,7 @@ BULK = {
     msg.CancelJobs,
     msg.SendFile,
     msg.LimitSlots,
+    msg.WatchOutput,
     msg.Reconcile,
     msg.JobsStarted,
     msg.JobResults,

@@ -20,6 +20,7 @@ from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
+from dispy.logs import checked_level
 from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
 from dispy.options import Submitting
@@ -28,7 +29,7 @@ from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
-    from dispy.engine.effects import JobChange
+    from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
     from dispy.wire.messages import JobLimits
@@ -51,6 +52,7 @@ OPEN_WARNING = (
 
 JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
+OutputCallback = Callable[[DispyJob, str, str], object]
 
 
 class JobCluster(Submitting, NodeManagement):
@@ -95,6 +97,11 @@ class JobCluster(Submitting, NodeManagement):
             files of the computation; True: it removes them only.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
         timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
+        on_output: called with (job, ``"stdout"`` or ``"stderr"``, text) with all that jobs print, as it comes and
+            before *job_status* is called for their end, in the thread for callbacks.
+        forward_logs: records that jobs make by `logging` are handled by the loggers of the same name here, in the
+            thread for callbacks, with attributes ``dispy_job`` and ``dispy_node``. True: those that the loggers of
+            the job let through; a level: those from this level on.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -131,6 +138,8 @@ class JobCluster(Submitting, NodeManagement):
         memory: int | str | None = None,
         cpu_time: float | None = None,
         processes: int | None = None,
+        on_output: OutputCallback | None = None,
+        forward_logs: bool | int = False,
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -142,6 +151,8 @@ class JobCluster(Submitting, NodeManagement):
             config.set_port(dispy_port)
         self.job_status = _checked_callback("job_status", job_status, 1)
         self.cluster_status = _checked_callback("cluster_status", cluster_status, 3)
+        on_output = _checked_callback("on_output", on_output, 3)
+        self._log_level = checked_level(forward_logs)
         if not isinstance(reentrant, bool):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
@@ -163,6 +174,8 @@ class JobCluster(Submitting, NodeManagement):
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
+        from dispy.live import OutputCalls
+        from dispy.logs import LogCalls
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
         from dispy.runtime.resolver import own_addresses
@@ -190,6 +203,8 @@ class JobCluster(Submitting, NodeManagement):
         self._calling = 0
         self._is_closed_everywhere = threading.Event()
         self._nodes: dict[str, DispyNode] = {}
+        self._output = None if on_output is None else OutputCalls(on_output, self._call_soon, thread.tell)
+        self._logs = LogCalls(self._call_soon)
         self._pid = os.getpid()
         self._runtime = thread.acquire()
         try:
@@ -468,6 +483,8 @@ class JobCluster(Submitting, NodeManagement):
                 if job._status is not JobStatus.ABANDONED:
                     done += 1
                 job._settle(change)
+                if self._output is not None:
+                    self._output.ended(job, change.result)
                 if tell_end is not None and status is not JobStatus.ABANDONED:
                     self._call_soon(tell_end, job)
             elif status is JobStatus.PROVISIONAL_RESULT:
@@ -475,6 +492,8 @@ class JobCluster(Submitting, NodeManagement):
                 continue
             elif job._status is not JobStatus.CANCELLED:
                 job._start(change)
+                if self._output is not None and status is JobStatus.RUNNING:
+                    self._output.started(job)
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
@@ -499,6 +518,11 @@ class JobCluster(Submitting, NodeManagement):
             self._lock.notify_all()
         if self.cluster_status is not None:
             self._call_soon(self.cluster_status, int(status), shown, None)
+
+    def job_logged(self, log: TellLog) -> None:
+        """Take a record that a job has logged."""
+        if self._log_level >= 0:
+            self._logs.take(log)
 
     def closed(self) -> None:
         """Take the news that the computation is closed everywhere."""
@@ -563,6 +587,8 @@ class JobCluster(Submitting, NodeManagement):
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
             arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
             setup_timeout_s=self._setup_timeout_s,
+            live=self._output is not None,
+            log_level=self._log_level,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )

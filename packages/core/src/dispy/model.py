@@ -48,6 +48,9 @@ class Pieces:
         return self._size_bytes
 
 
+OUTPUT_BYTES = 10_000_000
+"""Output of a job that is kept, per stream; of more, the middle is dropped, see `dispy.live.rest_of`."""
+
 INLINE_BODY_BYTES = 64 * 1024
 """Arguments and results up to this size travel inside the message, larger ones on a stream of their own.
 

@@ -97,6 +97,7 @@ class NodeDaemon:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
@@ -344,6 +345,8 @@ class NodeDaemon:
                 "node": self.identity.name,
                 "address": self._address_for(computation),
                 "computation": offer.name,
+                "live": offer.live,
+                "log_level": offer.log_level,
             },
             computation.code,
             computation.setup_args,
@@ -377,6 +380,11 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
 
     def _place_file(self, effect: fx.PlaceFile) -> None:
         runner, file = self._runners.get(effect.computation), effect.message.file

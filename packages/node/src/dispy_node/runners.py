@@ -22,9 +22,19 @@ from pathlib import Path
 import trio
 
 from dispy.interfaces import ExecutorPlan
-from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
+from dispy.model import INLINE_BODY_BYTES, OUTPUT_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.printable import printable
-from dispy.wire.messages import FILE, PARTIAL, JobLimits, JobResult, JobStart, News
+from dispy.wire.messages import (
+    FILE,
+    LOG,
+    PARTIAL,
+    JobLimits,
+    JobOutput,
+    JobResult,
+    JobStart,
+    News,
+    WatchOutput,
+)
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -79,9 +89,6 @@ LOG_LINES = 20
 
 SAID_LINES = 600
 """How many lines of its jobs."""
-
-OUTPUT_BYTES = 10_000_000
-"""Output of a job that is kept, per stream; of more, the middle is dropped."""
 
 
 class Phase(enum.Enum):
@@ -246,6 +253,13 @@ class RunnerProcess:
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
         self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
+
+    def watch(self, message: WatchOutput) -> None:
+        """Have output of an attempt sent as it comes."""
+        head = frames.WATCH_HEAD.pack(
+            message.job, message.attempt, message.number, message.stream, message.start, message.limit
+        )
+        self._send(frames.frame(frames.WATCH, head))
 
     def close(self, *, terminate: bool) -> None:
         """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
@@ -454,6 +468,14 @@ class RunnerProcess:
             return ev.AttemptsStarted(computation, starts)
         elif kind == frames.NEWS:
             return self._parse_news(payload)
+        elif kind == frames.OUTPUT:
+            job, attempt, number, offset, missed = frames.OUTPUT_HEAD.unpack_from(payload)
+            data = payload[frames.OUTPUT_HEAD.size :]
+            if len(data) > INLINE_BODY_BYTES:
+                raise ValueError(f"{len(data)} bytes of output at once")
+            return ev.OutputTold(
+                computation, JobOutput(computation, job, attempt, number, offset, missed, data)
+            )
         elif kind == frames.SAID:
             self._log_said(payload)
         elif kind == frames.SLOTS:
@@ -483,12 +505,12 @@ class RunnerProcess:
         )
         _check_times(modified_at)
         _check_inline(body)
-        if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
+        if kind not in (PARTIAL, FILE, LOG) or is_path not in {PARTIAL: (0, 1), FILE: (1,), LOG: (0,)}[kind]:
             raise ValueError(f"news of kind {kind}")
         spooled = None
         if is_path:
             spooled, body = self._take_spooled(os.fsdecode(body)), b""
-        if kind == PARTIAL:
+        if kind != FILE:
             path, mode, modified_at, digest = "", 0, 0.0, b""
         news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)
         return ev.NewsTold(self.computation, news, spooled)

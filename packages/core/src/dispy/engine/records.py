@@ -145,6 +145,10 @@ class Computation:
     handle: Any = None
     arguments_for: Callable[[Node], bytes] = lambda node: b""
     setup_timeout_s: float = 0.0
+    live: bool = False
+    """The application looks at output of its jobs while they run."""
+    log_level: int = -1
+    """Records of `logging` from this level on are wanted; -1: none."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)

@@ -5,9 +5,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
-(files for jobs), `managing` (what the application says about single nodes), `reconciling` (links, leases, agreement
-with nodes about what they have), `closing`; `ledger` is what they share.
+where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
+(what they print meanwhile), `sending` (files for jobs), `managing` (what the application says about single nodes),
+`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -38,7 +38,10 @@ from dispy.engine.events import (
     NodeRested,
     NodesWidened,
     NodeTaken,
+    OutputUsed,
     TimePassed,
+    WatchDropped,
+    WatchWanted,
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
@@ -51,6 +54,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, Placement, Pl
 from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
 from dispy.engine.tables import JobStep
+from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
 from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
@@ -62,6 +66,7 @@ from dispy.wire.messages import (
     Goodbye,
     Heartbeat,
     JobNews,
+    JobOutput,
     JobResults,
     JobsRejected,
     JobsStarted,
@@ -91,6 +96,7 @@ class SchedulerEngine:
         self._settling = Settling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
+        self._watching = Watching(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
         self._managing = Managing(ledger, self._opening)
@@ -126,6 +132,12 @@ class SchedulerEngine:
                     self._hearing.file(node, event.computation, event.news, taken=event.taken)
             case FileWanted():
                 self._sending.send(event)
+            case WatchWanted():
+                self._watching.want(event)
+            case OutputUsed():
+                self._watching.used(event)
+            case WatchDropped():
+                self._watching.drop(event)
             case JobsSubmitted():
                 self._jobs_submitted(event)
             case JobsGivenUp():
@@ -187,6 +199,7 @@ class SchedulerEngine:
         self._sending.give_up_lost()
         effects = ledger.effects
         if ledger.changes:
+            self._watching.forget_settled()
             effects.append(TellJobs(ledger.changes))
             ledger.changes = []
         if ledger.acks:
@@ -306,6 +319,9 @@ class SchedulerEngine:
                 self._settling.results(node, message)
             case JobsStarted():
                 self._settling.started(node, message)
+                self._watching.started(node, message)
+            case JobOutput():
+                self._watching.output(node, message)
             case JobNews():
                 self._hearing.results(node, message)
             case FileTaken():

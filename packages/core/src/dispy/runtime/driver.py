@@ -61,6 +61,12 @@ class Application(Protocol):
     def file_sent(self, handle: Any, reason: str) -> None:
         """A node has a file, or, with a reason, it has not."""
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """A job that is watched has printed something."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """A job has logged something."""
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Something that the user should know."""
 
@@ -105,6 +111,8 @@ class SchedulerDriver:
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
             fx.TellFile: self._tell_file,
+            fx.TellOutput: self._tell_output,
+            fx.TellLog: self._tell_log,
             fx.Report: self._report,
         }
 
@@ -327,6 +335,12 @@ class SchedulerDriver:
 
     def _tell_file(self, effect: fx.TellFile) -> None:
         self._application.file_sent(effect.handle, effect.reason)
+
+    def _tell_output(self, effect: fx.TellOutput) -> None:
+        self._application.output_came(effect)
+
+    def _tell_log(self, effect: fx.TellLog) -> None:
+        self._application.job_logged(effect)
 
     def _report(self, effect: fx.Report) -> None:
         computation = self.engine.computations.get(effect.computation or ComputationId(""))

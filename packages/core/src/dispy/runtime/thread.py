@@ -61,6 +61,9 @@ class Listener(Protocol):
     def closed(self) -> None:
         """It is closed at every node."""
 
+    def job_logged(self, log: fx.TellLog) -> None:
+        """One of its jobs has logged something."""
+
 
 _reword: Callable[[str], str] | None = None
 
@@ -393,6 +396,16 @@ class Runtime:
         """Let `send_file` return (`driver.Application`)."""
         handle.put(reason)
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """Pass output on to who looks at it (`driver.Application`)."""
+        piece.viewer.take(piece)
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """Pass a record of logging on (`driver.Application`)."""
+        listener = self._listeners.get(log.job.computation)
+        if listener is not None:
+            listener.job_logged(log)
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Tell the user (`driver.Application`)."""
         tell_user(text)
@@ -422,6 +435,18 @@ def acquire() -> Runtime:
             runtime = _holder.runtime = Runtime()
         runtime.users += 1
         return runtime
+
+
+def current() -> Runtime | None:
+    """Return the runtime of this process, if there is one."""
+    return _holder.runtime
+
+
+def tell(event: ev.Event) -> None:
+    """Have the engine of this process handle an event soon; if there is none any more, nothing happens."""
+    runtime = current()
+    if runtime is not None:
+        runtime.post(lambda: runtime.driver.handle(event))
 
 
 def release(runtime: Runtime) -> None:

@@ -104,6 +104,10 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
     setup_stream: int = 0
     setup_size: int = 0
+    live: bool = False
+    """The output of its jobs is looked at while they run: programs should not hold it back."""
+    log_level: int = -1
+    """Records of `logging` from this level on are told as news; -1: none."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -271,6 +275,9 @@ PARTIAL = 0
 FILE = 1
 """Kind of news: a file, which always travels on a stream."""
 
+LOG = 2
+"""Kind of news: a record of `logging`, as JSON; see `dispy.logs`."""
+
 
 class News(msgspec.Struct, frozen=True, array_like=True):
     """What an attempt tells while it runs.
@@ -341,6 +348,42 @@ class LimitSlots(msgspec.Struct, frozen=True, array_like=True, tag="slots"):
     """0 means all; jobs that run beyond them go on."""
 
 
+STDOUT = 1
+"""Streams of a job, numbered as its descriptors."""
+
+STDERR = 2
+
+
+class WatchOutput(msgspec.Struct, frozen=True, array_like=True, tag="watch"):
+    """Scheduler to node: send output of an attempt that runs, as it comes, in JobOutput; or send more, or no more."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Names the watch."""
+    stream: int
+    start: int
+    """Begin with this byte, or begin there again; -1: go on."""
+    limit: int
+    """Send nothing from this byte on until another limit comes; -1: end the watch."""
+
+
+class JobOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """Node to scheduler: what an attempt has printed. Not kept, not acknowledged; all output is in the result, too."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Of the watch."""
+    offset: int
+    """Place in the stream of the first byte in ``data``."""
+    missed: int
+    """So many bytes before that were dropped."""
+    data: bytes
+
+
 Message = (
     Hello
     | Heartbeat
@@ -366,5 +409,7 @@ Message = (
     | SendFile
     | FileTaken
     | LimitSlots
+    | WatchOutput
+    | JobOutput
 )
 """Every message that may stand in a batch."""

@@ -3,7 +3,8 @@
 A peer that sends much and reads nothing would make us keep answers without end. So a link stops reading from a peer
 that we owe more than `OWED_HIGH`, until it has read enough to get us below `OWED_LOW`.
 
-Only answers that nobody answers count: acknowledgements, rejections and their like. What else is sent is bounded where
+Only answers that nobody answers count: acknowledgements, rejections and their like. So does output of jobs, of which an
+honest scheduler asks for less than `OWED_HIGH` at a time. What else is sent is bounded where
 it comes from (jobs by the scheduler's windows, results by what a node holds for a client), and must not count: two
 honest peers that both send much would then stop reading at the same time, and wait for each other. Even so two peers
 could owe each other much, so a link that has waited for `STALL_S` reads once more, which lets the other's writes go on;
@@ -52,6 +53,10 @@ def _reason(message: Any) -> int:
     return MESSAGE_BYTES + len(message.reason)
 
 
+def _output(message: msg.JobOutput) -> int:
+    return MESSAGE_BYTES + len(message.data)
+
+
 COST_OF: dict[type[msg.Message], Callable[[Any], int]] = {
     msg.AckResults: _attempts,
     msg.AckNews: _acks,
@@ -62,5 +67,6 @@ COST_OF: dict[type[msg.Message], Callable[[Any], int]] = {
     msg.ComputationClosed: _plain,
     msg.FileTaken: _reason,
     msg.StreamCredit: _plain,
+    msg.JobOutput: _output,
 }
 """Answers -> what one takes in memory, in bytes. Whatever is not here does not count."""

@@ -35,6 +35,8 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.SendFile: AccessRole.SUBMIT,
     msg.FileTaken: AccessRole.NODE,
     msg.LimitSlots: AccessRole.SUBMIT,
+    msg.WatchOutput: AccessRole.SUBMIT,
+    msg.JobOutput: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

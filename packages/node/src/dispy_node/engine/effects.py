@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import JobLimits, Message, SendFile
+from dispy.wire.messages import JobLimits, Message, SendFile, WatchOutput
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -112,6 +112,14 @@ class AnswerNews:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchAttempt:
+    """Have the runner send output of an attempt that runs. Answered by OutputTold, as it comes."""
+
+    computation: ComputationId
+    message: WatchOutput
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceFile:
     """Put a spool file into the folder of a computation that runs. Answered by FilePlaced."""
 
@@ -147,6 +155,7 @@ Effect = (
     | RemoveSpooled
     | DropStream
     | AnswerNews
+    | WatchAttempt
     | PlaceFile
     | Report
     | EndDaemon

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, JobStart, Message, News, SendFile
+from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
 from dispy.wire.owner import UNKNOWN, Owner
 from dispy_node.engine.records import Spooled
 
@@ -121,6 +121,14 @@ class NewsTold:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputTold:
+    """An attempt that is watched has printed something."""
+
+    computation: ComputationId
+    output: JobOutput
+
+
+@dataclass(frozen=True, slots=True)
 class FilePlaced:
     """A file of a client is in its place; or, with a reason, it could not be put there."""
 
@@ -173,6 +181,7 @@ Event = (
     | AttemptsStarted
     | AttemptsEnded
     | NewsTold
+    | OutputTold
     | FilePlaced
     | SlotsGivenUp
     | CpusChanged

@@ -9,8 +9,9 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `news`, `files`, `computations`, `clients` and `reconciling` handle what concerns
-each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
+The parts: `attempts`, `results`, `news`, `watching`, `files`, `computations`, `clients` and `reconciling` handle what
+concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events
+apart.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from dispy.wire.messages import (
     SendFile,
     StreamCredit,
     StreamEnded,
+    WatchOutput,
 )
 from dispy_node.engine import events as ev
 from dispy_node.engine.attempts import Attempts
@@ -50,6 +52,7 @@ from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
+from dispy_node.engine.watching import Watching
 
 LEASE_S = 15.0
 """How long a client may be away, in seconds: three heartbeats of 5 s, as everywhere in dispy."""
@@ -86,6 +89,7 @@ class NodeEngine:
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
         news = NewsDesk(ledger, results)
+        watching = Watching(ledger)
         files = self._files = Files(ledger)
         self._clients = Clients(ledger, attempts, results, computations, news)
         reconciling = Reconciling(ledger, attempts, results, computations, news)
@@ -104,6 +108,7 @@ class NodeEngine:
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
             ev.NewsTold: news.told,
+            ev.OutputTold: watching.told,
             ev.FilePlaced: files.placed,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
@@ -115,6 +120,7 @@ class NodeEngine:
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
             AckNews: news.acknowledge,
+            WatchOutput: watching.watch,
             SendFile: files.offered,
             CancelJobs: attempts.cancel,
             LimitSlots: computations.limit,

@@ -82,6 +82,10 @@ class Attempt:
     """What it may use; the runner's, too, when it has been handed over."""
     cost: int = 0
     """What is counted for it; see `dispy_node.engine.holding`."""
+    log_bytes: int = 0
+    """Size of the records of logging among its news."""
+    logs_missed: int = 0
+    """Records that were dropped since the last that is kept."""
 
 
 CODE = ""

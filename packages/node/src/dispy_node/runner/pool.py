@@ -32,6 +32,7 @@ from dispy_node.runner.replies import (
 from dispy_node.runner.talk import Talk
 from dispy_node.runner.tree import Strangers, kill_rest
 from dispy_node.runner.trouble import Trouble
+from dispy_node.runner.watching import Watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
 
         def said(self, record: bytes) -> None:
             """Take a line that a job has written for the log."""
+
+        def output(self, record: bytes) -> None:
+            """Take what a job has printed, for somebody who looks on."""
 
 
 IDLE_CHILDREN = 4
@@ -100,7 +104,8 @@ class Pool:
         self._idle: deque[Offspring] = deque()
         self._settings = settings
         self._family = Family(nursery, poll, strangers, self._gone)
-        self._talk = Talk(settings, self._family, self._heard)
+        self._watching = Watching(host, self._family)
+        self._talk = Talk(settings, self._family, self._heard, self._watching.pump)
         self._host = host
         self._ending = Ending(settings)
         self._escalation = Escalation(settings.grace_s)
@@ -281,6 +286,10 @@ class Pool:
         if job.child is not None and not job.ended:
             number, attempt = KEY.unpack(job.key)
             self._talk.send(job.child, JOB.pack(number, attempt, ANSWER, len(text)) + text)
+
+    def watch(self, job: Job, text: bytes) -> None:
+        """Let somebody look at the output of a job; *text* is the rest of a WATCH behind its key."""
+        self._watching.watch(job, text)
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         """Handle the result of a fresh process: there is just one."""

@@ -55,6 +55,8 @@ def execute(settings: Settings, job: int, attempt: int, kind: int, body: bytes) 
         dispy_node_ip_addr=settings.address,
         dispy_job_path=settings.folder,
     )
+    if settings.live:
+        os.environ["PYTHONUNBUFFERED"] = "1"  # other programs have no such switch in common
     try:
         command = settings.program + decode_arguments(body)
     except ValueError as error:

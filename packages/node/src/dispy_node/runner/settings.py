@@ -21,6 +21,8 @@ class Settings:
         address: address of the node, as its client reaches it.
         computation: its id, for messages.
         text: the settings themselves, as they came.
+        live: the client looks at output as it comes.
+        log_level: records of `logging` from this level on are told to the client; -1: none.
         grace_s: from SIGINT to SIGTERM, and from SIGTERM to SIGKILL, for jobs that are cancelled.
     """
 
@@ -30,6 +32,8 @@ class Settings:
         "folder",
         "grace_s",
         "inline_bytes",
+        "live",
+        "log_level",
         "node",
         "output_bytes",
         "program",
@@ -53,6 +57,8 @@ class Settings:
         grace = given.get("cancel_grace_s", [5.0, 2.0])
         first, second = grace if isinstance(grace, list) else (5.0, 2.0)
         self.grace_s = (float(first), float(second))
+        self.live = given.get("live") is True
+        self.log_level = _number(given.get("log_level", -1))
 
     @property
     def place(self) -> str:

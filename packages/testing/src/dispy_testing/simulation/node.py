@@ -103,6 +103,7 @@ class SimulatedNode:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
@@ -353,6 +354,11 @@ class SimulatedNode:
         runner = self.runners.get(effect.computation)
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
 
     def _place_file(self, effect: fx.PlaceFile) -> None:
         self.spool.take(effect.spooled)
