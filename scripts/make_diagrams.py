@@ -1,9 +1,9 @@
-"""Writes the state diagrams of docs/protocol.md, and its table of roles, from the tables of the code.
+"""Writes the state diagrams of docs/protocol.md, and the tables of roles there and in docs/security.md, from the code.
 
-    python scripts/make_diagrams.py            write the page
-    python scripts/make_diagrams.py --check    only tell, by exit status 1, that it is not up to date
+    python scripts/make_diagrams.py            write the pages
+    python scripts/make_diagrams.py --check    only tell, by exit status 1, that one is not up to date
 
-The page has a section for each table between two comments, `<!-- BEGIN name -->` and `<!-- END name -->`; all that
+Each page has a section for each table between two comments, `<!-- BEGIN name -->` and `<!-- END name -->`; all that
 stands between them is replaced. That of a machine is a diagram, without the steps that change nothing, and the whole
 table.
 """
@@ -23,9 +23,10 @@ from typing import Any
 from dispy.engine import tables as scheduler
 from dispy.model import AccessRole, Role
 from dispy.wire import rights, session
+from dispy.wire.messages import Hello
 from dispy_node.engine import tables as node
 
-PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 SECTION = re.compile(
     r"(?P<begin><!-- BEGIN (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- END (?P=name) -->)", re.S
@@ -123,44 +124,75 @@ def list_rights() -> str:
     return f"From `dispy.wire.rights`; what is not there is allowed to nobody:\n\n{table}\n"
 
 
+MEANINGS: Mapping[AccessRole, str] = {
+    AccessRole.OBSERVE: "greet a node, and so learn its name, versions, slots and what it has free",
+    AccessRole.SUBMIT: "what `observe` may, and run computations",
+    AccessRole.OPERATE: "what `submit` may, and manage nodes and the jobs of others",
+    AccessRole.ADMIN: "everything that a client can do",
+    AccessRole.NODE: "run jobs for others, and nothing that a client may",
+}
+"""Role -> what its owner may do, for people."""
+
+
+def explain_rights() -> str:
+    """Return the table of roles for people, and what needs none."""
+    rows = [["role", "may", "messages that need it"], ["---"] * 3]
+    for role, meaning in MEANINGS.items():
+        needed = [f"`Hello` of a {one}" for one in Role if rights.entry_role(one) is role]
+        needed += [f"`{kind.__name__}`" for kind, needs in rights.NEEDED.items() if needs is role]
+        needed += ["chunks of streams"] if role in rights.STREAMING else []
+        rows.append([f"`{role}`", meaning, ", ".join(needed) or "none yet"])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    free = [
+        f"`{kind.__name__}`" for kind, needs in rights.NEEDED.items() if needs is None and kind is not Hello
+    ]
+    return f"{table}\n\nAllowed to all who were accepted: {', '.join(free)}.\n"
+
+
 def _quote(names: Collection[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-SECTIONS: Mapping[str, Callable[[], str]] = {
-    **{name: partial(describe, machine) for name, machine in MACHINES.items()},
-    "rights": list_rights,
+PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "protocol.md": {
+        **{name: partial(describe, machine) for name, machine in MACHINES.items()},
+        "rights": list_rights,
+    },
+    "security.md": {"roles": explain_rights},
 }
-"""Name of a section -> what makes it."""
+"""Name of a page -> name of a section -> what makes it."""
 
 
-def rewrite(page: str) -> str:
-    """Return *page* with its sections as they should be.
+def rewrite(page: str, name: str = "protocol.md") -> str:
+    """Return the text of a page with its sections as they should be.
 
     Raises:
         ValueError: a section is missing, stands there twice, or is not known.
     """
+    sections = PAGES[name]
     names = [found["name"] for found in SECTION.finditer(page)]
-    if sorted(names) != sorted(SECTIONS):
-        raise ValueError(f"the page has the sections {', '.join(names)}; there must be {', '.join(SECTIONS)}")
-    return SECTION.sub(lambda found: found["begin"] + SECTIONS[found["name"]]() + found["end"], page)
+    if sorted(names) != sorted(sections):
+        raise ValueError(f"the page has the sections {', '.join(names)}; there must be {', '.join(sections)}")
+    return SECTION.sub(lambda found: found["begin"] + sections[found["name"]]() + found["end"], page)
 
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write the generated parts of docs/protocol.md.")
+    parser = argparse.ArgumentParser(description="Write the generated parts of docs.")
     parser.add_argument(
         "--check", action="store_true", help="change nothing, only tell whether something would be"
     )
     options = parser.parse_args()
-    before = PAGE.read_text()
-    after = rewrite(before)
-    if options.check:
-        if before != after:
-            print(f"{PAGE.name} is not up to date: run python scripts/make_diagrams.py", file=sys.stderr)
-        return int(before != after)
-    PAGE.write_text(after)
-    return 0
+    status = 0
+    for name in PAGES:
+        before = (DOCS / name).read_text()
+        after = rewrite(before, name)
+        if not options.check:
+            (DOCS / name).write_text(after)
+        elif before != after:
+            print(f"{name} is not up to date: run python scripts/make_diagrams.py", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

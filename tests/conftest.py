@@ -11,7 +11,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Keys that tests make, and those of processes that they start, never mix with the user's.
@@ -19,6 +21,17 @@ os.environ["DISPY_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dispy-tests-")
 atexit.register(shutil.rmtree, os.environ["DISPY_CONFIG_DIR"], ignore_errors=True)
 
 pytest_plugins = ("watching", "real_nodes")  # in tests/support
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share whole folders of tests among processes; most of those with real nodes wait, hence one more than cores.
+
+    Tests of one file run in this process, so that a debugger and prints work.
+    """
+    if any(Path(argument.split("::")[0]).is_file() for argument in config.args):
+        return 0
+    return (os.cpu_count() or 1) + 1
+
 
 settings.register_profile(
     "fast",

@@ -13,8 +13,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from dispy.model import Outcome
+from dispy.model import AccessRole, Outcome
 from dispy.wire import messages
+from dispy.wire.rights import NEEDED
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
@@ -23,7 +24,13 @@ CONSTANTS = re.compile(
 )
 QUOTED = re.compile(r"`(?P<name>[A-Z]+(?:_[A-Z]+)*)` \((?P<value>[^)]+)\)")
 UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "s": 1}
-PARTS = [messages.FileOffer, messages.JobAssignment, messages.JobStart, messages.JobResult]
+PARTS = [
+    messages.FileOffer,
+    messages.JobAssignment,
+    messages.JobLimits,
+    messages.JobStart,
+    messages.JobResult,
+]
 
 
 def diagrams() -> ModuleType:
@@ -58,6 +65,15 @@ def limits() -> list[tuple[str, str, str]]:
 
 def test_diagrams_are_what_the_script_makes() -> None:
     assert diagrams().rewrite(PAGE) == PAGE, "run python scripts/make_diagrams.py"
+
+
+def test_roles_in_the_page_about_security_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    made = diagrams()
+    assert made.rewrite(page, "security.md") == page, "run python scripts/make_diagrams.py"
+    assert set(made.MEANINGS) == set(AccessRole)
+    table = made.explain_rights()
+    assert all(f"`{kind.__name__}`" in table for kind in NEEDED)
 
 
 def test_script_refuses_a_page_that_lacks_a_section() -> None:

@@ -57,7 +57,9 @@ def test_wrong_key_is_told_on_both_sides_at_once(victim: Any) -> None:
     assert time.monotonic() - began < 1
     assert f"does not have ours, key {other.fingerprint}" in told
     assert f"has none of ours, key {load_keys()[0].fingerprint}" in victim.log
-    assert "dispy key list" in told
+    assert "(from secret= or -s); give the same secret to both sides" in told
+    assert "dispy key" not in told
+    assert re.search(r"\(from the key file '.*'\); compare `dispy key list`", victim.log)
     victim.check()
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import psutil
 import trio
 
@@ -25,8 +26,6 @@ from dispy.runtime.trust import OF_NODES
 from dispy.wire.frames import CONTROL, HEADER, PREFACE, FrameDecoder, decode_batch, encode_batch
 from dispy.wire.messages import Goodbye, Hello, Message
 from dispy_auth_secret.credentials import SecretCredentials
-from dispy_auth_secret.derivation import issue_credential
-from dispy_auth_secret.keys import key_of_secret
 from dispy_transport_ssl import certificates as certs
 from dispy_transport_ssl.contexts import make_client_context
 from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
@@ -44,7 +43,7 @@ def own_credential(role: AccessRole = AccessRole.SUBMIT) -> Credential:
 
 def credential_of(secret: str, role: AccessRole = AccessRole.SUBMIT) -> Credential:
     """Return a credential from another key."""
-    return issue_credential(key_of_secret(secret), role, "attacker", time.time())
+    return SecretCredentials().load(SecurityRequest(role, secret))[0]
 
 
 class Authority:
@@ -231,6 +230,11 @@ class Intruder:
         self.close()
 
 
+def changed(hello: Hello, **fields: Any) -> Hello:
+    """Return a greeting with other words in it."""
+    return msgspec.structs.replace(hello, **fields)
+
+
 def frame(*messages: Message) -> bytes:
     """Return messages as one frame."""
     return b"".join(encode_batch(messages))
@@ -277,11 +281,13 @@ class Cost:
     kib: float = 0.0
     """For each connection, at the worst moment."""
     before: int = field(default=0)
+    tells_worst: bool = False
+    """The system tells the worst moment within the context; a node hides that from all but root."""
 
     def look(self) -> None:
         """Look how much memory is in use now, or, where the system tells it, how much it was at the worst moment."""
         now = self.process.memory_info().rss
-        with contextlib.suppress(OSError):
+        if self.tells_worst:
             for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     now = max(now, int(line.split()[1]) * 1024)
@@ -292,9 +298,11 @@ class Cost:
 def cost_of(pid: int, connections: int = 1) -> Iterator[Cost]:
     """Measure what a node spends within the context."""
     process = psutil.Process(pid)
+    tells_worst = False
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the worst moment from now on
-    cost = Cost(process, connections, before=process.memory_info().rss)
+        tells_worst = True
+    cost = Cost(process, connections, before=process.memory_info().rss, tells_worst=tells_worst)
     began = sum(process.cpu_times()[:2])
     yield cost
     cost.look()

@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -135,7 +135,10 @@ def _look_at_processes() -> None:
 
 def _look_at(pid: str) -> None:
     arguments = Path("/proc", pid, "cmdline").read_bytes()
-    variables = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    try:
+        variables = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    except PermissionError:  # a node hides it from all but root
+        variables = []
     environment = b"\0".join(one for one in variables if not one.startswith(OWN_VARIABLE))
     keys, passphrases = tuple(WATCH.forms.items()), tuple(WATCH.passphrases.items())
     state = (arguments, environment, len(keys), len(passphrases))
@@ -189,6 +192,30 @@ def _outputs_searched() -> Iterator[None]:
         subprocess.Popen.communicate = usual  # type: ignore[method-assign]
 
 
+class Found(NamedTuple):
+    """What was seen; that of workers is added up, if several share the tests."""
+
+    keys: dict[str, None] = {}
+    troubles: tuple[str, ...] = ()
+    processes: int = 0
+    logs: int = 0
+    daemons: int = 0
+
+    def __add__(self, other: Found) -> Found:  # type: ignore[override]
+        """Return both together."""
+        numbers = (mine + others for mine, others in zip(self[1:], other[1:], strict=True))
+        return Found({**self.keys, **other.keys}, *numbers)
+
+
+OF_WORKERS: list[Found] = []
+
+
+def found_here() -> Found:
+    """Return what this process has seen."""
+    daemons = len({line[1] for line in audit_lines() if line[0] == "armed"})
+    return Found(WATCH.hits, tuple(audit_troubles()), WATCH.processes_seen, WATCH.logs_seen, daemons)
+
+
 def audit_lines() -> list[list[str]]:
     """Return what nodes have told so far, each line in words."""
     with contextlib.suppress(FileNotFoundError):
@@ -225,25 +252,35 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         look_into(text, f"{title} of {report.nodeid}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take what a worker has seen, as it ends."""
+    if told := getattr(node, "workeroutput", {}).get("watched"):
+        keys, troubles, *numbers = told
+        OF_WORKERS.append(Found(dict.fromkeys(keys), tuple(troubles), *numbers))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run if anything was seen."""
     WATCH.ended.set()
-    if (WATCH.hits or audit_troubles()) and session.exitstatus == pytest.ExitCode.OK:
+    found = sum(OF_WORKERS, found_here())
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["watched"] = [list(found.keys), list(found.troubles), *found[2:]]
+    elif (found.keys or found.troubles) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was seen."""
-    lines = audit_lines()
-    watched = len({line[1] for line in lines if line[0] == "armed"})
-    troubles = audit_troubles()
-    if not (WATCH.hits or troubles or watched):
+    found = sum(OF_WORKERS, found_here())
+    if not (found.keys or found.troubles or found.daemons):
         return
     terminalreporter.section("watched")
     terminalreporter.line(
-        f"X9: {len(WATCH.hits)} keys seen in {WATCH.processes_seen} processes and {WATCH.logs_seen} logs"
+        f"X9: {len(found.keys)} keys seen in {found.processes} processes and {found.logs} logs"
     )
-    terminalreporter.line(f"X11: {len(troubles)} troubles in {watched} daemons")
-    for line in (*WATCH.hits, *troubles):
+    terminalreporter.line(f"X11: {len(found.troubles)} troubles in {found.daemons} daemons")
+    for line in (*found.keys, *found.troubles):
         terminalreporter.line(line, red=True)

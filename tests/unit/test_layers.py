@@ -15,12 +15,26 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 LAYERS = [
     {"errors", "model"},
     {"interfaces"},
-    {"wire", "config", "logger", "private", "argv", "places", "sizes"},
+    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable", "sizes"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},
     {"runtime"},
-    {"job", "inside", "partials", "status", "nodes", "allotment", "cluster", "__init__"},
+    {
+        "job",
+        "inside",
+        "partials",
+        "live",
+        "logs",
+        "status",
+        "nodes",
+        "allotment",
+        "management",
+        "limits",
+        "options",
+        "cluster",
+        "__init__",
+    },
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 

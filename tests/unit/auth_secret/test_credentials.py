@@ -14,8 +14,8 @@ from dispy.errors import CredentialsError
 from dispy.interfaces import SecurityRequest
 from dispy.model import AccessRole
 from dispy_auth_secret import credentials
-from dispy_auth_secret.credentials import SecretCredentials, find_keys, keys_of_file
-from dispy_auth_secret.keyfile import load_keys, new_key
+from dispy_auth_secret.credentials import SecretCredentials, _PassedSecret, find_keys, keys_of_file
+from dispy_auth_secret.keyfile import key_path, load_keys, new_key
 from dispy_auth_secret.keys import Key, key_of_secret
 from dispy_testing.contracts import check_credentials
 from dispy_transport_ssl.security import SslSecurity
@@ -73,30 +73,30 @@ def test_contract(tmp_path: Path, source: str) -> None:
 
 def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own,) = load_keys()
-    assert find_keys(request()) == [own]
+    assert found_keys(request()) == [own]
     pass_on(monkeypatch, KEYS[3].text.encode())
-    assert find_keys(request()) == [KEYS[3]]
+    assert found_keys(request()) == [KEYS[3]]
     monkeypatch.setenv("DISPY_SECRET", KEYS[2].text)
-    assert find_keys(request()) == [KEYS[2]]
+    assert found_keys(request()) == [KEYS[2]]
     path = put(tmp_path / "file", KEYS[1].text)
-    assert find_keys(request(secret_file=path)) == [KEYS[1]]
-    assert find_keys(request(secret=KEYS[0].text, secret_file=path)) == [KEYS[0]]
+    assert found_keys(request(secret_file=path)) == [KEYS[1]]
+    assert found_keys(request(secret=KEYS[0].text, secret_file=path)) == [KEYS[0]]
 
 
 def test_empty_texts_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPY_SECRET", "")
     monkeypatch.setenv("DISPY_SECRET_FD", "")
-    assert find_keys(request(secret="")) == load_keys()
+    assert found_keys(request(secret="")) == load_keys()
 
 
 def test_key_file_is_not_made_if_it_is_not_needed(config: Path) -> None:
-    find_keys(request(secret=PASSPHRASE))
+    found_keys(request(secret=PASSPHRASE))
     assert not config.exists()
 
 
 def test_environment_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPY_SECRET", PASSPHRASE)
-    assert find_keys(request()) == find_keys(request()) == [key_of_secret(PASSPHRASE)]
+    assert found_keys(request()) == found_keys(request()) == [key_of_secret(PASSPHRASE)]
     assert os.environ["DISPY_SECRET"] == PASSPHRASE
 
 
@@ -105,11 +105,11 @@ class TestFile:
         "text", [PASSPHRASE, f"{PASSPHRASE}\n", f"{PASSPHRASE}\r\n", f"\n{PASSPHRASE}\n\n"]
     )
     def test_may_hold_a_passphrase(self, tmp_path: Path, text: str) -> None:
-        assert find_keys(request(secret_file=put(tmp_path / "file", text))) == [key_of_secret(PASSPHRASE)]
+        assert found_keys(request(secret_file=put(tmp_path / "file", text))) == [key_of_secret(PASSPHRASE)]
 
     def test_may_hold_several_keys(self, tmp_path: Path) -> None:
         path = put(tmp_path / "file", f"# mine\n{KEYS[1].text}\n{KEYS[0].text}\n")
-        assert find_keys(request(secret_file=path)) == [KEYS[1], KEYS[0]]
+        assert found_keys(request(secret_file=path)) == [KEYS[1], KEYS[0]]
 
     def test_passphrase_may_begin_like_a_comment_or_be_no_text(self) -> None:
         assert keys_of_file(b"#hash and more\n", "it") == [key_of_secret("#hash and more")]
@@ -119,18 +119,18 @@ class TestFile:
     def test_may_be_below_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         put(tmp_path / "file", KEYS[0].text)
-        assert find_keys(request(secret_file="~/file")) == [KEYS[0]]
+        assert found_keys(request(secret_file="~/file")) == [KEYS[0]]
 
     def test_must_be_private(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         put(path, PASSPHRASE)
         path.chmod(0o644)
         with pytest.raises(CredentialsError, match=f"; run: chmod 600 {path}$"):
-            find_keys(request(secret_file=str(path)))
+            found_keys(request(secret_file=str(path)))
 
     def test_that_is_missing_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(CredentialsError, match="nothing': No such file or directory"):
-            find_keys(request(secret_file=str(tmp_path / "nothing")))
+            found_keys(request(secret_file=str(tmp_path / "nothing")))
 
     @pytest.mark.parametrize("text", ["", "\n\n"])
     def test_that_is_empty_is_told(self, tmp_path: Path, text: str) -> None:
@@ -138,14 +138,14 @@ class TestFile:
         with pytest.raises(
             CredentialsError, match=f"^the file '{path}' is empty; write a key or a passphrase"
         ):
-            find_keys(request(secret_file=path))
+            found_keys(request(secret_file=path))
 
     def test_with_several_lines_that_are_no_keys_is_told(self, tmp_path: Path) -> None:
         path = put(tmp_path / "file", "first\nsecond\n")
         with pytest.raises(
             CredentialsError, match="holds neither keys nor a passphrase; write .* on one line$"
         ) as got:
-            find_keys(request(secret_file=path))
+            found_keys(request(secret_file=path))
         assert "first" not in str(got.value)
 
     def test_with_a_key_that_was_not_copied_exactly_is_told(self, tmp_path: Path) -> None:
@@ -153,17 +153,17 @@ class TestFile:
         with pytest.raises(
             CredentialsError, match=f"^line 1 of the file '{path}': the key was not copied exactly"
         ):
-            find_keys(request(secret_file=path))
+            found_keys(request(secret_file=path))
 
 
 class TestDescriptor:
     def test_is_read_once_and_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         number = pass_on(monkeypatch, f"{PASSPHRASE}\n".encode())
-        assert find_keys(request()) == [key_of_secret(PASSPHRASE)]
+        assert found_keys(request()) == [key_of_secret(PASSPHRASE)]
         assert "DISPY_SECRET_FD" not in os.environ
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(number)
-        assert find_keys(request()) == [key_of_secret(PASSPHRASE)]
+        assert found_keys(request()) == [key_of_secret(PASSPHRASE)]
 
     def test_threads_that_come_at_once_all_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pass_on(monkeypatch, KEYS[0].text.encode())
@@ -172,7 +172,7 @@ class TestDescriptor:
 
         def look() -> None:
             start.wait(10)
-            found.append(find_keys(request()))
+            found.append(found_keys(request()))
 
         threads = [threading.Thread(target=look) for _ in range(4)]
         for thread in threads:
@@ -187,7 +187,7 @@ class TestDescriptor:
         with pytest.raises(
             CredentialsError, match="^DISPY_SECRET_FD is not the number of a descriptor"
         ) as caught:
-            find_keys(request())
+            found_keys(request())
         assert value not in str(caught.value)
         assert caught.value.__suppress_context__
 
@@ -200,8 +200,53 @@ class TestDescriptor:
         with pytest.raises(
             CredentialsError, match="leads to is empty or larger than 65536 bytes; write a key"
         ):
-            find_keys(request())
+            found_keys(request())
         assert not config.exists()
+
+
+def found_keys(request: SecurityRequest) -> list[Key]:
+    return find_keys(request)[0]
+
+
+def test_credential_tells_where_it_is_from_and_what_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = put(tmp_path / "file", KEYS[1].text.encode())
+    told = {}
+    for name, asked, variable in (
+        ("key file", request(), ""),
+        ("variable", request(), KEYS[2].text),
+        ("file", request(secret_file=path), KEYS[2].text),
+        ("given", request(KEYS[0].text), KEYS[2].text),
+    ):
+        monkeypatch.setenv("DISPY_SECRET", variable)
+        told[name] = SecretCredentials().load(asked)[0]
+    assert told["key file"].source == f"the key file {str(key_path())!r}"
+    assert "`dispy key show` there" in told["key file"].remedy
+    assert told["variable"].source == "DISPY_SECRET"
+    assert told["variable"].remedy.startswith("set DISPY_SECRET to the same on both sides, or unset it")
+    assert told["file"].source == f"the file {str(path)!r}"
+    assert told["file"].remedy.startswith("copy that file")
+    assert told["given"].source == "secret= or -s"
+    assert "dispy key" not in told["given"].remedy
+
+
+def test_secret_from_a_descriptor_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("dispy_auth_secret.credentials._passed_secret", _PassedSecret())
+    number = os.open(put(tmp_path / "file", KEYS[0].text.encode()), os.O_RDONLY)
+    monkeypatch.setenv("DISPY_SECRET_FD", str(number))
+    (found,) = SecretCredentials().load(request())
+    assert found.source == "what DISPY_SECRET_FD leads to"
+    assert "unset DISPY_SECRET_FD" in found.remedy
+
+
+def test_same_key_from_elsewhere_is_told_anew(tmp_path: Path) -> None:
+    source = SecretCredentials()
+    path = put(tmp_path / "file", KEYS[0].text.encode())
+    (given,), (of_file,) = source.load(request(KEYS[0].text)), source.load(request(secret_file=path))
+    assert given.source != of_file.source
+    assert given.key == of_file.key
+    assert given.authorities == of_file.authorities
 
 
 class TestLoading:
@@ -223,6 +268,18 @@ class TestLoading:
         assert second.renew_at > now
         assert source.load(request(KEYS[0].text))[0] is second
 
+    def test_process_keeps_its_private_key(self) -> None:
+        """By it others know it again, when its certificate is renewed and when the shared key is changed."""
+        now = 1_800_000_000.0
+        source = SecretCredentials(clock=lambda: now)
+        (first,) = source.load(request(KEYS[0].text))
+        now = first.renew_at
+        (renewed,) = source.load(request(KEYS[0].text))
+        (changed,) = source.load(request(KEYS[1].text))
+        assert first.key == renewed.key == changed.key
+        assert len({first.chain, renewed.chain, changed.chain}) == 3
+        assert SecretCredentials().load(request(KEYS[0].text))[0].key != first.key
+
     def test_role_and_key_make_a_difference(self) -> None:
         source = SecretCredentials()
         one, other, third = (
@@ -235,11 +292,6 @@ class TestLoading:
         )
         assert len({id(one), id(other), id(third)}) == 3
         assert one.authorities == other.authorities != third.authorities
-
-    def test_same_key_from_two_places_is_one_credential(self, tmp_path: Path) -> None:
-        source = SecretCredentials()
-        path = put(tmp_path / "file", PASSPHRASE)
-        assert source.load(request(PASSPHRASE)) == source.load(request(secret_file=path))
 
     def test_change_in_the_key_file_is_seen(self) -> None:
         source = SecretCredentials()
@@ -261,7 +313,7 @@ def test_secret_is_shown_nowhere(warnings: io.StringIO, capfd: pytest.CaptureFix
     asked = request("hushy")
     source = SecretCredentials()
     (found,) = source.load(asked)
-    shown = f"{asked!r} {found!r} {source!r} {find_keys(asked)!r} {warnings.getvalue()} {capfd.readouterr()}"
+    shown = f"{asked!r} {found!r} {source!r} {found_keys(asked)!r} {warnings.getvalue()} {capfd.readouterr()}"
     key = key_of_secret("hushy")
     assert key.fingerprint in shown
     for hidden in ("hushy", key.text[7:], key.data.hex(), repr(key.data)[2:-1], "PRIVATE KEY"):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dispy.errors import CredentialsError
+from dispy.private import only_one
 from dispy_auth_secret import keyfile
 from dispy_auth_secret.keyfile import (
     drop_key,
@@ -25,6 +29,8 @@ from dispy_auth_secret.keys import Key, make_key
 
 PATIENCE_S = 30
 """Nothing here takes a second on an idle machine."""
+
+real_flock = fcntl.flock
 
 FIRST, SECOND, THIRD = (Key(bytes([number] * 32)) for number in range(3))
 
@@ -237,3 +243,48 @@ def test_trouble_while_writing_leaves_the_keys(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(CredentialsError, match="No space left on device"):
         prefer_key(make_key())
     assert load_keys() == [FIRST]
+
+
+def test_of_many_changes_at_once_none_is_lost() -> None:
+    """Each process adds a key, and none of the others' goes away."""
+    load_keys()
+    program = (
+        "import sys\n"
+        "from dispy_auth_secret.keyfile import prefer_key\n"
+        "from dispy_auth_secret.keys import Key\n"
+        "sys.stdin.read()\n"
+        "for number in range(5):\n"
+        "    prefer_key(Key(bytes([int(sys.argv[1]), number] * 16)))\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(number)], stdin=subprocess.PIPE)
+        for number in range(1, 5)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(PATIENCE_S) for process in processes] == [0] * 4
+    expected = {Key(bytes([process, number] * 16)) for process in range(1, 5) for number in range(5)}
+    assert set(read_keys()) >= expected
+    assert len(read_keys()) == 21
+
+
+@pytest.mark.parametrize("change", [lambda: prefer_key(SECOND), lambda: drop_key(FIRST.fingerprint)])
+def test_change_waits_for_the_one_before(
+    config: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
+) -> None:
+    put(config, f"{FIRST.text}\n{THIRD.text}\n")
+    waits = threading.Event()
+
+    def flock(descriptor: int, operation: int) -> None:
+        waits.set()
+        real_flock(descriptor, operation)
+
+    with only_one(config):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        other = threading.Thread(target=change)
+        other.start()
+        assert waits.wait(PATIENCE_S)
+        assert read_keys() == [FIRST, THIRD]
+    other.join(PATIENCE_S)
+    assert read_keys() != [FIRST, THIRD]

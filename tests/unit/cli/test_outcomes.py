@@ -127,6 +127,11 @@ def test_exit_status_is_described(exit_status: int, text: str) -> None:
     assert make_end(exit_status=exit_status).describe() == text
 
 
+def test_reason_does_not_act_on_the_terminal() -> None:
+    end = make_end(exit_status=None, error="\x1b[2Jgone\ndispy: all is well")
+    assert end.describe().endswith(": ?[2Jgone\n    dispy: all is well")
+
+
 def test_title_can_be_pasted_into_a_shell() -> None:
     assert make_end().title() == "job 3 ('a b' c)"
     assert make_end(arguments=[]).title() == "job 3 (no arguments)"

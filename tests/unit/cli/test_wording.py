@@ -11,6 +11,7 @@ EXPLANATION = """no usable node for 'p' yet; its jobs wait
 
 def test_parameters_become_options() -> None:
     assert in_options('a nodes=["local"] b nodes=[...] c') == "a -n local b -n NODE c"
+    assert in_options("by secret=dispy.OPEN") == "by --open"
 
 
 def test_why_it_waits_is_told_once_where_it_gives_up() -> None:

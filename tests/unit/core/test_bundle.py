@@ -557,7 +557,9 @@ def test_importing_dispy_does_not_send_dispy(client: Client) -> None:
 # ---- what cannot be packed
 
 
-@pytest.mark.parametrize("value", [3, int, len, None, [].append, object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [3, int, len, None, [].append, object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_computation(value: Any) -> None:
     with pytest.raises(InvalidComputation, match="invalid computation type: .*give a function"):
         pack_computation(value)
@@ -704,6 +706,18 @@ def test_a_python_program_needs_no_execute_bit_but_others_do(client: Client) -> 
         InvalidComputation, match=r"file 'tool' is not valid: it is not executable.*chmod \+x"
     ):
         pack_program("tool")
+
+
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    [("Main.java", "java"), ("MAIN.JAVA", "java"), ("main.jar", "java"), ("main.py", "program")],
+)
+def test_java_needs_no_execute_bit_and_has_an_executor_of_its_own(
+    client: Client, name: str, executor: str
+) -> None:
+    client.write(name, "")
+    assert pack_program(name).executor == executor
+    assert pack_function(lambda: None).executor == "function"
 
 
 @pytest.mark.parametrize("path", ["no-such-program-anywhere", "/no/such/program", "."])

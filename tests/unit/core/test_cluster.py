@@ -263,6 +263,29 @@ def test_job_runs_and_its_end_is_waited_for(make: Make, runtime: FakeRuntime) ->
     assert cluster.close() is None
 
 
+@pytest.mark.parametrize("nodes", [["10.0.0.1"], ["*"], ["local", "10.0.0.1"]])
+def test_open_connections_are_told_once(
+    make: Make, nodes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = make(nodes=nodes)
+    cluster.submit(1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "ARE OPEN" in line]
+    assert line.startswith(
+        "dispy: THE CONNECTIONS of 'compute' ARE OPEN: by secret=dispy.OPEN they are neither"
+    )
+    make(nodes=nodes)
+    assert capsys.readouterr().err.count("ARE OPEN") == 1, "each cluster tells it"
+
+
+def test_own_node_and_secured_connections_are_not_open(
+    make: Make, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(nodes=["local"])
+    monkeypatch.setattr(Trust, "is_open", False)
+    make(nodes=["10.0.0.1"])
+    assert "OPEN" not in capsys.readouterr().err
+
+
 def test_nothing_can_be_done_with_a_closed_cluster(make: Make) -> None:
     cluster = make()
     job = cluster.submit(1)
@@ -484,6 +507,12 @@ def test_nodes_and_jobs_know_which_results_are_wanted(
     assert runtime.added[0][0].code_for(OWN_VERSION)[:1] == head
     assert job._safe is (head == b"R")
     assert bool(runtime.added[-1][0].folder) is (head == b"P"), "files could bring code as pickles do"
+
+
+def test_programs_never_send_pickle(make: Make, runtime: FakeRuntime) -> None:
+    assert make("sh").submit(1)._safe
+    assert runtime.added[-1][0].folder
+    assert runtime.added[-1][0].executor == "program"
 
 
 def test_reentrant_that_is_no_flag_is_false(

@@ -83,6 +83,29 @@ def test_unknown_names_are_errors() -> None:
         _ = config.NoSuchPort
 
 
+def test_memory_for_results_is_what_there_is_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.ResultMemory == 0
+    assert config.result_memory_bytes() > 64 * 1024**2
+    monkeypatch.setattr(config, "ResultMemory", 12345)
+    assert config.result_memory_bytes() == 12345
+    monkeypatch.setattr(config, "ResultMemory", 0)
+
+    def fails(name: str) -> int:
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr("os.sysconf", fails)
+    assert config.result_memory_bytes() == config.UNKNOWN_MEMORY
+
+
+@pytest.mark.parametrize("value", ["10", None, -1, 0.5, True], ids=repr)
+def test_memory_is_a_number_of_bytes(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "ResultMemory", value)
+    with pytest.raises(UsageError, match=r"dispy\.config\.ResultMemory must be a number of bytes, or 0, not"):
+        config.result_memory_bytes()
+    with pytest.raises(UsageError, match="ResultMemory"):
+        JobCluster(lambda: None)
+
+
 def test_largest_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.max_file_bytes() == 0
     monkeypatch.setattr(config, "MaxFileSize", "2k")

@@ -117,7 +117,7 @@ def test_a_single_element_needs_no_list(element: Any) -> None:
     assert parse_nodes(element, PORT)[0].target == ("tcp", "node1", PORT)
 
 
-@pytest.mark.parametrize("nodes", [5, b"node1", object()], ids=repr)
+@pytest.mark.parametrize("nodes", [5, b"node1", object()], ids=lambda nodes: type(nodes).__name__)
 def test_a_wrong_type(nodes: Any) -> None:
     with pytest.raises(InvalidNodes, match='"nodes" argument is invalid.*not a list'):
         parse_nodes(nodes, PORT)
@@ -348,3 +348,29 @@ def test_allocate_must_return_a_number(answer: Any) -> None:
 def test_address_as_a_node_prints_it_can_be_given_back() -> None:
     pattern = parse_nodes(["tcp:127.0.0.1:7001"], 51348)[0]
     assert pattern.target == ("tcp", "127.0.0.1", 7001)
+
+
+@pytest.mark.parametrize(
+    ("network", "host", "meant"),
+    [
+        ("10.9.9.0/24", "10.9.9.1", True),
+        ("10.9.9.77/24", "10.9.9.1", True),
+        ("10.9.9.0/24", "10.9.90.1", False),
+        ("0.0.0.0/0", "10.9.9.1", True),
+        ("0.0.0.0/0", "fe80::1", False),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("fd00::/8", "fe80::1", False),
+        ("10.9.9.0/24", "a name of another transport", False),
+    ],
+)
+def test_networks_are_patterns(network: str, host: str, meant: bool) -> None:
+    pattern = one(network)
+    assert pattern.is_wildcard
+    assert pattern.target is None
+    assert pattern.matches(node(host)) is meant
+
+
+def test_a_network_may_have_a_port() -> None:
+    pattern = one("10.9.9.0/24:5000")
+    assert pattern.port == 5000
+    assert pattern.matches(node(targets={("node1", 5000)}))

@@ -19,6 +19,7 @@ from dispy.wire.messages import (
     FilesComing,
     FilesWanted,
     JobsRejected,
+    LimitSlots,
     NodeChanged,
     OpenComputation,
 )
@@ -52,7 +53,7 @@ def test_nodes_are_asked_about_again_when_more_may_match(world: World) -> None:
     assert [type(message) for message in world.messages(effects)] == [OpenComputation]
     assert world.placement(computation).slots == 1
     wanted = 2
-    assert world.do(NodesWidened(computation.id)) == []
+    assert world.messages(world.do(NodesWidened(computation.id))) == [LimitSlots(computation.id, 0)]
     assert world.placement(computation).slots == 2
     wanted = 0
     world.do(NodesWidened(computation.id))
@@ -207,7 +208,7 @@ def test_for_a_shared_folder_only_those_are_sent_that_the_node_wants(world: Worl
         SendStream(1, 3, SHARED[0].content, 3),
     ]
     world.say(ComputationReady("c1"))
-    assert world.say(FilesWanted("c1", ["b"])) == [], "it is too late"
+    assert world.say(FilesWanted("c1", ["c"])) == [], "it is too late"
     assert world.say(FilesWanted("nothing", ["b"])) == []
 
 
@@ -215,8 +216,15 @@ def test_for_a_shared_folder_only_those_are_sent_that_the_node_wants(world: Worl
 def test_a_node_gets_no_other_files_than_those_offered(world: World, paths: list[str]) -> None:
     open_shared(world)
     effects = world.say(FilesWanted("c1", paths))
-    assert CloseLink(1, "node node1 (10.0.0.1) wants files that were not offered") in effects
+    assert CloseLink(1, "node node1 (10.0.0.1) wants files that were not offered, or again") in effects
     assert not any(isinstance(effect, SendStream) for effect in effects)
+
+
+def test_a_node_gets_each_file_once(world: World) -> None:
+    open_shared(world)
+    world.say(FilesWanted("c1", ["b"]))
+    effects = world.say(FilesWanted("c1", ["a", "b"]))
+    assert any(isinstance(effect, CloseLink) and "or again" in effect.reason for effect in effects)
 
 
 def test_arguments_of_setup_are_those_of_the_node(world: World) -> None:

@@ -12,7 +12,15 @@ import pytest
 
 from dispy import private
 from dispy.errors import CredentialsError
-from dispy.private import config_folder, create_private, make_private_folder, read_private, write_private
+from dispy.private import (
+    LOCK_NAME,
+    config_folder,
+    create_private,
+    make_private_folder,
+    only_one,
+    read_private,
+    write_private,
+)
 
 
 def mode_of(path: Path) -> int:
@@ -106,6 +114,30 @@ class TestFolder:
         folder.chmod(mode)
         with pytest.raises(CredentialsError, match=f"\\(mode {mode:04o}\\); run: chmod 700 '{folder}'$"):
             make_private_folder(folder)
+
+    def test_may_not_lie_where_others_can_exchange_it(self, tmp_path: Path) -> None:
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        with pytest.raises(CredentialsError, match=rf"; run: chmod \+t {shared}$"):
+            make_private_folder(shared / "a" / "keys")
+        assert not list(shared.iterdir())
+        shared.chmod(0o1777)
+        make_private_folder(shared / "a" / "keys")
+
+    def test_what_others_make_above_it_meanwhile_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make = os.mkdir
+
+        def make_for_all(path: Path, mode: int) -> None:
+            make(path, mode)
+            os.chmod(path, 0o777)
+            raise FileExistsError
+
+        monkeypatch.setattr(private.os, "mkdir", make_for_all)
+        with pytest.raises(CredentialsError, match=f"others can write into the folder '{tmp_path / 'a'}'"):
+            make_private_folder(tmp_path / "a" / "keys")
 
     def test_may_not_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "real").mkdir(mode=0o700)
@@ -302,3 +334,29 @@ class TestCreating:
             thread.join(30)
         (winner,) = [own for is_first, own, _ in seen if is_first]
         assert [found for *_, found in seen] == [winner] * 8
+
+
+class TestLocking:
+    def test_file_is_private_and_stays(self, tmp_path: Path) -> None:
+        with only_one(tmp_path):
+            assert mode_of(tmp_path / LOCK_NAME) == 0o600
+        with only_one(tmp_path):
+            assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+    def test_what_is_raised_inside_unlocks(self, tmp_path: Path) -> None:
+        with pytest.raises(ZeroDivisionError), only_one(tmp_path):
+            raise ZeroDivisionError
+        with only_one(tmp_path):
+            pass
+
+    def test_link_is_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / LOCK_NAME).symlink_to("elsewhere")
+        with pytest.raises(CredentialsError, match="cannot lock the folder"), only_one(tmp_path):
+            pass
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_file_of_others_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / LOCK_NAME).touch()
+        (tmp_path / LOCK_NAME).chmod(0o666)
+        with pytest.raises(CredentialsError, match="chmod 600"), only_one(tmp_path):
+            pass

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dispy.engine.effects import CloseLink, JobChange, SendMessage, TellJobs, TellNode
-from dispy.engine.events import CancelRequested, JobsSubmitted, LinkOpened, MessageReceived
+from dispy.engine.effects import CloseLink, JobChange, Report, SendMessage, TellJobs, TellNode
+from dispy.engine.events import CancelRequested, JobsSubmitted, LinkClosed, LinkOpened, MessageReceived
 from dispy.engine.records import JobState, Node, NodeState, PlacementState
 from dispy.model import Avail, JobStatus, LinkId, NodeStatus, PythonVersion
 from dispy.wire.messages import (
@@ -25,6 +26,7 @@ from dispy.wire.messages import (
     Reconcile,
     Reconciled,
 )
+from dispy.wire.owner import Owner
 
 if TYPE_CHECKING:
     from tests.unit.core.conftest import World
@@ -87,6 +89,32 @@ def test_an_older_epoch_is_refused(world: World) -> None:
     assert isinstance(effect, CloseLink)
     assert "greets as start number 2, but number 3 was seen before" in effect.reason
     assert world.node().state is NodeState.SILENT
+
+
+@pytest.mark.parametrize("impostor", [Owner("alpha", b"x" * 32), Owner("beta", b"a" * 32), Owner()])
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("away", [False, True])
+def test_nobody_stands_in_for_another_node(world: World, impostor: Owner, epoch: int, away: bool) -> None:
+    alpha = Owner("alpha", b"a" * 32)
+    world.do(LinkOpened(LinkId(90), world.hello(1), ("host", 1), "10.0.0.1", owner=alpha))
+    if away:
+        world.do(LinkClosed(LinkId(90), "reset"))
+    before = (world.node().state, world.node().link, set(world.node().targets), set(world.node().addresses))
+    said = LinkOpened(LinkId(91), world.hello(1, epoch=epoch), ("evil", 1), "10.0.0.66", owner=impostor)
+    close, report = world.do(said)
+    assert isinstance(close, CloseLink)
+    assert close.link == 91
+    assert isinstance(report, Report)
+    assert (
+        "the node at 10.0.0.66 is refused: it greets with the ident of node node1 (10.0.0.1)" in report.text
+    )
+    node = world.node()
+    assert (node.state, node.link, node.targets, node.addresses, node.epoch) == (*before, 1)
+    assert [type(one) for one in world.do(replace(said, link=LinkId(92)))] == [CloseLink], "it is said once"
+    assert world.do(LinkClosed(LinkId(91), "it has left", final=True)) == []
+    if away:
+        world.do(LinkOpened(LinkId(93), world.hello(1, epoch=epoch), None, "10.0.0.1", owner=alpha))
+        assert world.node().link == 93
 
 
 def test_a_second_link_is_refused_but_its_address_counts(world: World) -> None:

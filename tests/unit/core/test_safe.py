@@ -188,7 +188,7 @@ def test_exceptions_that_are_rebuilt_are_builtin() -> None:
         msgspec.msgpack.encode({True: 1}),
         msgspec.msgpack.encode(msgspec.msgpack.Ext(5, b"x")),
         msgspec.msgpack.encode([msgspec.msgpack.Ext(5, b"x")]),
-        msgspec.msgpack.encode(dt.datetime.now(dt.UTC)),
+        msgspec.msgpack.encode(dt.datetime(2026, 11, 1, tzinfo=dt.UTC)),
         b"\xd6\xff\x00\x00\x00\x00",
         tagged(99, []),
         tagged(-1, []),

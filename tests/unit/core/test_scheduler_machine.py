@@ -106,6 +106,8 @@ class ModelNode:
                     attempt = self.attempts.get((key[0], key[1]))
                     if attempt is not None and attempt.state == "ended":
                         del self.attempts[key[0], key[1]]
+            case msg.LimitSlots():
+                pass
             case msg.CloseComputation(computation, terminate):
                 self._close(computation, terminate)
             case _:
@@ -190,7 +192,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 "function",
                 Isolation.PROCESS,
                 reentrant,
-                lambda node: node.cpus,
+                lambda node: node.usable_cpus,
                 lambda python: b"code",
                 observed=observed,
             )
@@ -297,6 +299,22 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(number=st.sampled_from([1, 2]))
     def widen(self, number: int) -> None:
         self.do(ev.NodesWidened(ComputationId(f"c{number}")))
+
+    @rule(number=st.sampled_from([1, 2]), node=st.integers(0, NODES - 1), what=st.integers(0, 5))
+    def manage(self, number: int, node: int, what: int) -> None:
+        """Say something about one node."""
+        computation, ident = ComputationId(f"c{number}"), self.nodes[node].ident
+        event: ev.Event
+        match what:
+            case 0:
+                event = ev.NodeRested(computation, ident)
+            case 1 | 2:
+                event = ev.NodeTaken(computation, ident)
+            case 3:
+                event = ev.NodeCpusLimited(ident, number - 1)
+            case _:
+                event = ev.NodeLeft(computation, ident, terminate=number == 2, again=what == 4)
+        self.do(event)
 
     # -- nodes and links
 
@@ -586,6 +604,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             node.epoch += 1
             node.forget_all()
             self.open_link(node)
+        for node in self.nodes:  # and the application wants them all
+            self.do(ev.NodeCpusLimited(node.ident, None))
+            for ident in self.computations:
+                self.do(ev.NodeTaken(ident, node.ident))
         for _ in range(400):
             if not self.run_once():
                 break

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from dispy_node import outlet as outlet_module
-from dispy_node.outlet import LINES, Outlet, printable
+from dispy_node.outlet import LINES, Outlet
 
 
 @pytest.fixture
@@ -75,7 +75,3 @@ def test_an_endless_line_is_cut(outlet: Outlet, told: list[str], monkeypatch: py
     play(outlet, *[b"x" * 30_000] * 10, b"\nend\n")
     assert told == ["x" * 10, "end"]
     assert outlet.tail() == "\n    " + "x" * 15 + "\n    end"
-
-
-def test_what_acts_on_terminals_does_not_get_there() -> None:
-    assert printable("\x1b[2J\ta\r\nb é") == " [2J a  b é"

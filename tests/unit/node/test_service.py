@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -201,6 +202,25 @@ def test_signal_while_it_cleans_up_does_not_kill_it(
     assert "has ended" in caplog.text
 
 
+def test_node_without_a_place_of_its_own_tells_where_it_is(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent/home")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found: list[Path] = []
+
+    async def script(network: MemoryNetwork) -> None:
+        found.extend(tmp_path.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+    play(script, dest_path_prefix="")
+    (folder,) = found
+    assert f"has no home folder, so the node's files are in {folder}" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
 def test_open_node_warns(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     async def script(network: MemoryNetwork) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -308,6 +328,34 @@ def test_what_is_wrong_with_keys_is_told_at_the_start(
         play(never, open=False)
     assert caught.group_contains(CredentialsError, match="others can read it")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", [(), ("0.0.0.0",), ("::",), ("laptop",), ("127.0.0.1", "laptop")])
+def test_open_node_does_not_listen_on_a_public_address_by_other_names(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: tuple[str, ...]
+) -> None:
+    known = {"127.0.0.1": ["127.0.0.1"]}
+    monkeypatch.setattr(service, "listening_addresses", lambda host: known.get(host, ["10.0.0.1", "8.8.4.4"]))
+    with pytest.raises(ExceptionGroup) as caught:
+        play(never, host=host)
+    name = host[-1] if host else "0.0.0.0"
+    match = (
+        f"listening on {name}: 8.8.4.4 is a public address, .*; or name addresses that are not public with -i"
+    )
+    assert caught.group_contains(SecurityError, match=match)
+    assert list(tmp_path.iterdir()) == []
+    plugins: Any = Plugins(MemoryNetwork())
+    assert not choose_trust(NodeSettings(host=host), plugins).is_open, "with a key it may"
+
+
+def test_open_node_may_listen_on_what_is_not_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        service, "listening_addresses", lambda host: asked.append(host) or ["10.0.0.1", "fe80::1"]
+    )
+    plugins: Any = Plugins(MemoryNetwork())
+    assert choose_trust(NodeSettings(open=True, host=("unix:/run/node", "::")), plugins).is_open
+    assert asked == ["::"]
 
 
 def test_secret_that_is_given_counts() -> None:

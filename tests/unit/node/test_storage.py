@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dispy.errors import CredentialsError, UsageError
 from dispy.model import ComputationId
 from dispy.places import relative_path
+from dispy.wire.owner import SECRET_BYTES
 from dispy_node import storage
 from dispy_node.confine.accounts import Account
 from dispy_node.storage import StateFolder, StorageError, explain_os_error
@@ -25,10 +26,11 @@ CID = ComputationId("c" * 32)
 def test_folder_is_private_and_has_an_identity_that_lasts(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "node")
     assert (tmp_path / "node").stat().st_mode & 0o777 == 0o700
-    node, epoch = state.node, state.epoch
+    node, epoch, secret = state.node, state.epoch, state.secret
+    assert len(secret) == SECRET_BYTES
     state.close()
     again = StateFolder(tmp_path / "node")
-    assert (again.node, again.epoch) == (node, epoch + 1)
+    assert (again.node, again.epoch, again.secret) == (node, epoch + 1, secret)
     again.close()
 
 
@@ -52,7 +54,12 @@ def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"node": "x"}', '{"node": 1, "epoch": "many"}', "\0" * 100]
+    "content",
+    [
+        *("", "{", "[]", '{"node": "x"}', '{"node": 1, "epoch": "many"}', "\0" * 100),
+        *('{"node": "x", "epoch": 1}', '{"node": "x", "epoch": 1, "secret": "00"}'),
+        *('{"node": "x", "epoch": 1, "secret": 7}', '{"node": "x", "epoch": 1, "secret": "no hex"}'),
+    ],
 )
 def test_damaged_identity_gives_a_new_node(tmp_path: Path, content: str) -> None:
     (tmp_path / "identity.json").write_text(content)
@@ -86,6 +93,15 @@ def test_folder_that_others_can_write_into_is_refused_with_the_remedy(tmp_path: 
     state = StateFolder(folder)
     assert {path.stat().st_mode & 0o777 for path in (folder, state.spool, state.computations)} == {0o700}
     state.close()
+
+
+def test_folder_that_others_could_exchange_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(StorageError, match=rf"run: chmod \+t {shared}; or choose .* --dest-path-prefix"):
+        StateFolder(shared / "dispy" / "node")
+    assert not list(shared.iterdir())
 
 
 def test_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import datetime
 import stat
+import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dispy.errors import CredentialsError, UsageError
 from dispy.interfaces import SecurityRequest
 from dispy.model import AccessRole
+from dispy.private import LOCK_NAME, write_private
+from dispy_transport_ssl import authority
 from dispy_transport_ssl import certificates as certs
 from dispy_transport_ssl.authority import CA_FILE, CA_KEY_FILE, AuthorityFolder
 from dispy_transport_ssl.credentials import CertificateCredentials
@@ -34,24 +38,95 @@ def read(path: Path) -> certs.KeyPair:
     return certs.KeyPair(certs.read_certificates(data, "x")[0], certs.read_key(data, "x"))
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
 def modes(path: Path) -> dict[str, int]:
     return {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.iterdir()}
 
 
 def test_init_makes_private_files(path: Path, folder: AuthorityFolder) -> None:
-    assert modes(path) == {CA_FILE: 0o600, CA_KEY_FILE: 0o600}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert modes(path) == dict.fromkeys([CA_FILE, CA_KEY_FILE, LOCK_NAME], 0o600)
+    assert modes(path.parent) == {"certs": 0o700}
     assert not certs.has_key((path / CA_FILE).read_bytes())
 
 
-@pytest.mark.parametrize("left", [CA_FILE, CA_KEY_FILE])
-def test_init_overwrites_nothing(path: Path, folder: AuthorityFolder, left: str) -> None:
-    for name in {CA_FILE, CA_KEY_FILE} - {left}:
-        (path / name).unlink()
-    before = (path / left).read_bytes()
-    with pytest.raises(CredentialsError, match="there is an authority in"):
-        folder.init("lab", years=1)
-    assert {each.name: each.read_bytes() for each in path.iterdir()} == {left: before}
+def test_init_overwrites_no_authority(path: Path, folder: AuthorityFolder) -> None:
+    before = contents(path)
+    with pytest.raises(CredentialsError, match="there is an authority in .* already; move the folder away"):
+        folder.init("another", years=1)
+    (path / CA_KEY_FILE).unlink()
+    with pytest.raises(CredentialsError, match="already"):
+        folder.init("another", years=1)
+    assert contents(path) == {name: data for name, data in before.items() if name != CA_KEY_FILE}
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_init_that_was_broken_off_is_done_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The machine stops before or after the key is written."""
+    written: list[Path] = []
+
+    def write(path: Path, data: bytes) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_private(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "write_private", write)
+        with pytest.raises(KeyboardInterrupt):
+            AuthorityFolder(path, NOW).init("lab", years=1)
+    assert [one.name for one in written] == [CA_KEY_FILE][:after]
+    with pytest.raises(
+        CredentialsError, match="there is no authority in .*: make one with `dispy cert init`"
+    ):
+        AuthorityFolder(path, NOW).issue("alpha", roles=[AccessRole.NODE], days=1)
+    before = contents(path)
+    AuthorityFolder(path, NOW).init("lab", years=1)
+    assert contents(path).items() >= before.items(), "a key that is there is the authority's"
+    entry = AuthorityFolder(path, NOW).issue("alpha", roles=[AccessRole.NODE], days=1)
+    read(entry.path).certificate.verify_directly_issued_by(
+        certs.read_certificates((path / CA_FILE).read_bytes(), "x")[0]
+    )
+
+
+def test_init_leaves_a_key_of_another_kind_alone(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_private(path / CA_KEY_FILE, certs.write_key(key))
+    before = contents(path)
+    with pytest.raises(CredentialsError, match="is of another kind than ours: move it away"):
+        AuthorityFolder(path, NOW).init("lab", years=1)
+    assert contents(path).items() >= before.items()
+    assert not (path / CA_FILE).exists()
+
+
+def test_of_many_that_init_at_once_one_succeeds(path: Path) -> None:
+    start = threading.Barrier(4)
+    told: list[str] = []
+
+    def init() -> None:
+        start.wait(10)
+        try:
+            told.append(AuthorityFolder(path, NOW).init("lab", years=1).fingerprint)
+        except CredentialsError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=init) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    (made,) = [text for text in told if "already" not in text]
+    assert len(told) == 4
+    (entry,) = AuthorityFolder(path, NOW).entries()
+    assert entry.fingerprint == made
+    public = certs.read_certificates(entry.path.read_bytes(), "x")[0].public_key()
+    key = certs.read_key((path / CA_KEY_FILE).read_bytes(), "x")
+    assert certs.public_bytes(public) == certs.public_bytes(key.public_key())
 
 
 def test_issued_file_is_a_credential(path: Path, folder: AuthorityFolder) -> None:

@@ -41,7 +41,12 @@ def test_from_nothing_to_a_node_and_a_user(call: Call, path: Path) -> None:
     assert "roles observe, submit, valid until" in text
     assert '    JobCluster(..., certfile="mary.pem", cafile="ca.pem")\n' in text
     assert "dispy node" not in text
-    assert sorted(each.name for each in path.iterdir()) == ["alpha.pem", "ca-key.pem", "ca.pem", "mary.pem"]
+    assert sorted(each.name for each in path.glob("*.pem")) == [
+        "alpha.pem",
+        "ca-key.pem",
+        "ca.pem",
+        "mary.pem",
+    ]
 
 
 def test_list(call: Call) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 import pytest
 import trio
@@ -81,6 +82,15 @@ def test_all_keys_of_the_listening_side_are_named() -> None:
     ours = (credential("key old", b"1"), credential("key new", b"2"))
     told = explain_failure(broken(tls_error("CALLBACK_FAILED")), situation(*ours, server_side=True))
     assert "has none of ours, key old, key new;" in str(told)
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+def test_source_of_the_key_and_its_remedy_are_told(server_side: bool) -> None:
+    ours = replace(credential("key mine", b"1"), source="DISPY_SECRET", remedy="unset it")
+    told = explain_failure(
+        broken(tls_error("CALLBACK_FAILED")), situation(ours, ours, server_side=server_side)
+    )
+    assert str(told).endswith("ours, key mine, key mine (from DISPY_SECRET); unset it")
 
 
 @pytest.mark.parametrize("size", [1, 5, 8])

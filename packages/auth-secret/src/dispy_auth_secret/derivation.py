@@ -69,17 +69,25 @@ def discovery_key(key: Key) -> bytes:
     return subkey(key.data, "dispy discovery")
 
 
-def issue_credential(key: Key, role: AccessRole, host: str, now: float) -> Credential:
-    """Make a credential for this process, with a new random private key.
+def make_private_key() -> Ed25519PrivateKey:
+    """Return a new random key for a process, or for one certificate."""
+    return Ed25519PrivateKey.generate()
+
+
+def issue_credential(
+    key: Key, role: AccessRole, host: str, now: float, private: Ed25519PrivateKey | None = None
+) -> Credential:
+    """Make a credential for this process.
 
     Args:
         key: what it shares with the others.
         role: what it is to them.
         host: name of this machine, for people who read the certificate.
         now: seconds since the epoch.
+        private: the private key of the process; None for a new random one.
     """
     authority, signer = authority_certificate(key), authority_key(key)
-    private = Ed25519PrivateKey.generate()
+    private = private or make_private_key()
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     leaf = (
         x509.CertificateBuilder()

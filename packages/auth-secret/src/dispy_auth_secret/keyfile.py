@@ -4,7 +4,7 @@
     dispy1-...        the preferred key: the one that is shown to others
     dispy1-...        accepted too, while a key is changed
 
-It is made on first use, by whichever process comes first.
+It is made on first use, by whichever process comes first. Of several that change it, each waits for the one before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dispy.errors import CredentialsError
-from dispy.private import config_folder, create_private, make_private_folder, read_private, write_private
+from dispy.private import (
+    config_folder,
+    create_private,
+    make_private_folder,
+    only_one,
+    read_private,
+    write_private,
+)
 from dispy_auth_secret.keys import Key, make_key, parse_key
 
 NAME = "key"
@@ -96,12 +103,14 @@ def prefer_key(key: Key) -> list[Key]:
     Raises:
         CredentialsError: the file cannot be read or written.
     """
-    if made := _make_file(key):
-        return made
     path = key_path()
-    lines = [line for line in _read(path).splitlines() if _content(line).lower() != key.text]
-    place = next((place for place, line in enumerate(lines) if _content(line)), len(lines))
-    return _write(path, [*lines[:place], key.text, *lines[place:]])
+    make_private_folder(path.parent)
+    with only_one(path.parent):
+        if made := _make_file(key):
+            return made
+        lines = [line for line in _read(path).splitlines() if _content(line).lower() != key.text]
+        place = next((place for place, line in enumerate(lines) if _content(line)), len(lines))
+        return _write(path, [*lines[:place], key.text, *lines[place:]])
 
 
 def new_key() -> Key:
@@ -121,7 +130,16 @@ def drop_key(fingerprint: str) -> list[Key]:
     Raises:
         CredentialsError: there is no such key, it is the only one, or the file cannot be read or written.
     """
-    path, keys = key_path(), read_keys()
+    path = key_path()
+    if not os.path.lexists(path.parent):
+        return _without(path, fingerprint)  # there is nothing that could be locked, and no key
+    make_private_folder(path.parent)
+    with only_one(path.parent):
+        return _without(path, fingerprint)
+
+
+def _without(path: Path, fingerprint: str) -> list[Key]:
+    keys = read_keys()
     dropped = next((key for key in keys if key.fingerprint == fingerprint.strip().lower()), None)
     if dropped is None:
         there = ", ".join(key.fingerprint for key in keys) or "none"

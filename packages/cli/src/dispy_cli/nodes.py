@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dispy.printable import printable
 from dispy_cli import exits
 from dispy_cli.security import security_options, take_security
-from dispy_cli.tables import format_bytes, format_table, printable
+from dispy_cli.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
     from dispy.runtime.dialer import Target

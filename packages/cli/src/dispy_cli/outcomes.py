@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 from dispy.job import DispyJob
 from dispy.model import JobStatus
+from dispy.printable import printable_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class JobEnd:
     def describe(self) -> str:
         """Say in a few words how it ended."""
         if self.exit_status is None:
-            return f"{self.status.name.lower()}: {self.error}"
+            return f"{self.status.name.lower()}: {printable_lines(self.error)}"
         if self.exit_status < 0:
             return f"ended by {_signal_name(-self.exit_status)}"
         return f"exit status {self.exit_status}"

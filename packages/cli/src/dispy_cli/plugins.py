@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import click
 
 from dispy.plugins import PluginInfo, PluginManager
+from dispy.printable import printable
 from dispy_cli import exits
-from dispy_cli.tables import format_table, printable
+from dispy_cli.tables import format_table
 
 HEADINGS = ("PLUGIN", "VERSION", "DISTRIBUTION", "HOOKS")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dispy.printable import printable
+
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return lines with aligned columns, headings first; the last column may be of any width."""
@@ -13,11 +15,6 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     )
-
-
-def printable(text: str) -> str:
-    """Return *text* with "?" for all that could move the cursor: it may come from a stranger."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def format_bytes(size_bytes: int) -> str:

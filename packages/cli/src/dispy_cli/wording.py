@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-IN_OPTIONS = {'nodes=["local"]': "-n local", "nodes=[...]": "-n NODE"}
+IN_OPTIONS = {'nodes=["local"]': "-n local", "nodes=[...]": "-n NODE", "secret=dispy.OPEN": "--open"}
 
 NO_NODE = "no usable node "
 """How the library begins when it says why jobs wait."""

@@ -25,6 +25,10 @@ class _Share:
     files: Sequence[SourceFile]
 
 
+Prepared = dict["NodePattern", _Share]
+"""What goes to the nodes of each pattern."""
+
+
 class Allotments:
     """Knows what goes to which node.
 
@@ -47,8 +51,20 @@ class Allotments:
         self._max_file_bytes = max_file_bytes
         self._is_shared = is_shared
         self._common = self._hashed(packed.files)
-        self._of_patterns = {pattern: self._make(pattern) for pattern in patterns}
+        self._of_patterns = self.prepare(patterns)
         self._of_nodes: dict[str, _Share] = {}
+
+    def prepare(self, patterns: Sequence[NodePattern]) -> Prepared:
+        """Check and pack what goes to the nodes of more patterns; `add` takes it. Any thread may call this.
+
+        Raises:
+            UsageError, NotPicklable: as the class.
+        """
+        return {pattern: self._make(pattern) for pattern in patterns}
+
+    def add(self, prepared: Prepared) -> None:
+        """Take in what `prepare` has returned."""
+        self._of_patterns.update(prepared)
 
     def take(self, node: Node, pattern: NodePattern) -> None:
         """Note what a node is to get, by the element of ``nodes`` that has just been asked about it.

@@ -13,23 +13,29 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispy import config
 from dispy.allotment import Allotments
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
+from dispy.limits import change_limits
 from dispy.logger import logger
+from dispy.logs import checked_level
+from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.places import shared_folder
 from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
-    from dispy.engine.effects import JobChange
+    from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
+    from dispy.wire.messages import JobLimits
 
 CLOSE_S = 12.0
 """Longest time that closing may take after the last job: the engine gives nodes 10 s."""
@@ -42,18 +48,24 @@ STATUSES = {
 }
 """With these a job is over."""
 
+OPEN_WARNING = (
+    "by secret=dispy.OPEN they are neither encrypted nor authenticated, so that whoever can reach them can read and "
+    "change code, arguments and results; use it only on a network where you trust everybody"
+)
+
 JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
+OutputCallback = Callable[[DispyJob, str, str], object]
 
 
-class JobCluster:
+class JobCluster(Submitting, NodeManagement):
     """Distributes one computation to nodes and runs its jobs there.
 
     Args:
         computation: a function, or the path or name (on PATH) of a program.
-        nodes: names, addresses, ``host:port``, patterns with ``*``, `NodeAllocate` objects, or tuples and dicts
-            of their arguments; by default every node that is found, or else one that is started on this machine
-            (``["local"]`` asks for that one).
+        nodes: names, addresses, ``host:port``, patterns with ``*``, networks (``10.1.0.0/16``), `NodeAllocate` objects,
+            or tuples and dicts of their arguments; by default every node that is found, or else one that is started
+            on this machine (``["local"]`` asks for that one).
         depends: functions, classes, modules, instances (of which the class is sent) and paths of files that the
             computation needs.
         job_status: called with each job when it has ended, and when it has sent an intermediate result, which is
@@ -88,6 +100,12 @@ class JobCluster:
             files of the computation; True: it removes them only.
             False: the files stay, for a later cluster with the same *dest_path*.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
+        timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
+        on_output: called with (job, ``"stdout"`` or ``"stderr"``, text) with all that jobs print, as it comes and
+            before *job_status* is called for their end, in the thread for callbacks.
+        forward_logs: records that jobs make by `logging` are handled by the loggers of the same name here, in the
+            thread for callbacks, with attributes ``dispy_job`` and ``dispy_node``. True: those that the loggers of
+            the job let through; a level: those from this level on.
         dest_path: folder of the jobs at nodes, a relative path below the node's folder for this user; clusters that
             name the same one share it. By default each cluster has a folder of its own.
         max_file_size: largest file that is sent to nodes or taken from jobs: bytes, or text such as ``"10m"``; 0 for
@@ -124,6 +142,12 @@ class JobCluster:
         setup: Callable[..., Any] | None = None,
         cleanup: bool | Callable[..., Any] = True,
         setup_timeout: float = TIMEOUT_S,
+        timeout: float | None = None,
+        memory: int | str | None = None,
+        cpu_time: float | None = None,
+        processes: int | None = None,
+        on_output: OutputCallback | None = None,
+        forward_logs: bool | int = False,
         dest_path: str | os.PathLike[str] | None = None,
         max_file_size: int | str | None = None,
     ) -> None:
@@ -137,10 +161,15 @@ class JobCluster:
             config.set_port(dispy_port)
         self.job_status = _checked_callback("job_status", job_status, 1)
         self.cluster_status = _checked_callback("cluster_status", cluster_status, 3)
+        on_output = _checked_callback("on_output", on_output, 3)
+        self._log_level = checked_level(forward_logs)
         if not isinstance(reentrant, bool):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
         self._safe_results = _is_safe(results)
+        self._limits = change_limits(
+            None, timeout=timeout, memory=memory, cpu_time=cpu_time, processes=processes
+        )
         preparation = make_preparation(setup, cleanup)
         self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
         self._keep_files = cleanup is False
@@ -163,13 +192,16 @@ class JobCluster:
         chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
-        from dispy.engine.records import Job
+        from dispy.engine.records import Job, LimitedJob
+        from dispy.live import OutputCalls
+        from dispy.logs import LogCalls
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
         self._job_record = Job
+        self._limited_record = LimitedJob
         asked = make_request(
             AccessRole.ADMIN,
             secret=secret,
@@ -180,7 +212,7 @@ class JobCluster:
         )
 
         self._hosts = own_addresses(host) if host else []
-        patterns = parse_nodes(nodes, self._node_port)
+        patterns = self._patterns = parse_nodes(nodes, self._node_port)
         self._allotments = Allotments(
             self._packed, patterns, max_file_bytes=self._max_file_bytes, is_shared=bool(self._dest_path)
         )
@@ -190,6 +222,8 @@ class JobCluster:
         self._calling = 0
         self._is_closed_everywhere = threading.Event()
         self._nodes: dict[str, DispyNode] = {}
+        self._output = None if on_output is None else OutputCalls(on_output, self._call_soon, thread.tell)
+        self._logs = LogCalls(self._call_soon)
         self._pid = os.getpid()
         self._runtime = thread.acquire()
         try:
@@ -216,46 +250,28 @@ class JobCluster:
 
     # ---- jobs
 
-    def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
-        """Schedule one call of the computation with these arguments, and return its job at once.
-
-        Arguments of a program become strings. The keyword argument ``dispy_job_depends`` is not one of them but a
-        list like *depends* of the cluster: what it names is there for this job only. Files in it of more than 64 KB
-        in all must not change before the job has started.
-
-        Raises:
-            NotPicklable: an argument cannot be sent; the message names it.
-            UsageError: something in ``dispy_job_depends`` cannot be sent.
-            ClusterClosed: the cluster is closed.
-        """
-        return self._submit(None, None, args, kwargs)
-
-    def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob:
-        """Do as `submit`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit(job_id, None, args, kwargs)
-
-    def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
-        """Do as `submit`, for this node only; return None with a warning if the cluster does not use the node."""
-        return self._submit_pinned(None, node, args, kwargs)
-
-    def submit_job_id_node(
-        self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any
-    ) -> DispyJob | None:
-        """Do as `submit_node`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit_pinned(job_id, node, args, kwargs)
-
     def _submit_pinned(
-        self, job_id: Any, node: DispyNode | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        job_id: Any,
+        node: DispyNode | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: JobLimits | None,
     ) -> DispyJob | None:
         self._check_open()
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: job not submitted", node)
             return None
-        return self._submit(job_id, found, args, kwargs)
+        return self._submit(job_id, found, args, kwargs, limits)
 
     def _submit(
-        self, job_id: Any, node: Node | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        job_id: Any,
+        node: Node | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: JobLimits | None,
     ) -> DispyJob:
         self._check_open()  # after a fork, the lock below may be held for ever
         parts = None
@@ -271,9 +287,12 @@ class JobCluster:
             uid,
             job_id or number,
             text_output=self._packed.is_function,
-            safe_results=self._safe_results,
+            safe_results=self._safe_results or not self._packed.is_function,
         )
-        record = self._job_record(
+        make_record: Callable[..., Any] = self._job_record
+        if limits is not None:
+            make_record = partial(self._limited_record, limits=limits)
+        record = make_record(
             uid,
             self._computation.id,
             body,
@@ -462,10 +481,26 @@ class JobCluster:
 
     stats = print_status
 
-    def explain(self) -> str:
-        """Tell what is known about the nodes of this cluster: which are used, and why others are not."""
+    def explain(self, job: DispyJob | None = None) -> str:
+        """Tell where a job is and what it waits for; without *job*, which nodes are used, and why others are not."""
         self._check_open()
-        return self._runtime.explain(self._computation.id)
+        nodes = self._runtime.explain(self._computation.id)
+        if job is None:
+            return nodes
+
+        def explain() -> str:
+            from dispy.runtime.explaining import explain_job
+
+            record = self._runtime.driver.engine.jobs.get(JobId(job._uid))
+            if record is not None and record.handle is job and record.computation == self._computation.id:
+                waits = record.node is None
+                return explain_job(record, self._computation) + (f"\n{nodes}" if waits else "")
+            if not job._done:
+                return "it is not known to this cluster"
+            at = f" at {job.ip_addr}" if job.ip_addr else ""
+            return f"it has ended{at} as {job._status.name.lower()}" + (f": {job.error}" if job.error else "")
+
+        return f"job {job.id}: {self._runtime.call(explain)}"
 
     # ---- news from the engine's thread (runtime.thread.Listener)
 
@@ -480,6 +515,8 @@ class JobCluster:
                 if job._status is not JobStatus.ABANDONED:
                     done += 1
                 job._settle(change)
+                if self._output is not None:
+                    self._output.ended(job, change.result)
                 if tell_end is not None and status is not JobStatus.ABANDONED:
                     self._call_soon(tell_end, job)
             elif status is JobStatus.PROVISIONAL_RESULT:
@@ -487,6 +524,8 @@ class JobCluster:
                 continue
             elif job._status is not JobStatus.CANCELLED:
                 job._start(change)
+                if self._output is not None and status is JobStatus.RUNNING:
+                    self._output.started(job)
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
@@ -505,10 +544,17 @@ class JobCluster:
     def node_changed(self, node: Node, status: NodeStatus) -> None:
         """Take news of a node."""
         shown = self._node_of(node)
-        if status is NodeStatus.CLOSED:
-            self._nodes.pop(node.id, None)
+        with self._lock:
+            if status is NodeStatus.CLOSED:
+                self._nodes.pop(node.id, None)
+            self._lock.notify_all()
         if self.cluster_status is not None:
             self._call_soon(self.cluster_status, int(status), shown, None)
+
+    def job_logged(self, log: TellLog) -> None:
+        """Take a record that a job has logged."""
+        if self._log_level >= 0:
+            self._logs.take(log)
 
     def closed(self) -> None:
         """Take the news that the computation is closed everywhere."""
@@ -553,6 +599,10 @@ class JobCluster:
             self._runtime.call(self._trust.require)
         if self._trust.is_explicit:
             self._trust.check_role(AccessRole.SUBMIT)
+        if self._trust.is_open and any(pattern.target is None or pattern.needs_trust for pattern in patterns):
+            from dispy.runtime.thread import tell_user
+
+            tell_user(f"THE CONNECTIONS of {self.name!r} ARE OPEN: {OPEN_WARNING}")
 
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation
@@ -560,7 +610,7 @@ class JobCluster:
         return Computation(
             id=ComputationId(uuid.uuid4().hex),
             name=self._packed.name,
-            executor="function" if self._packed.is_function else "program",
+            executor=self._packed.executor,
             isolation=isolation,
             reentrant=reentrant,
             accepts=lambda node: self._choose(patterns, node),
@@ -569,6 +619,8 @@ class JobCluster:
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
             arguments_for=self._allotments.arguments_for,
             setup_timeout_s=self._setup_timeout_s,
+            live=self._output is not None,
+            log_level=self._log_level,
             dest_path=self._dest_path,
             keep_files=self._keep_files,
             max_file_bytes=self._max_file_bytes,

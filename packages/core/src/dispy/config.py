@@ -3,6 +3,7 @@
 * ``DispyPort``: base of the port below.
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
+* ``ResultMemory``: how much memory nodes may fill with large results, in bytes; 0 means as much as this machine has.
 * ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
@@ -13,6 +14,7 @@ warned.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,12 @@ DispyPort: int = 51347
 MsgTimeout: float = 10
 """Seconds, as in the original."""
 
+ResultMemory: int = 0
+"""Bytes of results above 64 KiB, and of intermediate results, that arrive or have not been looked at; of these, those
+of one node may fill half. The job of one that does not fit ends without it. 0: as many as the machine has memory."""
+
+UNKNOWN_MEMORY = 4 * 1024**3
+"""Where the system does not tell how much it has."""
 MaxFileSize: int | str = 0
 """Bytes, or text such as ``"10m"``; 0 for no limit, as in the original."""
 
@@ -76,6 +84,23 @@ def msg_timeout_s() -> float:
             f"dispy.config.MsgTimeout must be a number of seconds above 0, at most {MOST_TIMEOUT_S:g}, not {value!r}"
         )
     return float(value)
+
+
+def result_memory_bytes() -> int:
+    """Return `ResultMemory`, checked; if it is 0, what the machine has.
+
+    Raises:
+        UsageError: what was assigned to it is no number of bytes.
+    """
+    value: Any = ResultMemory
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"dispy.config.ResultMemory must be a number of bytes, or 0, not {value!r}")
+    if value:
+        return value
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return UNKNOWN_MEMORY
 
 
 def max_file_bytes(given: object = None) -> int:

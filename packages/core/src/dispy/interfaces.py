@@ -47,8 +47,13 @@ class Identity:
     """For people: which key it has, or what its certificate says."""
     roles: frozenset[AccessRole]
     """What it may do; with a role come those that the role includes."""
-    owner: str = ""
-    """The same whenever it proves who it is by the same key, or by certificates of one issuer for the same name."""
+    subject: str = ""
+    """Whom an authority has certified it to be: the same for renewed certificates, and for nobody else. Empty if those
+    who are accepted issue certificates to themselves, or share one."""
+    key: str = ""
+    """Fingerprint of a key that this peer alone has, and keeps as long as its process lives; empty if there is none."""
+    account: str = ""
+    """Whose files that stay it may see: the same for all who share a key, or have certificates for one subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +138,12 @@ class Credential:
         default_roles: roles of a peer whose certificate tells none; empty: such a peer is refused.
         hint_key: 32 bytes that all who share this credential have, and nobody else, so that one side can tell
             the other which credential it is about to use, without showing it to strangers; empty if there is none.
+            All who have it issue certificates to themselves, so that these tell nobody apart.
         renew_at: when to ask for another one, before this one expires; seconds since the epoch.
         roles: what the certificate says that its owner may do, so that a wrong one is found before it is shown;
             empty if that is not known.
+        source: where it is from, for people: ``"DISPY_SECRET"``; empty if that is not known.
+        remedy: what to do if the other side does not have it: ``"set DISPY_SECRET to the same on both sides"``.
     """
 
     name: str
@@ -146,6 +154,8 @@ class Credential:
     hint_key: bytes = field(default=b"", repr=False)
     renew_at: float = float("inf")
     roles: frozenset[AccessRole] = frozenset()
+    source: str = ""
+    remedy: str = ""
 
 
 class Credentials(ABC):

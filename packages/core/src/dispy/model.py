@@ -71,6 +71,9 @@ class Pieces:
         return b"".join([part for part in self.parts if isinstance(part, bytes)])
 
 
+OUTPUT_BYTES = 10_000_000
+"""Output of a job that is kept, per stream; of more, the middle is dropped, see `dispy.live.rest_of`."""
+
 INLINE_BODY_BYTES = 64 * 1024
 """Arguments and results up to this size travel inside the message, larger ones on a stream of their own.
 
@@ -155,6 +158,21 @@ class Outcome(enum.IntEnum):
     """It could not be run, or its result could not be sent; ``detail`` says what and where."""
     CANCELLED = 5
     """It ended because it was asked to, running or not yet started."""
+    EXCEEDED = 6
+    """The node ended it because it went beyond a limit; ``code`` is the `Limit`, ``detail`` says by how much."""
+
+
+class Limit(enum.IntEnum):
+    """What a job may have been given a limit of."""
+
+    TIMEOUT = 1
+    """Time since its start."""
+    CPU_TIME = 2
+    """Time of processors that its whole process tree has used."""
+    MEMORY = 3
+    """Memory of its whole process tree."""
+    PROCESSES = 4
+    """Processes in its tree."""
 
 
 class JobStatus(enum.IntEnum):

@@ -13,6 +13,8 @@ from dispy.logger import logger
 from dispy.status import DispyNode, DispyNodeAvailInfo
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     from dispy.engine.records import Node
     from dispy.model import NodeId
 
@@ -123,7 +125,8 @@ class NodePattern:
         scheme, self.host, self.port = _split(text)
         if allocation.port is not None:
             self.port = allocation.port
-        self.is_wildcard = "*" in self.host and scheme in ("", "tcp")
+        self._network = network_of(self.host)
+        self.is_wildcard = ("*" in self.host or self._network is not None) and scheme in ("", "tcp")
         self.matches_everything = self.host == "*" and self.is_wildcard
         self._expression = re.compile(re.escape(self.host).replace(r"\*", ".*"), re.IGNORECASE | re.DOTALL)
         self.target: Target | None = None
@@ -159,7 +162,10 @@ class NodePattern:
             if self.port is not None and node.targets and all(port != self.port for _, port in node.targets):
                 return False
         fits = self._expression.fullmatch
-        if any(fits(address) for address in {node.peer_host, *node.addresses}):
+        addresses = {node.peer_host, *node.addresses}
+        if self._network is not None:
+            return any(_is_within(address, self._network) for address in addresses)
+        if any(fits(address) for address in addresses):
             return True
         return not self.is_wildcard and fits(node.name) is not None
 
@@ -175,7 +181,7 @@ class NodePattern:
             cluster,
             node.peer_host,
             node.name,
-            node.cpus,
+            node.usable_cpus,
             avail_info=DispyNodeAvailInfo.of(node.avail),
             platform=node.platform,
         )
@@ -184,7 +190,7 @@ class NodePattern:
                 f"{type(self.allocation).__name__}.allocate returned {cpus!r} for node {node.name!r}; "
                 "it must return how many CPUs to use, 0 for none"
             )
-        return min(int(cpus), node.cpus)
+        return min(int(cpus), node.usable_cpus)
 
 
 def choose(patterns: Sequence[NodePattern], cluster: Any, node: Node) -> tuple[NodePattern | None, int]:
@@ -326,7 +332,7 @@ def _split(text: str) -> tuple[str, str, int | None]:
         _Unusable: it can be nothing of the kind.
     """
     found = SCHEME.fullmatch(text)
-    if found and not _is_address(text) and not IPV6_PATTERN.fullmatch(text):
+    if found and not _is_address(text) and network_of(text) is None and not IPV6_PATTERN.fullmatch(text):
         scheme, rest = found.groups()
         if scheme != "tcp":
             host, port = (rest, None) if rest[0] in "/.@" else _split_port(rest)
@@ -369,7 +375,30 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def network_of(text: str) -> IPv4Network | IPv6Network | None:
+    """Return the network that is written as address/prefix, None if it is something else."""
+    if "/" not in text:
+        return None
+    import ipaddress
+
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _is_within(address: str, network: IPv4Network | IPv6Network) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]) in network
+    except ValueError:
+        return False
+
+
 def _check_host(host: str) -> None:
+    if network_of(host) is not None:
+        return
     if "*" in host:
         if re.fullmatch(r"[\w.:*-]+", host):
             return

@@ -6,6 +6,7 @@ closed from its first moment on, and appears under its name complete or not at a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -16,13 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dispy.errors import CredentialsError
+from dispy.parents import OTHERS_WRITE, check_parents
 
 CONFIG_VARIABLE = "DISPY_CONFIG_DIR"
 
 MAX_BYTES = 65536
 """Largest private file, unless told otherwise: a few certificates."""
 
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+LOCK_NAME = ".lock"
+"""Name of the file by which a folder is locked; see `only_one`."""
+
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -61,21 +65,24 @@ def _home() -> str:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make sure that there is a folder which nobody else can put files into.
+    """Make sure that there is a folder which nobody else can put files into, or put another one in place of.
 
     It and those above it that are missing are made for us alone (mode 0700).
 
     Raises:
         CredentialsError: it cannot be made, is a link or no folder, belongs to somebody else, or others can write
-            into it.
+            into it or into one above it.
     """
     with _explained(f"cannot make the folder {str(path)!r}", "use a folder that you can write into"):
+        check_parents(path)
         missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
         for folder in reversed(missing):
             try:
                 os.mkdir(folder, 0o700)
             except FileExistsError:
                 pass  # made by another process meanwhile; whether it is a good one is looked at below
+        if missing:
+            check_parents(path)
         found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
         raise CredentialsError(
@@ -181,6 +188,28 @@ def create_private(path: Path, data: bytes) -> bool:
             return False
         _sync_folder(path.parent)
     return True
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Let one process at a time, and one thread of it, change what is in a private folder; others wait.
+
+    The folder must exist. It works by a file in it that the system unlocks when its holder dies.
+
+    Raises:
+        CredentialsError: the folder cannot be locked.
+    """
+    path = folder / LOCK_NAME
+    with _explained(f"cannot lock the folder {str(folder)!r}", "use a folder that you can write into"):
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        _check_file(path, os.fstat(descriptor))
+        with _explained(f"cannot lock the folder {str(folder)!r}", "use a folder on a local disk"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 import socket
 
+import psutil
+
 LOOPBACK = "127.0.0.1"
+
+FAMILIES = {"": (socket.AF_INET, socket.AF_INET6), "0.0.0.0": (socket.AF_INET,), "::": (socket.AF_INET6,)}
+"""What stands for all addresses of this machine -> of which kinds."""
+
+
+def listening_addresses(host: str) -> list[str]:
+    """Return the addresses that one listens on by listening on *host*; none if that is an unknown name. It may block.
+
+    All addresses of this machine are those that its interfaces have now.
+    """
+    families = FAMILIES.get(host)
+    if families is not None:
+        interfaces = psutil.net_if_addrs().values()
+        return [one.address for entries in interfaces for one in entries if one.family in families]
+    try:
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):  # whoever listens on it tells what is wrong
+        return []
 
 
 def local_address(peer: str) -> str:

@@ -59,7 +59,13 @@ def _dashed(name: str) -> str:
     "--confine",
     multiple=True,
     metavar="KIND",
-    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=no] (repeatable).",
+    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=yes] (repeatable).",
+)
+@_option(
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    help="Let confined jobs have this variable of the node too (repeatable).",
 )
 @_option(
     "--max_file_size",
@@ -89,10 +95,13 @@ def node(
 
     from dispy.argv import take_secret
     from dispy_node.logs import set_up_logging
+    from dispy_node.secrecy import close_memory, take_variable
     from dispy_node.service import serve
 
     failures: list[BaseException] = []
     try:
+        close_memory()
+        variable = take_variable()
         secret = take_secret(secret)  # before a thread starts: it may have this process begin anew
         values = read_settings(config) if config else {}
         values |= {name: value for name, value in options.items() if value not in (None, ())}
@@ -100,6 +109,8 @@ def node(
         if save_config:
             write_settings(save_config, settings)
             return
+        if not (settings.open or settings.secret_file or settings.certfile):  # all of which go before it
+            secret = secret or variable or None
         set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
         trio.run(serve, settings, secret, strict_exception_groups=True)
     except* DispyError as group:

@@ -18,7 +18,7 @@ from dispy.runtime.door import Door, Visit
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
-from dispy.runtime.trust import roles_of
+from dispy.runtime.trust import owner_of, proof_to, roles_of
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -29,7 +29,7 @@ from dispy.wire.session import (
     StreamFinished,
 )
 from dispy_node.addresses import local_address
-from dispy_node.avail import measure_avail
+from dispy_node.avail import choose_memory, measure_avail
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
@@ -77,7 +77,9 @@ class NodeDaemon:
         max_file_bytes: int = 0,
         force_cleanup: bool = False,
     ) -> None:
-        self.engine = NodeEngine(cpus=identity.cpus, max_file_bytes=max_file_bytes)
+        self.engine = NodeEngine(
+            cpus=identity.cpus, memory_bytes=choose_memory(), max_file_bytes=max_file_bytes
+        )
         self._max_file_bytes = max_file_bytes
         self._force_cleanup = force_cleanup
         self.identity = identity
@@ -109,6 +111,7 @@ class NodeDaemon:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
@@ -218,6 +221,7 @@ class NodeDaemon:
             cpus=self.engine.cpus,
             addresses=self.identity.addresses,
             avail=free,
+            proof=proof_to(peer, self._state.secret),
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -259,9 +263,12 @@ class NodeDaemon:
                     if finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
-                    if visit is not None:
-                        visit.admit()
                     who = link.peer.identity.name if link.peer.identity else "unknown"
+                    refusal = "" if visit is None else visit.admit(who)
+                    if refusal:
+                        log.warning("client %s at %s is not taken: %s", hello.name, link.peer.host, refusal)
+                        link.close_soon(refusal)
+                        return
                     log.info(
                         "client %s at %s connected (%s; dispy %s)",
                         hello.name,
@@ -269,7 +276,8 @@ class NodeDaemon:
                         who,
                         hello.version,
                     )
-                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus))
+                    owner = owner_of(link.peer, hello)
+                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus, owner))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 
@@ -360,7 +368,12 @@ class NodeDaemon:
             plan = self._confinement.wrap(request, executor.plan(request))
             is_shared = folder != self._state.computations / computation.id
             self._state.hand_over(plan.user, *([] if is_shared else [folder]), request.spool)
-            runner.start(plan, folder, setup_timeout_s=offer.setup_timeout_s)
+            runner.start(
+                plan,
+                folder,
+                setup_timeout_s=offer.setup_timeout_s,
+                let_through=self._confinement.let_through,
+            )
         except OSError as error:
             self.handle(
                 ev.RunnerFailed(computation.id, explain_os_error(error, "its runner could not be started"))
@@ -379,6 +392,8 @@ class NodeDaemon:
                 "address": self._address_for(computation),
                 "computation": offer.name,
                 "max_file_bytes": self._max_file_bytes,
+                "live": offer.live,
+                "log_level": offer.log_level,
             },
             computation.code,
             computation.setup_args,
@@ -431,7 +446,7 @@ class NodeDaemon:
         if link is None:
             return ""
         identity = link.peer.identity
-        return f"{identity.owner if identity else ''} at {link.peer.host}"
+        return f"{identity.account if identity else ''} at {link.peer.host}"
 
     def _enter(self, computation: HostedComputation, owner: str, account: Account | None) -> None:
         def give(descriptor: int) -> None:
@@ -458,6 +473,8 @@ class NodeDaemon:
     def _run_jobs(self, effect: fx.RunJobs) -> None:
         runner = self._runners.get(effect.computation)
         if runner is not None:
+            if effect.limits:
+                runner.limit_jobs(effect.limits)
             runner.run_jobs(list(effect.jobs), effect.carrying)
 
     def _set_slots(self, effect: fx.SetSlots) -> None:
@@ -474,6 +491,11 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
+
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
 
     def _place_file(self, effect: fx.PlaceFile) -> None:
         runner, file = self._runners.get(effect.computation), effect.message.file

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import trio
 
+from dispy.printable import printable
+
 READ_BYTES = 64 * 1024
 
 TAIL_BYTES = 2000
@@ -93,8 +95,3 @@ class Outlet:
         self._is_quiet = False
         self._told.append(now)
         self._tell(printable(line[:LINE_BYTES].decode("utf-8", "replace")))
-
-
-def printable(text: str) -> str:
-    """Replace what could act on a terminal, or pretend to be another line."""
-    return "".join(char if char.isprintable() else " " for char in text)

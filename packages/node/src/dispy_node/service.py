@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -16,11 +17,13 @@ from dispy.model import OPEN, AccessRole
 from dispy.plugins import PluginManager
 from dispy.runtime.door import Door, Visit
 from dispy.runtime.trust import Trust, TrustStore, make_request, refuse_public
+from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
+from dispy_node.temporary import temporary_folder
 
 log = logging.getLogger("dispy.node")
 
@@ -31,6 +34,11 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 OPEN_WARNING = """\
 THIS NODE IS OPEN: whoever can reach %s can run programs here as this user.
 Connections are neither authenticated nor encrypted. Use --open only on a network where you trust everybody."""
+
+HOMELESS = (
+    "this user has no home folder, so the node's files are in %s, made anew and removed at its end; "
+    "to keep who the node is, name a folder with --dest-path-prefix"
+)
 
 
 async def serve(settings: NodeSettings, secret: str | None = None) -> None:
@@ -44,14 +52,25 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
+    folder = settings.folder()
+    if folder is not None:
+        await _serve_in(folder, settings, secret)
+        return
+    with temporary_folder() as folder:
+        log.warning(HOMELESS, folder)
+        await _serve_in(folder, settings, secret)
+
+
+async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) -> None:
+    """Do as `serve`, with the node's state in *folder*."""
     cpus = choose_cpus(settings.cpus)
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
-    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
+    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
     max_file_bytes = settings.max_file_bytes()
-    state = StateFolder(settings.folder())
+    state = StateFolder(folder)
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
     daemon = NodeDaemon(
         identity,
@@ -82,7 +101,8 @@ def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | N
     """Read keys and certificates as the settings say.
 
     Raises:
-        UsageError: settings contradict each other, or an open node would listen on a public address.
+        UsageError: settings contradict each other.
+        SecurityError: an open node would listen on a public address.
         CredentialsError: a key or certificate cannot be used.
         PluginNotInstalled: what is needed for them is not installed.
     """
@@ -97,12 +117,31 @@ def choose_trust(settings: NodeSettings, plugins: PluginManager, secret: str | N
         cafile=settings.cafile,
     )
     if settings.open:
-        for host in settings.host:
-            refuse_public(host, "--open")
+        _refuse_public_addresses(settings)
     trust = TrustStore(plugins).get(request)
     trust.require()
     trust.check_role(AccessRole.NODE)
     return trust
+
+
+def _refuse_public_addresses(settings: NodeSettings) -> None:
+    """Let an open node listen on no address of the internet, whether it is named, or one of all that there are.
+
+    Raises:
+        SecurityError: it would.
+    """
+    for named in settings.listen_addresses():
+        if named.port == 0 and named.host.startswith("/"):
+            continue  # a path
+        for address in listening_addresses(named.host):
+            try:
+                refuse_public(address, "--open")
+            except SecurityError as error:
+                if address == named.host:
+                    raise
+                raise SecurityError(
+                    f"listening on {named.host}: {error}; or name addresses that are not public with -i"
+                ) from None
 
 
 async def _serve(

@@ -1,7 +1,7 @@
 """The node's folder on disk: its lock, its identity, spool files, and one folder per computation.
 
     lock                 locked by the operating system while the node runs, so it frees itself when the node dies
-    identity.json        who this node is, and how often it has started
+    identity.json        who this node is, how it shows that, and how often it has started
     spool/               bodies of jobs and results that are too large for a message
     computations/<id>/   working folder of a computation's jobs
     kept/                folders that computations share, see `dispy_node.keeping`
@@ -17,14 +17,17 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import shutil
 import uuid
 from pathlib import Path
 
 from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
+from dispy.parents import check_parents
 from dispy.places import FOLDER_FLAGS, open_folder_for, relative_path
 from dispy.private import make_private_folder, write_private
+from dispy.wire.owner import SECRET_BYTES
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.engine.records import Spooled
 from dispy_node.keeping import PASSABLE, KeptFolders
@@ -75,7 +78,12 @@ def _open_folders(folder: Path) -> None:
 
 
 def _make_way(path: Path) -> None:
-    """Make the folders above one that are missing: others may pass through them, if jobs run as another user."""
+    """Make the folders above one that are missing: others may pass through them, if jobs run as another user.
+
+    Raises:
+        CredentialsError: somebody else could exchange them.
+    """
+    check_parents(path)
     missing = [folder for folder in path.parents if not os.path.lexists(folder)]
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another node has been faster
@@ -137,6 +145,7 @@ class StateFolder:
     Attributes:
         node: identity of the node.
         epoch: how often a node has started on this folder, this start included.
+        secret: what only this node has, by which it shows clients that it is the one that they know.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,7 +177,7 @@ class StateFolder:
         try:
             self._clear_leftovers()
             self.kept = KeptFolders(path / "kept")
-            self.node, self.epoch = self._next_identity()
+            self.node, self.epoch, self.secret = self._next_identity()
         except CredentialsError as error:
             os.close(self._lock)
             raise StorageError(str(error)) from error
@@ -182,17 +191,20 @@ class StateFolder:
             _remove_tree(folder)
             make_private_folder(folder)
 
-    def _next_identity(self) -> tuple[NodeId, int]:
+    def _next_identity(self) -> tuple[NodeId, int, bytes]:
         path = self.path / "identity.json"
         try:
             with open(path, "rb", opener=_open_no_link) as file:
                 known = json.loads(file.read(IDENTITY_BYTES))
             node, epoch = NodeId(str(known["node"])), int(known["epoch"]) + 1
+            secret = bytes.fromhex(known["secret"])
+            if len(secret) != SECRET_BYTES:
+                raise ValueError(f"a secret of {len(secret)} bytes")
         except (OSError, ValueError, KeyError, TypeError):
             # None yet, or half written by a crash: a new node is what others will see.
-            node, epoch = NodeId(uuid.uuid4().hex), 1
-        write_private(path, json.dumps({"node": node, "epoch": epoch}).encode())
-        return node, epoch
+            node, epoch, secret = NodeId(uuid.uuid4().hex), 1, secrets.token_bytes(SECRET_BYTES)
+        write_private(path, json.dumps({"node": node, "epoch": epoch, "secret": secret.hex()}).encode())
+        return node, epoch, secret
 
     def open_spool(self, size_bytes: int) -> SpoolWriter:
         """Start a spool file.

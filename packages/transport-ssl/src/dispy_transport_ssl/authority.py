@@ -8,16 +8,18 @@ NAME.pem      certificate and key of NAME
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dispy.errors import CredentialsError, UsageError
 from dispy.model import AccessRole
-from dispy.private import create_private, make_private_folder, read_private, write_private
+from dispy.private import create_private, make_private_folder, only_one, read_private, write_private
 from dispy_transport_ssl import certificates as certs
 
 CA_FILE = "ca.pem"
@@ -58,18 +60,28 @@ class AuthorityFolder:
     def init(self, name: str, *, years: float) -> Entry:
         """Make the authority.
 
+        If that was broken off, do it again: the key that is there is used, in case something was issued with it.
+
         Raises:
-            CredentialsError: there is one already, or the files cannot be written.
+            CredentialsError: there is one already, the key that is there cannot be used, or the files cannot be
+                written.
         """
         make_private_folder(self.path)
-        certificate, key = self.path / CA_FILE, self.path / CA_KEY_FILE
-        pair = certs.make_authority(name, years=years, now=self._now)
-        if certificate.exists() or not create_private(key, certs.write_key(pair.key)):
-            raise CredentialsError(
-                f"there is an authority in {str(self.path)!r} already; move the folder away to make another one, "
-                "and issue all certificates anew then"
-            )
-        write_private(certificate, certs.write_certificates([pair.certificate]))
+        certificate, key_path = self.path / CA_FILE, self.path / CA_KEY_FILE
+        with only_one(self.path):
+            if os.path.lexists(certificate):
+                raise CredentialsError(
+                    f"there is an authority in {str(self.path)!r} already; move the folder away to make another "
+                    "one, and issue all certificates anew then"
+                )
+            if os.path.lexists(key_path):
+                key = _read_authority_key(key_path)
+            else:
+                key = certs.make_key()
+                write_private(key_path, certs.write_key(key))
+            pair = certs.make_authority(name, key, years=years, now=self._now)
+            # What makes an authority is the certificate, which comes last: before, nothing can be issued.
+            write_private(certificate, certs.write_certificates([pair.certificate]))
         return _entry(certificate, pair.certificate)
 
     def issue(self, name: str, *, roles: Iterable[AccessRole], days: float) -> Entry:
@@ -145,6 +157,13 @@ class AuthorityFolder:
                 "with `dispy cert init`"
             )
         return certs.KeyPair(certificate, certs.read_key(read_private(key_path), str(key_path)))
+
+
+def _read_authority_key(path: Path) -> Ed25519PrivateKey:
+    key = certs.read_key(read_private(path), str(path))
+    if not isinstance(key, Ed25519PrivateKey):
+        raise CredentialsError(f"{str(path)!r} is of another kind than ours: move it away, and try again")
+    return key
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

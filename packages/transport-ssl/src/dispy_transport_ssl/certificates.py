@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dispy.errors import CredentialsError, SecurityError
 from dispy.model import ROLE_URI_PREFIX, AccessRole
+from dispy.printable import printable
 from dispy.private import MAX_BYTES
 
 BACKDATE = datetime.timedelta(hours=1)
@@ -54,14 +55,22 @@ class KeyPair:
         return write_certificates([self.certificate]) + write_key(self.key)
 
 
-def make_authority(name: str, *, years: float, now: datetime.datetime) -> KeyPair:
+def make_key() -> Ed25519PrivateKey:
+    """Return a new random key."""
+    return Ed25519PrivateKey.generate()
+
+
+def make_authority(
+    name: str, key: Ed25519PrivateKey | None = None, *, years: float, now: datetime.datetime
+) -> KeyPair:
     """Make an authority, which issues certificates for others and none for further authorities.
 
     Args:
         name: for people, at most NAME_BYTES.
+        key: its key; None for a new one.
         now: the time, aware of its zone.
     """
-    key = Ed25519PrivateKey.generate()
+    key = key or make_key()
     subject = _subject(name)
     builder = _builder(subject, key, now, now + years * YEAR).issuer_name(subject)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -82,7 +91,7 @@ def issue(
     Raises:
         CredentialsError: the authority's key is of a kind that is not supported.
     """
-    key = Ed25519PrivateKey.generate()
+    key = make_key()
     until = min(now + datetime.timedelta(days=days), authority.certificate.not_valid_after_utc)
     uris = [x509.UniformResourceIdentifier(ROLE_URI_PREFIX + role) for role in sorted(set(roles))]
     issuer = authority.certificate
@@ -256,26 +265,45 @@ def name_of(certificate: x509.Certificate) -> str:
         text = str(common[0].value) if common else certificate.subject.rfc4514_string()
     except Exception:  # whatever a damaged name makes the library raise
         return "?"
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN_CHARACTERS]) or "?"
-
-
-def owner_of(certificate: x509.Certificate) -> str:
-    """Return what all certificates share that one issuer has made for one name."""
-    try:
-        issuer = certificate.extensions.get_extension_for_class(
-            x509.AuthorityKeyIdentifier
-        ).value.key_identifier
-    except Exception:  # there is none, or a damaged one makes the library raise
-        issuer = None
-    if issuer is None:
-        issuer = hashlib.sha256(certificate.issuer.public_bytes()).digest()
-    return f"{issuer.hex()} {name_of(certificate)}"
+    return printable(text, SHOWN_CHARACTERS) or "?"
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the beginning of a certificate's SHA-256 as people compare it: ``3f2a-91bc-77d0-0c4e``."""
     digest = certificate.fingerprint(hashes.SHA256()).hex()
     return "-".join(digest[start : start + 4] for start in range(0, 16, 4))
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Return what tells apart those to whom authorities have issued certificates; a renewed one has the same.
+
+    It is a hash of the authority, its key if the certificate tells that, and the whole subject.
+
+    Raises:
+        SecurityError: the certificate is damaged.
+    """
+    try:
+        try:
+            issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+            key = issuer.key_identifier or b""
+        except x509.ExtensionNotFound:
+            key = b""
+        parts = (certificate.issuer.public_bytes(), key, certificate.subject.public_bytes())
+    except Exception as error:  # whatever a damaged certificate makes the library raise
+        raise SecurityError(f"{describe(certificate)} is damaged ({error}): issue another one") from error
+    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).hexdigest()
+
+
+def fingerprint_of_key(certificate: x509.Certificate) -> str:
+    """Return a hash of the public key in a certificate.
+
+    Raises:
+        SecurityError: there is none that can be read.
+    """
+    try:
+        return hashlib.sha256(public_bytes(certificate.public_key())).hexdigest()
+    except Exception as error:  # whatever a damaged certificate makes the library raise
+        raise SecurityError(f"{describe(certificate)} is damaged ({error}): issue another one") from error
 
 
 def describe(certificate: x509.Certificate) -> str:

@@ -21,7 +21,8 @@ from cryptography import x509
 from dispy.errors import SecurityError
 from dispy.interfaces import API_VERSION, Credential, Identity, StreamSecurity
 from dispy.model import AccessRole
-from dispy_transport_ssl.certificates import describe, owner_of, roles_in
+from dispy.printable import printable
+from dispy_transport_ssl.certificates import describe, fingerprint_of_key, roles_in, subject_of
 from dispy_transport_ssl.contexts import make_client_context, make_gate
 from dispy_transport_ssl.hints import NONCE_BYTES, make_hint
 from dispy_transport_ssl.streams import TlsStream
@@ -62,7 +63,7 @@ class SslSecurity(StreamSecurity):
         try:
             await tls.handshake()
             await _hear_verdict(tls)
-            identity = await _judge(tls, credential.default_roles, wants)
+            identity = await _judge(tls, credential, wants)
         except trio.BrokenResourceError as error:
             raise await _failure(tls, [credential], error, server_side=False) from error
         tls.open()
@@ -80,7 +81,7 @@ class SslSecurity(StreamSecurity):
         tls = TlsStream(stream, gate.context, server_side=True, server_name=None)
         try:
             await tls.handshake()
-            identity = await _judge(tls, gate.choices[tls.context].default_roles, wants)
+            identity = await _judge(tls, gate.choices[tls.context], wants)
             await _hear_verdict(tls)
         except trio.BrokenResourceError as error:
             raise await _failure(tls, credentials, error, server_side=True) from error
@@ -95,12 +96,10 @@ async def _failure(
     return explain_failure(error, Situation(credentials, server_side, tls.carrier.first))
 
 
-async def _judge(
-    tls: TlsStream, default_roles: frozenset[AccessRole], wants: frozenset[AccessRole]
-) -> Identity:
+async def _judge(tls: TlsStream, credential: Credential, wants: frozenset[AccessRole]) -> Identity:
     """Look at the other side's certificate, which TLS has verified, and tell the other side the verdict."""
     try:
-        identity = identify(tls.peer_certificate, default_roles, wants)
+        identity = identify(tls.peer_certificate, credential, wants)
     except SecurityError as error:
         reason = str(error).encode()[:REASON_BYTES]
         await tls.send_all(REFUSED + bytes([len(reason)]) + reason)
@@ -119,18 +118,15 @@ async def _hear_verdict(tls: TlsStream) -> None:
         )
     size = await tls.read_exactly(1)
     reason = (await tls.read_exactly(size[0]) if size else b"").decode(errors="replace")
-    told = "".join(letter if letter.isprintable() else "?" for letter in reason)
-    raise SecurityError(f"the other side does not accept us: {told}")
+    raise SecurityError(f"the other side does not accept us: {printable(reason)}")
 
 
-def identify(
-    certificate: bytes, default_roles: frozenset[AccessRole], wants: frozenset[AccessRole]
-) -> Identity:
-    """Tell who has a certificate (DER) that is known to be good.
+def identify(certificate: bytes, credential: Credential, wants: frozenset[AccessRole]) -> Identity:
+    """Tell who has a certificate (DER) that is known to be good, by this credential of ours.
 
     Raises:
-        SecurityError: it cannot be read, it tells no role and there are no *default_roles*, or none of its roles is
-            in *wants*.
+        SecurityError: it cannot be read, it tells no role and the credential has no default, or none of its roles
+            is in *wants*.
     """
     try:
         loaded = x509.load_der_x509_certificate(certificate)
@@ -138,10 +134,15 @@ def identify(
         raise SecurityError(f"certificate cannot be read ({error}): issue another one") from error
     roles = roles_in(loaded)
     if roles is None:
-        roles = default_roles
+        roles = credential.default_roles
     if not roles:
         raise SecurityError(f"{describe(loaded)} tells no dispy role: issue one with `dispy cert issue`")
     if roles.isdisjoint(wants):
         has, needed = ", ".join(sorted(roles)), " or ".join(sorted(wants))
         raise SecurityError(f"{describe(loaded)} is for {has}, and here it has to be for {needed}")
-    return Identity(describe(loaded), roles, owner_of(loaded))
+    if credential.hint_key:  # of a shared key: whatever it says, its owner has issued it to itself
+        return Identity(describe(loaded), roles, key=fingerprint_of_key(loaded), account=credential.name)
+    if credential.default_roles:  # the one pair that all share
+        return Identity(describe(loaded), roles, account=credential.name)
+    subject = subject_of(loaded)
+    return Identity(describe(loaded), roles, subject=subject, account=subject)

@@ -131,9 +131,12 @@ def _unknown_key(situation: Situation) -> UnknownKey:
     if not any(credential.hint_key for credential in situation.credentials):
         return _unknown_authority("the other side uses a shared key, or other certificates", situation)
     who = "has none of ours" if situation.server_side else "does not have ours"
+    sources = dict.fromkeys(one.source for one in situation.credentials if one.source)
+    origin = f" (from {', '.join(sources)})" if sources else ""
+    remedies = dict.fromkeys(one.remedy for one in situation.credentials if one.remedy)
+    remedy = "; or ".join(remedies) or "give both sides the same"
     return UnknownKey(
-        f"the two sides have no key in common: the other side {who}, {_names(situation)}; compare `dispy key list` "
-        "on both machines, and copy a key with `dispy key show` there and `dispy key add` here"
+        f"the two sides have no key in common: the other side {who}, {_names(situation)}{origin}; {remedy}"
     )
 
 

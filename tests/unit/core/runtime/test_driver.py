@@ -33,9 +33,11 @@ from dispy.model import (
 from dispy.plugins import PluginManager
 from dispy.runtime.dialer import Target
 from dispy.runtime.driver import SchedulerDriver
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import ANYBODY, Trust
 from dispy.wire.messages import JobResult, JobStart
+from dispy.wire.owner import make_proof
 from dispy_node import daemon as node_daemon
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.engine import events as nev
@@ -64,7 +66,7 @@ class FakeRunner:
         self.send, self.receive = trio.open_memory_channel[tuple[AttemptKey, Body] | None](1000)
         self.made.append(self)
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float, let_through: object) -> None:
         self.log.append(f"start {plan.command[0]}")
 
     def configure(self, settings: dict[str, object], code: Body, setup_args: Body) -> None:
@@ -156,7 +158,10 @@ class World:
         self.network = MemoryNetwork()
         self.app = Application()
         self.driver = SchedulerDriver(
-            CancelPolicy(), lambda scheme: self.network.transport("laptop"), self.app
+            CancelPolicy(),
+            lambda scheme: self.network.transport("laptop"),
+            self.app,
+            ResultMemory(1 << 40),
         )
         self.daemon = NodeDaemon(NodeIdentity("worker", cpus=2), state, lambda name: FakeExecutor())
         self.computation = self.make_computation("1")
@@ -238,6 +243,40 @@ def play(
 
 
 Play = Callable[[Callable[[World], Awaitable[None]]], World]
+
+
+def test_node_and_client_are_known_again(play: Play) -> None:
+    async def script(world: World) -> None:
+        world.add()
+        await trio.sleep(1)
+        (link,) = world.driver._links.values()
+        assert link.session.hello.proof == make_proof(world.driver._secret, "")
+        link.close_soon("for a test")
+        await trio.sleep(5)
+        (other,) = world.driver._links.values()
+        assert other is not link
+        assert world.node.link == other.number
+        assert world.node.owner.proof == make_proof(world.daemon._state.secret, "")
+
+    assert play(script).app.reports == []
+
+
+def test_traffic_of_an_impostor_is_not_that_of_the_node(play: Play) -> None:
+    async def script(world: World) -> None:
+        world.add()
+        await trio.sleep(1)
+        sent = world.node.bytes_sent
+        world.daemon._state.secret = b"other" * 8
+        world.driver.dialer.want(ALIAS, world.computation.id)
+        await trio.sleep(1)
+        assert world.node.bytes_sent == sent
+        assert world.node.targets == {("node1", 7)}
+        world.driver.count_bytes()
+        assert world.node.bytes_sent > sent
+        await trio.sleep(10)
+
+    (report,) = play(script).app.reports
+    assert "cannot show that it is that node" in report
 
 
 def test_jobs_go_to_the_node_and_results_come_back(play: Play) -> None:

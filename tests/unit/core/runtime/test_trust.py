@@ -30,9 +30,10 @@ from dispy.interfaces import (
     SecurityRequest,
     StreamSecurity,
 )
-from dispy.model import OPEN, AccessRole
+from dispy.model import OPEN, AccessRole, Role
 from dispy.plugins import PluginManager
 from dispy.runtime import trust as trusting
+from dispy.runtime.greeting import make_hello
 from dispy.runtime.trust import (
     ANYBODY,
     FRESH_S,
@@ -42,9 +43,12 @@ from dispy.runtime.trust import (
     Trust,
     TrustStore,
     make_request,
+    owner_of,
+    proof_to,
     refuse_public,
     roles_of,
 )
+from dispy.wire.owner import Owner, make_proof
 from dispy.wire.rights import EVERYTHING
 
 NODE = Peer("10.0.0.1", is_local=False)
@@ -98,6 +102,8 @@ class World:
         self.loads: list[tuple[str, SecurityRequest]] = []
         self.shown: list[str] = []
         self.dialled: list[FakeStream] = []
+        self.told: dict[str, tuple[str, str]] = {}
+        """Name of a credential -> subject and key that a peer shows with it."""
         self.now = 1000.0
         self.plugins = PluginManager.load([_Plugin(self)], entry_points=[])
 
@@ -119,7 +125,8 @@ class World:
                 await trio.sleep_forever()
             if name in self.errors:
                 raise self.errors[name]
-        identity = Identity(f"peer with {names[0]}", held[0].default_roles)
+        told = self.told.get(names[0], ("", ""))
+        identity = Identity(f"peer with {names[0]}", held[0].default_roles, *told)
         return Secured(stream, names), identity  # type: ignore[return-value]
 
 
@@ -198,6 +205,26 @@ def test_who_was_not_asked_may_do_nothing() -> None:
     assert roles_of(Peer("h", is_local=True, identity=Identity("x", frozenset()))) == frozenset()
 
 
+def test_proof_is_for_the_key_of_the_peer() -> None:
+    proofs = [
+        proof_to(replace(NODE, identity=identity), b"s" * 32)
+        for identity in (None, Identity("x", frozenset()), Identity("x", frozenset(), key="a" * 64))
+    ]
+    assert proofs[0] == proofs[1] == make_proof(b"s" * 32, "")
+    assert proofs[2] == make_proof(b"s" * 32, "a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("roles", "may_act"),
+    [({OBSERVE}, False), ({SUBMIT}, True), ({ADMIN}, True), ({AccessRole.NODE}, True), ((), False)],
+)
+def test_owner_is_whom_the_certificate_names_with_what_it_has_shown(roles: Any, may_act: bool) -> None:
+    hello = make_hello(Role.CLIENT, "c", name="c", proof=b"shown")
+    peer = replace(NODE, identity=Identity("x", frozenset(roles), subject="mary", key="k"))
+    assert owner_of(peer, hello) == Owner("mary", b"shown", may_act)
+    assert owner_of(NODE, hello) == Owner("", b"shown", False)
+
+
 def test_who_was_asked_has_the_roles_that_were_proved(world: World) -> None:
     world.held["secret"] = [credential("key", SUBMIT)]
     stream, peer = connect(world)
@@ -221,6 +248,7 @@ def test_of_two_layers_each_has_to_give_a_role(
     world: World, side: str, one: AccessRole, other: AccessRole, both: set[AccessRole]
 ) -> None:
     world.held = {"certificate": [credential("certificate", one)], "secret": [credential("key", other)]}
+    world.told = {"certificate": ("mary", ""), "key": ("", "k")}
     trust = world.trust(secret="x", certfile="/c.pem")
     below = FakeStream()
 
@@ -232,6 +260,7 @@ def test_of_two_layers_each_has_to_give_a_role(
     assert isinstance(stream.below, Secured)
     assert roles_of(peer) == both
     assert peer.identity.name == "peer with certificate and peer with key"
+    assert (peer.identity.subject, peer.identity.key) == ("mary", "k")
 
 
 # Connecting

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dispy.model import LinkId, Outcome
+import pytest
+
+from dispy.model import ComputationId, LinkId, Outcome
 from dispy.wire.messages import (
     CancelJobs,
     ComputationClosed,
@@ -11,7 +15,9 @@ from dispy.wire.messages import (
     JobResults,
     JobsRejected,
     NodeChanged,
+    Reconcile,
 )
+from dispy.wire.owner import Owner
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
@@ -253,3 +259,68 @@ def test_a_computation_closed_by_the_lease_is_told_to_a_client_that_returns(node
     (reconciled,) = node.reconcile(2, a=[])
     assert reconciled.message.findings[0].state == "closing"
     assert node.do(ev.RunnerEnded("a"))[-1] == node.said(ComputationClosed("a"), link=2)
+
+
+MARY = Owner("mary", b"m" * 32)
+
+
+def greeting_of(ident: str) -> Hello:
+    return Hello(1, 1, "client", ident, 1, "somewhere", "1.0", "3.11.1", "linux", 4 << 20, 5.0)
+
+
+IMPOSTORS = [
+    Owner("fred", b"m" * 32),
+    Owner("", b"m" * 32),
+    Owner("mary", b"f" * 32),
+    Owner("mary"),
+    replace(MARY, may_act=False),
+]
+
+
+@pytest.fixture
+def marys(make_node: Callable[..., NodeScript]) -> NodeScript:
+    """A job of Mary's client runs on link 1."""
+    node = make_node()
+    node.do(ev.LinkOpened(LinkId(1), greeting_of("c1"), owner=MARY))
+    node.ready()
+    node.assign(1)
+    node.start(1)
+    return node
+
+
+@pytest.mark.parametrize("impostor", IMPOSTORS)
+@pytest.mark.parametrize("away", [False, True])
+def test_nobody_takes_over_the_work_of_another(marys: NodeScript, impostor: Owner, away: bool) -> None:
+    if away:
+        marys.lose()
+    (effect,) = marys.do(ev.LinkOpened(LinkId(2), greeting_of("c1"), owner=impostor))
+    assert isinstance(effect, fx.CloseLink)
+    assert effect.link == 2
+    assert "is that of another client" in effect.reason
+    assert marys.send(Reconcile([]), link=2) == []
+    assert marys.lose(2, final=True) == []
+    assert ComputationId("a") in marys.engine.computations
+    if not away:
+        assert marys.end(1) != []
+
+
+def test_its_owner_comes_back(marys: NodeScript) -> None:
+    marys.lose()
+    assert marys.do(ev.LinkOpened(LinkId(2), greeting_of("c1"), owner=replace(MARY))) == []
+    assert marys.reconcile(2, a=[1])
+
+
+def test_second_link_of_the_owner_waits_and_then_takes_over(marys: NodeScript) -> None:
+    marys.do(ev.LinkOpened(LinkId(2), greeting_of("c1"), owner=MARY))
+    assert fx.CloseLink(LinkId(1), "replaced by a newer link") in marys.reconcile(2, a=[1])
+    marys.do(ev.LinkOpened(LinkId(3), greeting_of("c1"), owner=MARY))
+    marys.lose(2)
+    assert marys.reconcile(3, a=[1])
+
+
+def test_ident_is_free_when_nothing_of_its_owner_is_here(make_node: Callable[..., NodeScript]) -> None:
+    node = make_node()
+    node.do(ev.LinkOpened(LinkId(1), greeting_of("c1"), owner=MARY))
+    node.lose()
+    node.wait(16)
+    assert node.do(ev.LinkOpened(LinkId(2), greeting_of("c1"), owner=IMPOSTORS[0])) == []

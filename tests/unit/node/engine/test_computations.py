@@ -15,6 +15,7 @@ from dispy.wire.messages import (
     FilesWanted,
     JobResults,
     JobsRejected,
+    LimitSlots,
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
@@ -477,3 +478,19 @@ def test_trouble_of_cleanup_is_told(node: NodeScript) -> None:
     report, _remove, closed = node.do(ev.RunnerEnded("a", trouble="cleanup has failed"))
     assert report == fx.Report("computation 'compute' of 'host-c1': cleanup has failed", warning=True)
     assert closed == node.said(ComputationClosed("a", "cleanup has failed"))
+
+
+def test_another_number_of_slots_holds_from_now_on(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1, 2, 3)
+    assert node.engine.computations[ComputationId("a")].slots == 2
+    assert node.send(LimitSlots("a", 1)) == [fx.SetSlots(ComputationId("a"), 1)]
+    assert node.send(LimitSlots("a", 1)) == []
+    assert node.send(LimitSlots("unknown", 1)) == []
+    node.do(ev.SlotsGivenUp(ComputationId("a"), 1))
+    assert node.send(LimitSlots("a", 0)) == [fx.SetSlots(ComputationId("a"), 2)]
+
+
+def test_a_number_of_slots_that_is_none_ends_the_link(node: NodeScript) -> None:
+    node.ready()
+    assert any(isinstance(effect, fx.CloseLink) for effect in node.send(LimitSlots("a", -1)))

@@ -392,6 +392,13 @@ class NodeMachine(RuleBasedStateMachine):
             key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
             self.send(scheduler, ms.CancelJobs(scheduler.believed[key], [key, (10**6, 1)]))
 
+    @rule(number=st.integers(0, 2), pick=st.integers(0, 9), cpus=st.integers(0, 3))
+    def limits(self, number: int, pick: int, cpus: int) -> None:
+        scheduler = self.connected(number)
+        if scheduler is not None and scheduler.open:
+            name = sorted(scheduler.open)[pick % len(scheduler.open)]
+            self.send(scheduler, ms.LimitSlots(name, cpus))
+
     @rule(number=st.integers(0, 2), pick=st.integers(0, 9), terminate=st.booleans())
     def closes(self, number: int, pick: int, terminate: bool) -> None:
         scheduler = self.connected(number)
@@ -713,6 +720,7 @@ class Noise:
                 "ack",
                 "close",
                 "reconcile",
+                "limit",
                 "session",
                 "odd",
             ]
@@ -729,6 +737,8 @@ class Noise:
                 return ms.AssignJobs(name, [ms.JobAssignment(*key, b"", self.stream(), 9) for key in keys])
             case "cancel":
                 return ms.CancelJobs(name, keys)
+            case "limit":
+                return ms.LimitSlots(name, number - 1 if self.rarely() else number)
             case "ack":
                 return ms.AckResults(name, keys)
             case "close" if number == 0:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from dispy.model import Limit
 from dispy_node.runner import explain
 
 PLACE = "node there (Python 3.11.7)"
@@ -103,8 +105,35 @@ def test_no_execution(tmp_path: Path, number: int, content: bytes | None, text: 
     assert text in told
 
 
+def test_script_that_was_saved_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"#!/bin/sh\r\necho\r\n")
+    told = explain.no_execution(OSError(errno.ENOENT, ""), str(tmp_path / "program"), PLACE)
+    assert told.endswith(f"so {PLACE} looks for '/bin/sh\\r': convert it, as dos2unix does")
+
+
 def test_folder_is_no_program(tmp_path: Path) -> None:
     assert "is a folder" in explain.no_execution(OSError(errno.EACCES, ""), str(tmp_path), PLACE)
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_each_limit_has_words_and_a_remedy(limit: Limit) -> None:
+    text = explain.excess(limit, "5 units", "6 units", "node there")
+    assert re.fullmatch(
+        rf"the job .*5 .* on node there, it was found to use 6 units, and was ended: .*\({limit.name.lower()}\)",
+        text,
+    )
+    assert "found" not in explain.excess(limit, "5 units", "", "node there")
+
+
+def test_amounts() -> None:
+    assert explain.amount(999) == "999 bytes"
+    assert explain.amount(2_000_000_000) == "2 GB"
+    assert explain.amount(1_536_000) == "1.536 MB"
+    assert explain.amount(10**13) == "1e+04 GB"
+
+
+def test_what_cannot_be_watched_has_a_remedy() -> None:
+    assert explain.unwatchable("node there").endswith("leave out memory, cpu_time and processes")
 
 
 def failure_of(text: str) -> BaseException:

@@ -93,6 +93,34 @@ class TellFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TellOutput:
+    """Tell the application what a job that it watches has printed.
+
+    ``missed`` bytes before ``data`` were dropped. Of each attempt the output is told from its beginning.
+    """
+
+    viewer: Any
+    number: int
+    stream: int
+    attempt: int
+    missed: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TellLog:
+    """Tell the application of a record that a job has logged; ``body`` is read by `dispy.logs`.
+
+    ``missed``: so many records before it were dropped.
+    """
+
+    job: Job
+    node: Node
+    body: bytes
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Tell the user, in one line, what went wrong and what to do; never said twice for one cause."""
 
@@ -100,4 +128,15 @@ class Report:
     computation: ComputationId | None = None
 
 
-Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | TellFile | Report
+Effect = (
+    SendMessage
+    | SendStream
+    | CloseLink
+    | TellJobs
+    | TellNode
+    | TellClosed
+    | TellFile
+    | TellOutput
+    | TellLog
+    | Report
+)

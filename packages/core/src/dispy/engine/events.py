@@ -12,6 +12,7 @@ from typing import Any
 from dispy.engine.records import Computation, Job, SourceFile
 from dispy.model import ComputationId, JobId, LinkId, NodeId
 from dispy.wire.messages import Hello, Message, News
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,43 @@ class NodesWidened:
     """More nodes may match the computation than before: ask its `accepts` again for each known node."""
 
     computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRested:
+    """The application wants no more jobs of the computation at this node, for now; what is there goes on."""
+
+    computation: ComputationId
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTaken:
+    """The application wants to use this node again, whatever it has said of it before: ask `accepts`."""
+
+    computation: ComputationId
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeft:
+    """The application is done with this node: jobs there end by themselves, or are ended if *terminate*.
+
+    With *again* the computation is opened there anew afterwards, if `accepts` still says so.
+    """
+
+    computation: ComputationId
+    node: NodeId
+    terminate: bool
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCpusLimited:
+    """The application wants at most this many slots of a node used, by all computations; None: all."""
+
+    node: NodeId
+    cpus: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +108,7 @@ class LinkOpened:
 
     ``target`` is the (host, port) that was dialled, as the user wrote it, or None if the node dialled.
     ``peer_host`` is the address of the other end. ``realm`` names what both sides have proved to each other; it is
-    empty where nothing had to be proved.
+    empty where nothing had to be proved. ``owner`` is what binds the ident in its greeting to it.
     """
 
     link: LinkId
@@ -78,6 +116,7 @@ class LinkOpened:
     target: tuple[str, int] | None
     peer_host: str
     realm: str = ""
+    owner: Owner = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +160,37 @@ class FileWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchWanted:
+    """The application wants to see what a job prints, from the beginning, in `TellOutput`, until the job has ended.
+
+    ``handle`` is that of the job, ``number`` is not used by another watch, ``viewer`` is the application's own object
+    for it. A job that is settled gives nothing.
+    """
+
+    job: JobId
+    handle: Any
+    number: int
+    stream: int
+    viewer: Any
+
+
+@dataclass(frozen=True, slots=True)
+class OutputUsed:
+    """The application has used up what it was told of a watch up to this byte of the attempt."""
+
+    number: int
+    attempt: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchDropped:
+    """The application looks no longer."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline named by `next_deadline` is reached."""
 
@@ -129,6 +199,10 @@ Event = (
     ComputationAdded
     | ComputationClosing
     | NodesWidened
+    | NodeRested
+    | NodeTaken
+    | NodeLeft
+    | NodeCpusLimited
     | JobsSubmitted
     | CancelRequested
     | JobsGivenUp
@@ -137,5 +211,8 @@ Event = (
     | MessageReceived
     | FileArrived
     | FileWanted
+    | WatchWanted
+    | OutputUsed
+    | WatchDropped
     | TimePassed
 )

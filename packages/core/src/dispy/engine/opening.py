@@ -28,10 +28,13 @@ from dispy.engine.records import (
 from dispy.engine.tables import JobStep, PlacementStep, advance_placement
 from dispy.errors import RemoteProtocolError
 from dispy.model import INLINE_BODY_BYTES, FilePart, LinkId, NodeStatus
-from dispy.wire.messages import FileOffer, FilesComing, FilesWanted, OpenComputation
+from dispy.wire.messages import FileOffer, FilesComing, FilesWanted, LimitSlots, OpenComputation
 
 _T = TypeVar("_T")
 
+
+OPEN = (PlacementState.PREPARING, PlacementState.READY)
+"""Those that a node has, and is not asked to close."""
 
 RESTARTS_MAX = 3
 """How often a computation is opened again at a node after its runner died there: one bad job may kill a runner, but
@@ -54,7 +57,9 @@ class Opening:
         if computation.closing or node.state is not NodeState.CONNECTED:
             return
         placement = computation.placements.get(node.id)
-        if placement is not None and placement.state in (PlacementState.FAILED, PlacementState.CLOSING):
+        if placement is not None and (
+            placement.dismissed or placement.state in (PlacementState.FAILED, PlacementState.CLOSING)
+        ):
             return
         slots = self.ask(computation, node)
         if placement is not None and placement.state is not PlacementState.CLOSED:
@@ -62,9 +67,10 @@ class Opening:
         elif slots and not node.draining:
             if placement is None:
                 placement = self._place(computation, node)
-            else:
+            placement.slots = slots
+            placement.window = window_of(slots, placement.mean_s)
+            if placement.state is PlacementState.CLOSED:
                 advance_placement(placement, PlacementStep.REOPENED)
-            self.set_slots(computation, placement, slots)
             self.open(computation, placement)
         elif placement is not None:
             self._ledger.drop_pinned(computation, placement, placement.reason or "it is not used any more")
@@ -78,13 +84,24 @@ class Opening:
             )
             self._ledger.report(text, computation.id)
             return 0
-        return max(0, min(wanted, node.cpus))
+        return max(0, min(wanted, node.usable_cpus))
 
     def set_slots(self, computation: Computation, placement: Placement, slots: int) -> None:
         """Use that many slots; what is in flight beyond them stays."""
         placement.slots = slots
         placement.window = window_of(slots, placement.mean_s)
         self._ledger.touch(computation, placement)
+        self.limit(computation, placement)
+
+    def limit(self, computation: Computation, placement: Placement, *, anew: bool = False) -> None:
+        """Tell the node how many slots to use, if it was told otherwise, or (*anew*) may have missed it."""
+        if anew:
+            placement.told = placement.opened_with
+        most = _most(placement)
+        if most == placement.told or placement.node.reconciling or placement.state not in OPEN:
+            return
+        placement.told = most
+        self._ledger.send(placement.node, LimitSlots(computation.id, most))
 
     def open(self, computation: Computation, placement: Placement) -> None:
         """Send the computation to a connected node; its placement is PREPARING."""
@@ -98,6 +115,7 @@ class Opening:
         if arguments is None:
             self.fail(computation, placement, failure)
             return
+        placement.opened_with = placement.told = _most(placement)
         streams: list[Effect] = []
         code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:
@@ -127,11 +145,13 @@ class Opening:
             code_stream,
             len(code) if code_stream else 0,
             offers,
-            placement.slots if placement.slots < node.cpus else 0,  # 0 lets it grow with the node
+            placement.opened_with,
             computation.setup_timeout_s,
             b"" if setup_stream else arguments,
             setup_stream,
             len(arguments) if setup_stream else 0,
+            computation.live,
+            computation.log_level,
             computation.dest_path,
             computation.keep_files,
         )
@@ -142,14 +162,16 @@ class Opening:
         """Send what a node, which prepares the computation, does not have.
 
         Raises:
-            RemoteProtocolError: it wants what was not offered.
+            RemoteProtocolError: it wants what was not offered, or something twice.
         """
         assert node.link is not None
         offered = {item.path: item for item in placement.files}
         if len(set(message.paths) & offered.keys()) != len(message.paths):
-            raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered")
+            raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered, or again")
         streams: list[Effect] = []
-        offers = _announce_files(streams, node, node.link, [offered[path] for path in message.paths])
+        wanted = [offered.pop(path) for path in message.paths]
+        placement.files = list(offered.values())
+        offers = _announce_files(streams, node, node.link, wanted)
         self._ledger.send(node, FilesComing(message.computation, offers))
         self._ledger.effects.extend(streams)
 
@@ -164,7 +186,8 @@ class Opening:
     def closed(self, computation: Computation, placement: Placement) -> None:
         """Take in that a placement is CLOSED at a connected node; the application may still want it."""
         self.tell_gone(computation, placement)
-        placement.reason = "it has closed the computation"
+        if not placement.dismissed:
+            placement.reason = "it has closed the computation"
         self.consider(computation, placement.node)
 
     def tell_gone(self, computation: Computation, placement: Placement) -> None:
@@ -212,6 +235,14 @@ class Opening:
         placement = Placement(node, PlacementState.PREPARING, 0)
         computation.placements[node.id] = placement
         return placement
+
+
+def _most(placement: Placement) -> int:
+    """Tell how many slots the node may use; 0 for all, so that they can become more.
+
+    It runs what it has one by one if it is to get nothing more.
+    """
+    return max(1, placement.slots) if placement.slots < placement.node.cpus else 0
 
 
 def _announce_files(

@@ -48,7 +48,7 @@ ones can arrive while jobs run."""
 BATCH_BYTES = 2 * 1024 * 1024
 """Inline bodies in one message: half of the largest frame, for a frame may carry other messages as well."""
 
-ASSIGNMENT_BYTES = 64
+ASSIGNMENT_BYTES = 96
 """What an assignment takes in a message besides its body; rather too much."""
 
 _ASSIGNED = JOB_TABLE[JobState.QUEUED][JobStep.ASSIGNED]
@@ -79,6 +79,7 @@ def is_open(placement: Placement) -> bool:
     return (
         placement.state is PlacementState.READY
         and not placement.paused
+        and not placement.resting
         and node.state is NodeState.CONNECTED
         and not node.draining
         and not node.reconciling
@@ -171,10 +172,10 @@ class Placing:
             placement.inflight_bytes += size
             if size > INLINE_BODY_BYTES or not isinstance(body, bytes):
                 batch.large.append((len(batch.jobs), job))
-                batch.jobs.append(JobAssignment(job.id, job.attempt, b""))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, b""))  # see `_flush`
                 batch.size += ASSIGNMENT_BYTES
             else:
-                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, job.carries))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, job.limits, job.carries))
                 batch.size += size + ASSIGNMENT_BYTES
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
@@ -194,7 +195,9 @@ class Placing:
             for index, job in batch.large:
                 stream, size = node.next_stream, len(job.body)
                 node.next_stream += 1
-                batch.jobs[index] = JobAssignment(job.id, job.attempt, b"", stream, size, job.carries)
+                batch.jobs[index] = JobAssignment(
+                    job.id, job.attempt, b"", stream, size, job.limits, job.carries
+                )
                 streams.append(SendStream(node.link, stream, job.body, size))
             self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))
             self._ledger.effects.extend(streams)

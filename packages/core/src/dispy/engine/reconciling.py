@@ -12,7 +12,7 @@ it comes back as a new epoch, its attempts are lost.
 
 from __future__ import annotations
 
-from dispy.engine.effects import CloseLink
+from dispy.engine.effects import CloseLink, Report
 from dispy.engine.events import LinkOpened
 from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.opening import Opening
@@ -49,6 +49,9 @@ class Reconciling:
         if node is None:
             node = _make_node(event, python)
             self._ledger.nodes[node.id] = node
+        elif not node.owner.is_same(event.owner):
+            self._refuse_impostor(event, node)
+            return
         elif hello.epoch < node.epoch:
             raise RemoteProtocolError(
                 f"{describe_node(node)} greets as start number {hello.epoch}, but number {node.epoch} was seen "
@@ -69,6 +72,17 @@ class Reconciling:
             self._resume_placements(node)
         self._reconcile(node)
         self._opening.consider_all(node)
+
+    def _refuse_impostor(self, event: LinkOpened, node: Node) -> None:
+        """Leave a node alone whose ident another one says; a copied state folder looks like this too."""
+        reason = (
+            f"it greets with the ident of {describe_node(node)}, and cannot show that it is that node; if it is a "
+            "node of yours, remove its state folder, so that it gets a new identity"
+        )
+        self._ledger.effects.append(CloseLink(event.link, reason))
+        if event.peer_host not in node.impostors:
+            node.impostors.add(event.peer_host)
+            self._ledger.effects.append(Report(f"the node at {event.peer_host} is refused: {reason}"))
 
     def _refuse_second_link(self, event: LinkOpened, node: Node) -> None:
         """Keep the link that there is; but another address may make other computations accept the node."""
@@ -194,6 +208,8 @@ class Reconciling:
             else:
                 advance_placement(placement, PlacementStep.FOUND_CLOSING)
                 self._opening.tell_gone(computation, placement)
+        if finding.state in ("ready", "preparing"):
+            self._opening.limit(computation, placement, anew=True)
         cancelling: list[AttemptKey] = [
             (job.id, job.attempt) for job in placement.inflight.values() if job.state is JobState.CANCELLING
         ]
@@ -259,6 +275,7 @@ def _make_node(event: LinkOpened, python: PythonVersion) -> Node:
         NodeState.CONNECTED,
         None,
         event.peer_host,
+        owner=event.owner,
     )
 
 

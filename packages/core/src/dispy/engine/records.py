@@ -19,6 +19,8 @@ from dispy.model import (
     Pieces,
     PythonVersion,
 )
+from dispy.wire.messages import JobLimits
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 class JobState(enum.Enum):
@@ -51,7 +53,11 @@ class Job:
         node: the node that has or had its latest attempt.
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
+        limits: what it may use, None if there are no limits.
     """
+
+    limits: JobLimits | None = None
+    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
@@ -91,6 +97,26 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.state.value} attempt {self.attempt}>"
+
+
+class LimitedJob(Job):
+    """A job with limits."""
+
+    __slots__ = ("limits",)
+
+    def __init__(
+        self,
+        job_id: JobId,
+        computation: ComputationId,
+        body: bytes | Pieces,
+        limits: JobLimits,
+        *,
+        pinned: NodeId | None = None,
+        handle: Any = None,
+        carries: tuple[str, int] | None = None,
+    ) -> None:
+        super().__init__(job_id, computation, body, pinned=pinned, handle=handle, carries=carries)
+        self.limits = limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +175,10 @@ class Computation:
     """The folder stays when it is closed."""
     max_file_bytes: int = 0
     """Largest file that its jobs may send; 0: no limit."""
+    live: bool = False
+    """The application looks at output of its jobs while they run."""
+    log_level: int = -1
+    """Records of `logging` from this level on are wanted; -1: none."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)
@@ -202,6 +232,17 @@ class Node:
     bytes_received: int = 0
     realms: set[str] = field(default_factory=set)
     """What it has proved to belong to; empty for a node that only this process can reach."""
+    cpus_limit: int | None = None
+    """The application uses at most so many of its slots; None: all."""
+    owner: Owner = UNKNOWN
+    """What it showed on its first link, and must show on each."""
+    impostors: set[str] = field(default_factory=set)
+    """Addresses from which others have greeted with its ident, so that the user is told once."""
+
+    @property
+    def usable_cpus(self) -> int:
+        """How many of its slots may be used by all computations together."""
+        return self.cpus if self.cpus_limit is None else min(self.cpus, self.cpus_limit)
 
     def is_known_as(self, name: str) -> bool:
         """Tell whether people call it so: by its name, or by an address that it has or was reached under."""
@@ -239,7 +280,11 @@ class Placement:
         entry: number of that entry, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
+        opened_with: how many slots its node was told to use at most when it was opened there, 0 for all.
+        told: the same, as it was told last.
         initialized: the application was told that the node is usable, and not yet that it is lost.
+        resting: the application wants no more jobs there for now.
+        dismissed: the application does not want to use the node any more.
     """
 
     node: Node
@@ -258,9 +303,13 @@ class Placement:
     entry: int = 0
     paused: bool = False
     blocked: bool = False
+    opened_with: int = 0
+    told: int = 0
     initialized: bool = False
     files: Sequence[SourceFile] = ()
-    """What was offered when it was opened last."""
+    """What was offered when it was opened last, but for what the node has asked for since."""
+    resting: bool = False
+    dismissed: bool = False
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

@@ -5,9 +5,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
-(files for jobs), `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is
-what they share.
+where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
+(what they print meanwhile), `sending` (files for jobs), `managing` (what the application says about single nodes),
+`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -33,11 +33,19 @@ from dispy.engine.events import (
     LinkClosed,
     LinkOpened,
     MessageReceived,
+    NodeCpusLimited,
+    NodeLeft,
+    NodeRested,
     NodesWidened,
+    NodeTaken,
+    OutputUsed,
     TimePassed,
+    WatchDropped,
+    WatchWanted,
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
+from dispy.engine.managing import Managing
 from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
@@ -46,6 +54,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, Placement, Pl
 from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
 from dispy.engine.tables import JobStep
+from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
 from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
@@ -58,6 +67,7 @@ from dispy.wire.messages import (
     Goodbye,
     Heartbeat,
     JobNews,
+    JobOutput,
     JobResults,
     JobsRejected,
     JobsStarted,
@@ -87,8 +97,10 @@ class SchedulerEngine:
         self._settling = Settling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
+        self._watching = Watching(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
+        self._managing = Managing(ledger, self._opening)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(ledger.nodes)
         """Every node that was ever connected, also lost ones."""
         self.computations: Mapping[ComputationId, Computation] = MappingProxyType(ledger.computations)
@@ -121,6 +133,12 @@ class SchedulerEngine:
                     self._hearing.file(node, event.computation, event.news, taken=event.taken)
             case FileWanted():
                 self._sending.send(event)
+            case WatchWanted():
+                self._watching.want(event)
+            case OutputUsed():
+                self._watching.used(event)
+            case WatchDropped():
+                self._watching.drop(event)
             case JobsSubmitted():
                 self._jobs_submitted(event)
             case JobsGivenUp():
@@ -139,6 +157,14 @@ class SchedulerEngine:
                     self._closing.close(computation, now, terminate=event.terminate)
             case NodesWidened():
                 self._nodes_widened(event.computation)
+            case NodeRested():
+                self._managing.rest(event)
+            case NodeTaken():
+                self._managing.take(event)
+            case NodeLeft():
+                self._managing.leave(event)
+            case NodeCpusLimited():
+                self._managing.limit(event)
             case TimePassed():
                 for key in self._ledger.timers.take_due(now):
                     self._time_is_up(*key)
@@ -150,6 +176,11 @@ class SchedulerEngine:
         """Tell whether the node at the other end of a link may speak for this attempt."""
         node = self._ledger.links.get(link)
         return node is not None and self._hearing.find(node, computation, job, attempt) is not None
+
+    def is_awaited(self, link: LinkId, computation: str, job: int, attempt: int) -> bool:
+        """Tell whether a result, or news, of this attempt from the other end of a link can still be of use."""
+        node = self._ledger.links.get(link)
+        return node is not None and self._settling.is_awaited(node, computation, job, attempt)
 
     def next_deadline(self) -> float | None:
         """Tell when `TimePassed` is to be handled at the latest, or None if nothing waits for time."""
@@ -169,6 +200,7 @@ class SchedulerEngine:
         self._sending.give_up_lost()
         effects = ledger.effects
         if ledger.changes:
+            self._watching.forget_settled()
             effects.append(TellJobs(ledger.changes))
             ledger.changes = []
         if ledger.acks:
@@ -288,6 +320,9 @@ class SchedulerEngine:
                 self._settling.results(node, message)
             case JobsStarted():
                 self._settling.started(node, message)
+                self._watching.started(node, message)
+            case JobOutput():
+                self._watching.output(node, message)
             case JobNews():
                 self._hearing.results(node, message)
             case FileTaken():

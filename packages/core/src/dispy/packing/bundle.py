@@ -107,11 +107,13 @@ class FunctionBundle:
     Attributes:
         name: name of the function.
         is_function: True.
+        executor: what runs it at the node.
         files: files to place at the node.
         preparation: what runs before and after its jobs.
     """
 
     is_function = True
+    executor = "function"
 
     def __init__(
         self, callee: Callee, contents: Contents, files: Sequence[SourceFile], *, safe_results: bool
@@ -172,6 +174,7 @@ class ProgramBundle:
     Attributes:
         name: file name of the program, without directory.
         is_function: False.
+        executor: what runs it at the node.
         files: the program and the files that it needs.
         preparation: what runs before and after its jobs.
     """
@@ -182,6 +185,7 @@ class ProgramBundle:
         self, program: SourceFile, files: Sequence[SourceFile], contents: Contents | None = None
     ) -> None:
         self.name = program.path
+        self.executor = "java" if is_java(program.path) else "program"
         self.files = files
         self.preparation = Preparation() if contents is None else contents.preparation
         self._code = None if contents is None else PythonCode(contents, safe_results=False)
@@ -315,8 +319,13 @@ def _find_program(path: str) -> str:
         raise InvalidComputation(
             f"file {path!r} is not valid: it is not a regular file; give the path of a program"
         )
-    if not found.endswith(".py") and os.name != "nt" and not os.access(found, os.X_OK):
+    if not found.endswith(".py") and not is_java(found) and os.name != "nt" and not os.access(found, os.X_OK):
         raise InvalidComputation(
             f"file {path!r} is not valid: it is not executable; mark it with: chmod +x {found}"
         )
     return found
+
+
+def is_java(path: str) -> bool:
+    """Tell whether Java runs a file: source text or an archive."""
+    return path.lower().endswith((".java", ".jar"))

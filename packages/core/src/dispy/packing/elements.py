@@ -71,7 +71,7 @@ def useless_to_program(element: object, number: int) -> UsageError:
 
 
 def on_path(name: str) -> str | None:
-    """Look for a file along PATH; unlike `shutil.which`, a Python program need not be executable."""
+    """Look for a file along PATH; unlike `shutil.which`, Python and Java programs need not be executable."""
     if os.path.isabs(name):
         return None
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):

@@ -78,6 +78,8 @@ class Attempted:
     local_hosts: Sequence[str] = ()
     """Addresses of this machine to dial from, where one fits."""
     scope: trio.CancelScope | None = None
+    pause: trio.CancelScope | None = None
+    """Of the pause before the next attempt."""
 
 
 async def dial_target(
@@ -189,6 +191,12 @@ class Dialer:
         attempted.wanted_by.add(computation)
         attempted.local_hosts = attempted.local_hosts or tuple(local_hosts)
 
+    def hurry(self, target: Target) -> None:
+        """Dial a target now if it is waiting for its next attempt."""
+        attempted = self.targets.get(target)
+        if attempted is not None and attempted.pause is not None:
+            attempted.pause.cancel()
+
     def unwant(self, computation: ComputationId) -> None:
         """Forget a computation; targets that nobody else wants are let go."""
         for target in list(self.targets):
@@ -218,7 +226,9 @@ class Dialer:
                     if trio.current_time() - began > LAST_PAUSE_S:
                         pause_s = FIRST_PAUSE_S
                 # Jitter, so that a thousand clients of a node that restarts do not come at one moment.
-                await trio.sleep(pause_s * random.uniform(0.8, 1.2))
+                with trio.CancelScope() as attempted.pause:
+                    await trio.sleep(pause_s * random.uniform(0.8, 1.2))
+                attempted.pause = None
                 pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
     async def _connect(self, target: Target, attempted: Attempted) -> str:

@@ -54,10 +54,8 @@ class NodeFinder:
         self._tell = tell
         self._local_hosts = local_hosts
         self._trust = trust
-        wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
-        ports = {node_port if pattern.port is None else pattern.port for pattern in wildcards}
-        self._here = [Target("tcp", "127.0.0.1", port, trust) for port in sorted(ports)]
-        """Where a node of this machine listens, if wildcards may mean it."""
+        self._node_port = node_port
+        self._here = self._find_here(patterns)
 
     async def run(self) -> None:
         """Dial what is named, look around for wildcards, start a node here if that is all there can be."""
@@ -72,6 +70,17 @@ class NodeFinder:
         if any(pattern.matches_everything for pattern in self._patterns):
             await self._start_node_if_alone(began)
         await self._watch(began)
+
+    def look(self, patterns: Sequence[NodePattern]) -> None:
+        """Look for these nodes now; they are looked for from now on."""
+        for pattern in patterns:
+            if pattern.target is not None:
+                target = self._target_of(pattern.target)
+                self._want(target)
+                self._driver.dialer.hurry(target)
+        for target in self._find_here(patterns):
+            self._want(target)
+            self._driver.dialer.hurry(target)
 
     async def _watch(self, began: float) -> None:
         """Tell once whenever no node is usable for SILENT_S, and end jobs that no node will ever run."""
@@ -166,6 +175,12 @@ class NodeFinder:
     def _connected_nodes(self) -> list[Node]:
         return [node for node in self._driver.engine.nodes.values() if node.state is NodeState.CONNECTED]
 
+    def _find_here(self, patterns: Sequence[NodePattern]) -> list[Target]:
+        """Tell where a node of this machine listens, if wildcards may mean it."""
+        wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
+        ports = {self._node_port if pattern.port is None else pattern.port for pattern in wildcards}
+        return [Target("tcp", "127.0.0.1", port, self._trust) for port in sorted(ports)]
+
     def _target_of(self, named: tuple[str, str, int]) -> Target:
         return LOCAL_TARGET if named == LOCAL_TARGET[:3] else Target(*named, self._trust)
 
@@ -212,11 +227,13 @@ class NodeFinder:
 
 
 def _is_reachable(placement: Placement) -> bool:
-    return placement.is_usable and placement.node.state is NodeState.CONNECTED
+    return placement.is_usable and not placement.resting and placement.node.state is NodeState.CONNECTED
 
 
 def _describe_placement(placement: Placement) -> str:
     match placement.state:
+        case PlacementState.READY if placement.resting:
+            what = "deallocated; cluster.allocate_node() lets it have jobs again"
         case PlacementState.READY if placement.node.state is NodeState.CONNECTED:
             what = f"used, with {placement.slots} jobs at once"
         case PlacementState.READY:

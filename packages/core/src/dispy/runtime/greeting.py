@@ -21,8 +21,9 @@ def make_hello(
     cpus: int = 0,
     addresses: tuple[str, ...] = (),
     avail: tuple[float, int, int, float] | None = None,
+    proof: bytes = b"",
 ) -> Hello:
-    """Make the first message of a link."""
+    """Make the first message of a link; for *proof* see `dispy.wire.owner`."""
     return Hello(
         protocol_min=PROTOCOL_VERSION,
         protocol_max=PROTOCOL_VERSION,
@@ -38,4 +39,5 @@ def make_hello(
         cpus=cpus,
         addresses=list(addresses),
         avail=avail,
+        proof=proof,
     )

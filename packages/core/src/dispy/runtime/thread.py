@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from dispy import config
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
 from dispy.engine.records import Computation, Job, Node, SourceFile
@@ -30,6 +31,7 @@ from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
 from dispy.runtime.embedded import LOCAL_HOST
 from dispy.runtime.finder import NodeFinder
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import Trust, TrustStore
 from dispy.runtime.waiting import EngineThread
@@ -58,6 +60,9 @@ class Listener(Protocol):
 
     def closed(self) -> None:
         """It is closed at every node."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """One of its jobs has logged something."""
 
 
 _reword: Callable[[str], str] | None = None
@@ -94,8 +99,9 @@ class Runtime:
         self.plugins = PluginManager.load()
         self.trusts = TrustStore(self.plugins)
         self.policy = self.plugins.fault_policy(need_reentrant=False)
+        memory = ResultMemory(config.result_memory_bytes())
         self.callbacks = CallbackThread()
-        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self)
+        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self, memory)
         self._listeners: dict[ComputationId, Listener] = {}
         self._finders: dict[ComputationId, NodeFinder] = {}
         self._nursery: trio.Nursery | None = None
@@ -259,6 +265,10 @@ class Runtime:
             except queue.Empty:
                 self._check_alive()
 
+    def finder(self, computation: ComputationId) -> NodeFinder:
+        """Return what looks for the nodes of a computation that is not closed; in the engine's thread."""
+        return self._finders[computation]
+
     def explain(self, computation: ComputationId) -> str:
         """Say what is known about the nodes of a computation."""
 
@@ -386,6 +396,16 @@ class Runtime:
         """Let `send_file` return (`driver.Application`)."""
         handle.put(reason)
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """Pass output on to who looks at it (`driver.Application`)."""
+        piece.viewer.take(piece)
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """Pass a record of logging on (`driver.Application`)."""
+        listener = self._listeners.get(log.job.computation)
+        if listener is not None:
+            listener.job_logged(log)
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Tell the user (`driver.Application`)."""
         tell_user(text)
@@ -415,6 +435,18 @@ def acquire() -> Runtime:
             runtime = _holder.runtime = Runtime()
         runtime.users += 1
         return runtime
+
+
+def current() -> Runtime | None:
+    """Return the runtime of this process, if there is one."""
+    return _holder.runtime
+
+
+def tell(event: ev.Event) -> None:
+    """Have the engine of this process handle an event soon; if there is none any more, nothing happens."""
+    runtime = current()
+    if runtime is not None:
+        runtime.post(lambda: runtime.driver.handle(event))
 
 
 def release(runtime: Runtime) -> None:

@@ -20,7 +20,9 @@ from dispy.errors import CredentialsError, SecurityError, UnknownKey, UsageError
 from dispy.interfaces import Credential, Credentials, Identity, Peer, SecurityRequest, StreamSecurity
 from dispy.model import OPEN, AccessRole, Openness
 from dispy.plugins import PluginManager
-from dispy.wire.rights import EVERYTHING, expand
+from dispy.wire.messages import Hello
+from dispy.wire.owner import Owner, make_proof
+from dispy.wire.rights import EVERYTHING, STREAMING, expand
 
 Connection = tuple[trio.abc.Stream, Peer]
 _Step = Callable[[trio.abc.Stream], Awaitable[tuple[trio.abc.Stream, Identity]]]
@@ -50,6 +52,18 @@ OF_CLIENTS = frozenset(AccessRole) - OF_NODES
 def roles_of(peer: Peer) -> frozenset[AccessRole]:
     """Return what a peer may do: nothing as long as nobody has asked who it is."""
     return frozenset() if peer.identity is None else peer.identity.roles
+
+
+def proof_to(peer: Peer, secret: bytes) -> bytes:
+    """Return what shows to a peer, on every link to it, that we are the one who has *secret*."""
+    return make_proof(secret, "" if peer.identity is None else peer.identity.key)
+
+
+def owner_of(peer: Peer, hello: Hello) -> Owner:
+    """Return whom what a peer brings belongs to."""
+    subject = "" if peer.identity is None else peer.identity.subject
+    may_act = not STREAMING.isdisjoint(expand(roles_of(peer)))
+    return Owner(subject, hello.proof, may_act)
 
 
 FilePath = str | os.PathLike[str] | None
@@ -244,21 +258,26 @@ class Trust:
 
 async def _secure(stream: trio.abc.Stream, peer: Peer, steps: Sequence[_Step]) -> Connection:
     """Wrap a stream once for each layer; the peer has the roles that all of them give it."""
-    names, owners, roles = [], [], EVERYTHING
+    known: list[Identity] = []
+    roles = EVERYTHING
     try:
         with trio.fail_after(HANDSHAKE_S):
             for step in steps:
                 stream, identity = await step(stream)
-                names.append(identity.name)
-                owners.append(identity.owner)
+                known.append(identity)
                 roles &= expand(identity.roles)
     except trio.TooSlowError:
         raise SecurityError(
             f"{peer.host} did not prove who it is within {HANDSHAKE_S:g} s: is it a dispy?"
         ) from None
-    return stream, replace(
-        peer, identity=Identity(" and ".join(names), roles, " and ".join(filter(None, owners)))
+    identity = Identity(
+        " and ".join(one.name for one in known),
+        roles,
+        subject=" ".join(one.subject for one in known if one.subject),
+        key=" ".join(one.key for one in known if one.key),
+        account=" and ".join(one.account for one in known if one.account),
     )
+    return stream, replace(peer, identity=identity)
 
 
 def refuse_public(host: str, option: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dispy.errors import RemoteProtocolError
 from dispy.model import CHUNK_BYTES, Role
+from dispy.printable import SHOWN_CHARS, printable
 from dispy.wire.messages import Hello
 
 MIN_FRAME_BYTES = CHUNK_BYTES
@@ -15,8 +16,8 @@ MIN_HEARTBEAT_S = 0.05
 MAX_HEARTBEAT_S = 3600.0
 """Above this a lost peer is as good as never noticed."""
 
-_SHOWN_CHARS = 64
-"""A stranger's words are quoted up to here."""
+IDENT_CHARS = 64
+"""Longest ident; ours have half of that."""
 
 
 def check_greeting(ours: Hello, theirs: Hello, accepts: frozenset[Role]) -> int:
@@ -44,7 +45,7 @@ def check_greeting(ours: Hello, theirs: Hello, accepts: frozenset[Role]) -> int:
 
 
 def find_defect(hello: Hello) -> str:
-    """Return what is wrong with the figures of a greeting, ``""`` if nothing is."""
+    """Return what is wrong with the figures or the ident of a greeting, ``""`` if nothing is."""
     if not 1 <= hello.protocol_min <= hello.protocol_max:
         return f"protocol versions {hello.protocol_min} to {hello.protocol_max}, which is no range"
     if not MIN_HEARTBEAT_S <= hello.heartbeat_s <= MAX_HEARTBEAT_S:  # not a number is refused too
@@ -53,14 +54,16 @@ def find_defect(hello: Hello) -> str:
         )
     if hello.max_frame_bytes < MIN_FRAME_BYTES:
         return f"a frame limit of {hello.max_frame_bytes} bytes, less than {MIN_FRAME_BYTES}"
+    if len(hello.ident) > IDENT_CHARS or not hello.ident.isprintable():
+        return f"an ident that is longer than {IDENT_CHARS} characters, or cannot be printed"
     return ""
 
 
 def describe_peer(hello: Hello) -> str:
     """Return role and name of a participant, for people."""
-    return f"{hello.role[:_SHOWN_CHARS]} {hello.name[:_SHOWN_CHARS]!r}"
+    return f"{printable(hello.role, SHOWN_CHARS)} {hello.name[:SHOWN_CHARS]!r}"
 
 
 def _describe_versions(hello: Hello) -> str:
     versions = sorted({hello.protocol_min, hello.protocol_max})
-    return f"dispy {hello.version[:_SHOWN_CHARS]}, protocol {' to '.join(map(str, versions))}"
+    return f"dispy {printable(hello.version, SHOWN_CHARS)}, protocol {' to '.join(map(str, versions))}"

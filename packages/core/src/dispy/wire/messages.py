@@ -42,6 +42,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     addresses: list[str] = []
     avail: tuple[float, int, int, float] | None = None
     """CPU percent, memory bytes, disk bytes, swap percent that are free at a node."""
+    proof: bytes = b""
+    """Shows that ``ident`` is the sender's: the same on each of its links to the receiver; see `dispy.wire.owner`."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
@@ -107,6 +109,10 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
     setup_stream: int = 0
     setup_size: int = 0
+    live: bool = False
+    """The output of its jobs is looked at while they run: programs should not hold it back."""
+    log_level: int = -1
+    """Records of `logging` from this level on are told as news; -1: none."""
     dest_path: str = ""
     """Folder that the client's computations share, a relative path; empty: one of its own."""
     keep_files: bool = False
@@ -142,6 +148,16 @@ class ComputationClosed(msgspec.Struct, frozen=True, array_like=True, tag="close
     """What has gone wrong in `cleanup`; empty if nothing has."""
 
 
+class JobLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job may use at most, with all processes below it; 0 is no limit."""
+
+    timeout_s: float = 0.0
+    """From its start."""
+    cpu_time_s: float = 0.0
+    memory_bytes: int = 0
+    processes: int = 0
+
+
 class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One job for a node; see the module about bodies."""
 
@@ -150,6 +166,7 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     stream: int = 0
     size: int = 0
+    limits: JobLimits | None = None
     carries: tuple[str, int] | None = None
     """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
 
@@ -269,6 +286,9 @@ PARTIAL = 0
 FILE = 1
 """Kind of news: a file, which always travels on a stream."""
 
+LOG = 2
+"""Kind of news: a record of `logging`, as JSON; see `dispy.logs`."""
+
 
 class News(msgspec.Struct, frozen=True, array_like=True):
     """What an attempt tells while it runs.
@@ -331,6 +351,50 @@ class FileTaken(msgspec.Struct, frozen=True, array_like=True, tag="file-taken"):
     reason: str = ""
 
 
+class LimitSlots(msgspec.Struct, frozen=True, array_like=True, tag="slots"):
+    """Scheduler to node: from now on use at most so many slots for a computation. It has no answer."""
+
+    computation: str
+    cpus: int
+    """0 means all; jobs that run beyond them go on."""
+
+
+STDOUT = 1
+"""Streams of a job, numbered as its descriptors."""
+
+STDERR = 2
+
+
+class WatchOutput(msgspec.Struct, frozen=True, array_like=True, tag="watch"):
+    """Scheduler to node: send output of an attempt that runs, as it comes, in JobOutput; or send more, or no more."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Names the watch."""
+    stream: int
+    start: int
+    """Begin with this byte, or begin there again; -1: go on."""
+    limit: int
+    """Send nothing from this byte on until another limit comes; -1: end the watch."""
+
+
+class JobOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """Node to scheduler: what an attempt has printed. Not kept, not acknowledged; all output is in the result, too."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Of the watch."""
+    offset: int
+    """Place in the stream of the first byte in ``data``."""
+    missed: int
+    """So many bytes before that were dropped."""
+    data: bytes
+
+
 class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
     """Node to scheduler: of the files offered without a stream, these are not there. Answered by FilesComing."""
 
@@ -369,6 +433,9 @@ Message = (
     | AckNews
     | SendFile
     | FileTaken
+    | LimitSlots
+    | WatchOutput
+    | JobOutput
     | FilesWanted
     | FilesComing
 )

@@ -34,6 +34,9 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.AckNews: AccessRole.SUBMIT,
     msg.SendFile: AccessRole.SUBMIT,
     msg.FileTaken: AccessRole.NODE,
+    msg.LimitSlots: AccessRole.SUBMIT,
+    msg.WatchOutput: AccessRole.SUBMIT,
+    msg.JobOutput: AccessRole.NODE,
     msg.FilesWanted: AccessRole.NODE,
     msg.FilesComing: AccessRole.SUBMIT,
 }

@@ -6,9 +6,11 @@ import math
 
 from dispy.model import ClientId, LinkId, Role
 from dispy.wire.messages import Hello, NodeChanged
+from dispy.wire.owner import Owner
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
+from dispy_node.engine.holding import cost_of_file
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
@@ -40,8 +42,10 @@ class Clients:
         self._results = results
         self._computations = computations
 
-    def arrive(self, link: LinkId, hello: Hello, told_cpus: int | None = None) -> None:
+    def arrive(self, link: LinkId, hello: Hello, told_cpus: int | None, owner: Owner) -> None:
         """Take in a client, new or returning, which was greeted with *told_cpus* slots if these are not the present.
+
+        Somebody who says the ident of a client, and does not show what that one has shown, is sent away.
 
         A second link of a client that has one waits: the client may have reached this node under two addresses at
         once, and then it knows which link it keeps. It begins to use the newcomer with Reconcile, or closes it.
@@ -53,9 +57,14 @@ class Clients:
         key = ClientId(hello.ident)
         client = ledger.clients.get(key)
         if client is None:
-            client = ledger.clients[key] = Client(key, hello.name, None)
+            client = ledger.clients[key] = Client(key, hello.name, None, owner)
+        elif not client.owner.is_same(owner):
+            ledger.counters.violations += 1
+            text = "the ident that it greets with is that of another client: start the program anew"
+            ledger.out.append(CloseLink(link, text))
+            return
         elif client.link is not None:
-            ledger.newcomers[link] = Newcomer(key, hello, told_cpus)
+            ledger.newcomers[link] = Newcomer(key, hello, told_cpus, owner)
             return
         else:
             client.name = hello.name
@@ -76,7 +85,7 @@ class Clients:
         assert client.link is not None, client
         self._ledger.out.append(CloseLink(client.link, "replaced by a newer link"))
         self._detach(client)
-        self.arrive(link, newcomer.hello, newcomer.told_cpus)
+        self.arrive(link, newcomer.hello, newcomer.told_cpus, newcomer.owner)
 
     def leave(self, client: Client, *, final: bool = False) -> None:
         """Take note that the link of a client is gone; *final*: the client has ended for good."""
@@ -86,7 +95,7 @@ class Clients:
         waiting = [link for link, one in self._ledger.newcomers.items() if one.client == client.id]
         if waiting:
             newcomer = self._ledger.newcomers.pop(waiting[-1])
-            self.arrive(waiting[-1], newcomer.hello, newcomer.told_cpus)
+            self.arrive(waiting[-1], newcomer.hello, newcomer.told_cpus, newcomer.owner)
 
     def _detach(self, client: Client) -> None:
         ledger = self._ledger
@@ -95,7 +104,9 @@ class Clients:
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
+        ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
+        client.asked = False
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
@@ -158,7 +169,7 @@ class Clients:
                     queued.append(attempt.key)
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))
-            self._news.lapse(computation)
+            self._news.lapse(client, computation)
             ledger.touch(computation)
 
     def _end(self, client: Client) -> None:

@@ -12,11 +12,13 @@ from dispy.wire.messages import (
     ComputationReady,
     FilesComing,
     FilesWanted,
+    LimitSlots,
     OpenComputation,
 )
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.effects import CloseRunner, FindFiles, RemoveFolder, Report, StartRunner
 from dispy_node.engine.events import FilesFound, RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
+from dispy_node.engine.holding import CROWDED, cost_of_offer
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     CODE,
@@ -80,14 +82,21 @@ class Computations:
                 ledger.drop_stream(client, stream)
             self._answer_for(client, key, existing)
             return
+        cost = cost_of_offer(message)
+        if cost > ledger.holding.room(client):
+            for stream in streams:
+                ledger.drop_stream(client, stream)
+            ledger.tell(client, ComputationFailed(key, CROWDED))
+            return
         if existing is not None:
             # Its old runner goes on ending; the new one starts when that is gone, as both use one folder.
             existing.told = False
             ledger.outgoing[key] = existing
             self._results.move_to_leftovers(client, existing)
         computation = HostedComputation(
-            key, client.id, message, RECEIVING, message.code, message.setup_args, awaited=streams
+            key, client.id, message, RECEIVING, message.code, message.setup_args, awaited=streams, cost=cost
         )
+        ledger.holding.count(client, cost)
         ledger.computations[key] = computation
         client.computations.add(key)
         for stream in streams:
@@ -250,6 +259,7 @@ class Computations:
         ledger.out.append(RemoveFolder(computation.id))
         if ledger.outgoing.get(computation.id) is computation:
             del ledger.outgoing[computation.id]
+            ledger.holding.count(client, -computation.cost)
             self._start_if_complete(ledger.computations[computation.id])
         else:
             self._unlist(client, computation)
@@ -264,6 +274,19 @@ class Computations:
             self._ledger.slots.note_given_up(computation, event.slots)
 
     # -- closing
+
+    def limit(self, client: Client, message: LimitSlots) -> None:
+        """Use other slots than were asked for when it was opened.
+
+        Raises:
+            Violation: it is no number of slots.
+        """
+        if message.cpus < 0:
+            raise Violation(f"computation {message.computation!r} is to use {message.cpus} slots")
+        computation = self._ledger.owned(client, message.computation)
+        if computation is not None:
+            computation.offer = msgspec.structs.replace(computation.offer, cpus=message.cpus)
+            self._ledger.slots.due = True
 
     def close(self, client: Client, message: CloseComputation) -> None:
         """Close when its attempts have ended, or end them."""
@@ -339,6 +362,7 @@ class Computations:
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]
+        self._ledger.holding.count(client, -computation.cost)
         client.computations.discard(computation.id)
 
     def _tell_end(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, JobStart, Message, News, SendFile
+from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
+from dispy.wire.owner import UNKNOWN, Owner
 from dispy_node.engine.records import HostedComputation, Spooled
 
 
@@ -15,12 +16,13 @@ class LinkOpened:
     """A client is connected and both have greeted.
 
     ``told_cpus`` is the number of slots that the node has told in its own greeting, which was made earlier than
-    this event; None if that is the present one.
+    this event; None if that is the present one. ``owner`` is what binds the ident in the client's greeting to it.
     """
 
     link: LinkId
     hello: Hello
     told_cpus: int | None = None
+    owner: Owner = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,14 @@ class NewsTold:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputTold:
+    """An attempt that is watched has printed something."""
+
+    computation: ComputationId
+    output: JobOutput
+
+
+@dataclass(frozen=True, slots=True)
 class FilePlaced:
     """A file of a client is in its place; or, with a reason, it could not be put there."""
 
@@ -184,6 +194,7 @@ Event = (
     | AttemptsStarted
     | AttemptsEnded
     | NewsTold
+    | OutputTold
     | FilePlaced
     | SlotsGivenUp
     | CpusChanged

@@ -9,6 +9,7 @@ from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
+from dispy_node.engine.holding import MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -51,10 +52,18 @@ class Ledger:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it, in seconds.
         keep_results_s: how long results are kept for a client that stays away, in seconds.
+        memory_bytes: how much may be held for all clients together.
         max_file_bytes: largest file that is taken; 0 for no limit.
     """
 
-    def __init__(self, cpus: int, lease_s: float, keep_results_s: float, max_file_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        lease_s: float,
+        keep_results_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
+    ) -> None:
         self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
         self.keep_results_s = keep_results_s
@@ -75,6 +84,7 @@ class Ledger:
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
+        self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
 
@@ -156,6 +166,18 @@ class Ledger:
         for member in self.slots.members:
             assert any(member is computation for computation in hosted), member
         self.slots.check_invariants()
+        self._check_holding(hosted)
+
+    def _check_holding(self, hosted: list[HostedComputation]) -> None:
+        found = dict.fromkeys(self.clients.values(), 0)
+        for computation in hosted:
+            assert computation.cost == cost_of_offer(computation.offer), computation
+            attempts = list(computation.attempts.values())
+            found[self.client_of(computation)] += computation.cost + sum(one.cost for one in attempts)
+        for client in found:
+            found[client] += sum(cost_of_file(message) for _, message in client.files.values())
+            found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
+        self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client

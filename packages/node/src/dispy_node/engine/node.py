@@ -9,8 +9,9 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `news`, `files`, `computations`, `clients` and `reconciling` handle what concerns
-each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events apart.
+The parts: `attempts`, `results`, `news`, `watching`, `files`, `computations`, `clients` and `reconciling` handle what
+concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events
+apart.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from dispy.wire.messages import (
     FilesComing,
     Goodbye,
     Heartbeat,
+    LimitSlots,
     NodeChanged,
     OpenComputation,
     Reconcile,
     SendFile,
     StreamCredit,
     StreamEnded,
+    WatchOutput,
 )
 from dispy_node.engine import events as ev
 from dispy_node.engine.attempts import Attempts
@@ -44,11 +47,13 @@ from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
+from dispy_node.engine.holding import MEMORY_BYTES
 from dispy_node.engine.ledger import Counters, Ledger, Violation
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
+from dispy_node.engine.watching import Watching
 
 LEASE_S = 15.0
 """How long a client may be away, in seconds: three heartbeats of 5 s, as everywhere in dispy."""
@@ -66,6 +71,7 @@ class NodeEngine:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
+        memory_bytes: how much it may hold in memory for its clients, about.
         max_file_bytes: largest file that is taken; 0 for no limit.
 
     Attributes:
@@ -78,13 +84,17 @@ class NodeEngine:
         cpus: int,
         lease_s: float = LEASE_S,
         keep_results_s: float = KEEP_RESULTS_S,
+        memory_bytes: int = MEMORY_BYTES,
         max_file_bytes: int = 0,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s, max_file_bytes)
+        ledger = self._ledger = Ledger(
+            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
+        )
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
         news = NewsDesk(ledger, results)
+        watching = Watching(ledger)
         files = self._files = Files(ledger)
         self._clients = Clients(ledger, attempts, results, computations, news)
         reconciling = Reconciling(ledger, attempts, results, computations, news)
@@ -104,6 +114,7 @@ class NodeEngine:
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
             ev.NewsTold: news.told,
+            ev.OutputTold: watching.told,
             ev.FilePlaced: files.placed,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
@@ -115,9 +126,11 @@ class NodeEngine:
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
             AckNews: news.acknowledge,
+            WatchOutput: watching.watch,
             SendFile: files.offered,
             FilesComing: computations.files_coming,
             CancelJobs: attempts.cancel,
+            LimitSlots: computations.limit,
             OpenComputation: computations.open,
             CloseComputation: computations.close,
             Reconcile: reconciling.reconcile,
@@ -159,6 +172,11 @@ class NodeEngine:
     def counters(self) -> Counters:
         """What the node has seen."""
         return self._ledger.counters
+
+    @property
+    def held_bytes(self) -> int:
+        """What the node holds in memory for its clients, about."""
+        return self._ledger.holding.shares.held
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]:
         """Take in what has happened; tell what is to be done, in order.
@@ -205,7 +223,7 @@ class NodeEngine:
     def _link_opened(self, event: ev.LinkOpened) -> None:
         if event.link in self._ledger.links or event.link in self._ledger.newcomers:
             raise LocalProtocolError(f"link {event.link} is open already")
-        self._clients.arrive(event.link, event.hello, event.told_cpus)
+        self._clients.arrive(event.link, event.hello, event.told_cpus, event.owner)
 
     def _link_closed(self, event: ev.LinkClosed) -> None:
         client = self._ledger.links.get(event.link)

@@ -48,6 +48,9 @@ class Reconciling:
         ledger.tell(client, Reconciled(findings))
         client.reconciled = True
         self._end_others(client, believed)
+        if client.asked:
+            return  # it was told once on this link, and may be much
+        client.asked = True
         for key in believed:
             self._tell_again(client, key)
 

@@ -7,7 +7,16 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import FileOffer, Hello, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import (
+    FileOffer,
+    Hello,
+    JobLimits,
+    JobResult,
+    News,
+    OpenComputation,
+    SendFile,
+)
+from dispy.wire.owner import UNKNOWN, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,14 @@ class Attempt:
     """What it has told and the scheduler does not have, in order; files only while RUNNING."""
     last_news: int = 0
     """Highest number of what it has told."""
+    limits: JobLimits | None = None
+    """What it may use; the runner's, too, when it has been handed over."""
+    cost: int = 0
+    """What is counted for it; see `dispy_node.engine.holding`."""
+    log_bytes: int = 0
+    """Size of the records of logging among its news."""
+    logs_missed: int = 0
+    """Records that were dropped since the last that is kept."""
 
 
 CODE = ""
@@ -145,6 +162,8 @@ class HostedComputation:
     """Its attempts are being ended because it closes."""
     told: bool = True
     """The scheduler wants to hear of its end."""
+    cost: int = 0
+    """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,7 @@ class Newcomer:
     client: ClientId
     hello: Hello
     told_cpus: int | None
+    owner: Owner
 
 
 @dataclass(slots=True, eq=False)
@@ -163,6 +183,8 @@ class Client:
     id: ClientId
     name: str
     link: LinkId | None
+    owner: Owner = UNKNOWN
+    """What it showed on its first link, and must show on each as long as anything of it is here."""
     lease_ends_at: float = 0.0
     computations: set[ComputationId] = field(default_factory=set)
     next_stream: int = 1
@@ -175,6 +197,12 @@ class Client:
     """Stream from the client -> the file for a computation that runs which comes on it."""
     reconciled: bool = True
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
+    asked: bool = False
+    """It has sent Reconcile on the present link."""
+    held: int = 0
+    """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
+    choked: bool = False
+    """It holds too much, so its jobs are not started."""
     lapsed: bool = False
     """Its lease has run out: nothing new is started for it."""
     forget_at: float = math.inf

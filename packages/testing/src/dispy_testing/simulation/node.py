@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from dispy.model import MAX_FRAME_BYTES, Avail, ComputationId, LinkId, NodeId, Role
 from dispy.wire.messages import PROTOCOL_VERSION, Hello, Message
+from dispy.wire.owner import Owner, make_proof
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
@@ -103,6 +104,7 @@ class SimulatedNode:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
@@ -189,7 +191,7 @@ class SimulatedNode:
         """Take in a client."""
         self.links[end.number] = end
         self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool))
-        self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus))
+        self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus, Owner(proof=hello.proof)))
 
     def message_received(self, end: End, message: Message) -> None:
         """Take a message."""
@@ -368,6 +370,11 @@ class SimulatedNode:
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
 
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
+
     def _place_file(self, effect: fx.PlaceFile) -> None:
         self.spool.take(effect.spooled)
         self.handle(ev.FilePlaced(effect.client, effect.message))
@@ -406,4 +413,5 @@ def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hell
         max_frame_bytes=MAX_FRAME_BYTES,
         heartbeat_s=HEARTBEAT_S,
         cpus=cpus,
+        proof=make_proof(ident.encode(), ""),
     )

@@ -1,0 +1,84 @@
+"""Says for people where a job is, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from dispy.engine.ledger import describe_node
+from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+
+
+def explain_job(job: Job, computation: Computation, *, now: float | None = None) -> str:
+    """Tell the last thing known about a job that has not ended.
+
+    Args:
+        job: what it is about.
+        computation: what it is a call of.
+        now: seconds since the epoch; by default the time of day.
+    """
+    if job.state is JobState.QUEUED:
+        return _explain_waiting(job, computation)
+    assert job.node is not None  # it was sent there
+    node = describe_node(job.node)
+    again = f", its attempt {job.attempt}" if job.attempt > 1 else ""
+    placement = computation.placements.get(job.node.id)
+    match job.state:
+        case JobState.ASSIGNED:
+            what = f"it was sent to {node}{again}, which has not said that it runs{_describe_load(placement)}"
+        case JobState.RUNNING:
+            age_s = max(0.0, (time.time() if now is None else now) - job.started_at)
+            what = f"it runs at {node}{again}, since {age_s:.0f} s by the clock there"
+        case JobState.CANCELLING:
+            what = f"it is being cancelled: {node}{again} was asked to end it"
+        case _:
+            what = f"it is abandoned: {node} is lost, and it may not start a second time"
+    if job.node.state is not NodeState.CONNECTED and job.state is not JobState.ABANDONED:
+        what += (
+            "; the link to that node is lost at the moment, and the job is waited for until its lease ends"
+        )
+    return what
+
+
+def _explain_waiting(job: Job, computation: Computation) -> str:
+    again = f"; attempt {job.attempt} of it did not get anywhere" if job.attempt else ""
+    if job.pinned is not None:
+        placement = computation.placements[job.pinned]
+        before = _count_before(job, placement.pinned)
+        return (
+            f"it waits for {describe_node(placement.node)}, which it is bound to, behind {before} others"
+            f"{_describe_load(placement)}{again}"
+        )
+    ready = [one for one in computation.placements.values() if _takes_jobs(one)]
+    where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
+    return (
+        f"it waits behind {_count_before(job, computation.queue)} others; "
+        f"{where or 'no node takes jobs at the moment'}{again}"
+    )
+
+
+def _count_before(job: Job, queue: Sequence[Job]) -> int:
+    count = 0
+    for other in queue:
+        if other is job:
+            break
+        count += other.state is JobState.QUEUED
+    return count
+
+
+def _takes_jobs(placement: Placement) -> bool:
+    return (
+        placement.state is PlacementState.READY
+        and placement.node.state is NodeState.CONNECTED
+        and not placement.resting
+    )
+
+
+def _describe_load(placement: Placement | None) -> str:
+    if placement is None:
+        return ""
+    if placement.resting:
+        return "; the node is deallocated: cluster.allocate_node() lets it have jobs again"
+    if not _takes_jobs(placement):
+        return f"; the computation is {placement.state.value} there"
+    return f"; {len(placement.inflight)} jobs are there for {placement.slots} slots"

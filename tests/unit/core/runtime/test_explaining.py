@@ -1,0 +1,62 @@
+"""What people are told about a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dispy.engine.events import CancelRequested, NodeRested
+from dispy.runtime.explaining import explain_job
+
+if TYPE_CHECKING:
+    from tests.unit.core.conftest import World
+
+
+def test_a_job_on_its_way(world: World) -> None:
+    computation = world.add()
+    first, second, third, fourth = world.submit(computation, 4)
+    assert explain_job(second, computation) == "it waits behind 1 others; no node takes jobs at the moment"
+    world.use(computation, 1)
+    assert (
+        explain_job(first, computation)
+        == "it was sent to node node1 (10.0.0.1), which has not said that it runs; 2 jobs are there for 2 slots"
+    )
+    assert explain_job(fourth, computation) == "it waits behind 1 others; 1 nodes take jobs, with 2 slots"
+    world.start(first)
+    told = explain_job(first, computation, now=first.started_at + 61.0)
+    assert told == "it runs at node node1 (10.0.0.1), since 61 s by the clock there"
+    world.do(CancelRequested([first.id]))
+    assert explain_job(first, computation).startswith(
+        "it is being cancelled: node node1 (10.0.0.1) was asked"
+    )
+    world.disconnect()
+    assert "the link to that node is lost at the moment" in explain_job(second, computation)
+    world.wait(100.0)
+    assert explain_job(second, computation).startswith("it is abandoned: node node1 (10.0.0.1) is lost")
+    world.connect(1, epoch=2)
+    world.use(computation, 1)
+    assert third.attempt == 1
+
+
+def test_a_job_that_is_bound_to_a_node(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    job = world.submit(computation, 4, pinned=world.ident(1))[3]
+    assert explain_job(job, computation) == (
+        "it waits for node node1 (10.0.0.1), which it is bound to, behind 1 others; 2 jobs are there for 2 slots"
+    )
+    world.do(NodeRested(computation.id, world.ident(1)))
+    assert explain_job(job, computation).endswith("cluster.allocate_node() lets it have jobs again")
+    world.disconnect()
+    assert "behind 1 others; " in explain_job(job, computation)
+
+
+def test_another_attempt(make_world: type[World]) -> None:
+    world = make_world(make_world.RerunPolicy())
+    computation = world.add(reentrant=True)
+    world.use(computation, 1)
+    (job,) = world.submit(computation)
+    world.disconnect(final=True)
+    assert explain_job(job, computation).endswith("; attempt 1 of it did not get anywhere")
+    world.connect(1, epoch=2)
+    world.use(computation, 1)
+    assert "node node1 (10.0.0.1), its attempt 2" in explain_job(job, computation)
