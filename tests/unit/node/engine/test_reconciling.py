@@ -172,6 +172,5 @@ def test_old_lives_of_others_stay(node: NodeScript) -> None:
 def test_beliefs_that_cannot_be_answered_end_the_link(node: NodeScript) -> None:
     """The answer may be longer than the question."""
     beliefs = [Belief("x", [(1, 1)])] * 500_000
-    (closed, *_) = node.send(Reconcile(beliefs))
-    assert isinstance(closed, fx.CloseLink)
-    assert "more jobs than can be answered for" in closed.reason
+    closed = [effect for effect in node.send(Reconcile(beliefs)) if isinstance(effect, fx.CloseLink)]
+    assert "more jobs than can be answered for" in closed[0].reason

@@ -56,7 +56,9 @@ class Reconciling:
         findings = [self._find(client, belief) for belief in message.beliefs]
         answer = Reconciled(findings)
         if len(msgspec.msgpack.encode(answer)) > ANSWER_BYTES:
-            raise Violation(f"it believes in {len(findings)} computations and more jobs than can be answered for")
+            raise Violation(
+                f"it believes in {len(findings)} computations and more jobs than can be answered for"
+            )
         ledger.tell(client, answer)
         client.reconciled = True
         self._end_others(client, believed)
