@@ -22,7 +22,6 @@ from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
-from dispy.logs import checked_level
 from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
 from dispy.options import Submitting
@@ -162,7 +161,6 @@ class JobCluster(Submitting, NodeManagement):
         self.job_status = _checked_callback("job_status", job_status, 1)
         self.cluster_status = _checked_callback("cluster_status", cluster_status, 3)
         on_output = _checked_callback("on_output", on_output, 3)
-        self._log_level = checked_level(forward_logs)
         if not isinstance(reentrant, bool):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
@@ -194,12 +192,13 @@ class JobCluster(Submitting, NodeManagement):
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
         from dispy.live import OutputCalls
-        from dispy.logs import LogCalls
+        from dispy.logs import LogCalls, checked_level
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
+        self._log_level = checked_level(forward_logs)
         self._job_record = Job
         self._limited_record = LimitedJob
         asked = make_request(
