@@ -181,6 +181,24 @@ def test_nothing_is_wanted_if_all_is_there(node: NodeScript) -> None:
     assert isinstance(start, fx.StartRunner)
 
 
+@pytest.mark.parametrize("reason", ["", "the disk is broken"])
+def test_an_offer_counts_as_long_as_its_files_are_looked_for(node: NodeScript, reason: str) -> None:
+    offer = node.offer(files=[file_offer("x" * 5000, 0, digest=b"X")], dest_path="there")
+    gone = []
+    for _ in range(3):
+        node.send(offer)
+        gone.append(node.engine.computations[ComputationId("a")])
+        node.send(CloseComputation("a", terminate=True))
+    client = node.engine.clients[gone[0].client]
+    assert client.held == 3 * gone[0].cost > 15_000
+    node.lose(final=True)
+    for left, computation in zip((2, 1, 0), gone, strict=True):
+        assert client.id in node.engine.clients
+        assert node.do(ev.FilesFound(computation, {}, reason)) == []
+        assert client.held == left * computation.cost
+    assert not node.engine.clients
+
+
 def test_a_folder_that_cannot_be_read_is_told(node: NodeScript) -> None:
     node.send(node.offer(files=[file_offer("x", 0, digest=b"X")], dest_path="there"))
     computation = node.engine.computations[ComputationId("a")]

@@ -142,7 +142,8 @@ class Clients:
         """Let go of clients that are away and have nothing here, or only results."""
         ledger = self._ledger
         for client in list(ledger.away.values()):
-            if not client.lapsed or client.computations or client.forget_at < math.inf:
+            here = client.computations or client.searched
+            if not client.lapsed or here or client.forget_at < math.inf:
                 continue
             if client.leftovers:
                 client.forget_at = ledger.now + ledger.keep_results_s

@@ -109,14 +109,17 @@ class Computations:
     def files_found(self, event: FilesFound) -> None:
         """Ask for those files that are not there, for each content once."""
         ledger, computation = self._ledger, event.computation
-        if ledger.computations.get(computation.id) is not computation or not computation.looking:
+        looking, computation.looking = computation.looking, False
+        client = ledger.clients.get(computation.client)
+        if client is None or ledger.computations.get(computation.id) is not computation or not looking:
             ledger.counters.stale += 1
+            if client is not None and computation in client.searched:
+                del client.searched[computation]
+                ledger.holding.count(client, -computation.cost)
             return
-        client = ledger.client_of(computation)
         if event.reason:
             self._fail_receiving(client, computation, event.reason)
             return
-        computation.looking = False
         offers = [offer for offer in computation.offer.files if not offer.stream]
         there = {offer.digest for offer in offers if offer.path in event.found}
         for offer in offers:
@@ -343,7 +346,6 @@ class Computations:
             self._ledger.drop_stream(client, stream)
         computation.awaited.clear()
         computation.wanted_files.clear()
-        computation.looking = False
         self._remove_parts(computation)
         advance_computation(computation, ComputationStep.DROPPED)
         self._unlist(client, computation)
@@ -362,7 +364,10 @@ class Computations:
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]
-        self._ledger.holding.count(client, -computation.cost)
+        if computation.looking:  # who looks for its files still has the offer
+            client.searched[computation] = None
+        else:
+            self._ledger.holding.count(client, -computation.cost)
         client.computations.discard(computation.id)
 
     def _tell_end(

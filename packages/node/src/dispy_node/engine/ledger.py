@@ -176,6 +176,7 @@ class Ledger:
             found[self.client_of(computation)] += computation.cost + sum(one.cost for one in attempts)
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
+            found[client] += sum(one.cost for one in client.searched)
             found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
         self.holding.check_invariants(found)
 

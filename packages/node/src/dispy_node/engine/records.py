@@ -211,3 +211,5 @@ class Client:
     """As that of a computation, among clients."""
     leftovers: dict[ComputationId, dict[AttemptKey, Attempt]] = field(default_factory=dict)
     """Unacknowledged results of computations that are gone."""
+    searched: dict[HostedComputation, None] = field(default_factory=dict)
+    """Computations that are gone while it is still looked which of their files are there."""
