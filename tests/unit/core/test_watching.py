@@ -90,9 +90,12 @@ def test_another_attempt_begins_anew(make_world: Any) -> None:
     want(world, job)
     world.start(job)
     assert prints(world, job, 0, b"abcd") == [(0, b"abcd")]
-    world.use(world.engine.computations[ComputationId("c1")], 2)
     world.disconnect(final=True)
+    assert job.node is None
+    assert world.do(OutputUsed(7, 1, 2)) == [], "there is nobody to let more come"
+    world.use(world.engine.computations[ComputationId("c1")], 2)
     assert job.attempt == 2
+    assert world.do(OutputUsed(7, 1, 3)) == [], "another node knows nothing of that attempt"
     assert world.messages(world.start(job, number=2)) == [asked(job, 0, OUTPUT_WINDOW_BYTES, attempt=2)]
     assert prints(world, job, 0, b"ab", attempt=2, node=2) == [(0, b"ab")]
 

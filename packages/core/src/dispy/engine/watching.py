@@ -67,7 +67,10 @@ class Watching:
         watch = self._watches.get(event.number)
         if watch is not None and watch.attempt == event.attempt and watch.used < event.at <= watch.received:
             watch.used = event.at
-            self._send(watch, -1, watch.used + self._window(watch))
+            if (
+                watch.job.node is not None and watch.job.attempt == watch.attempt
+            ):  # else it waits to run again
+                self._send(watch, -1, watch.used + self._window(watch))
 
     def drop(self, event: WatchDropped) -> None:
         """Look no longer."""
