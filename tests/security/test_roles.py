@@ -50,6 +50,8 @@ EXAMPLES: dict[type[msg.Message], msg.Message] = {
         msg.LimitSlots(CID, 1),
         msg.WatchOutput(CID, 1, 1, 1, 1, 0, 100),
         msg.JobOutput(CID, 1, 1, 1, 0, 0, b"text"),
+        msg.FilesWanted(CID, ["f"]),
+        msg.FilesComing(CID, [msg.FileOffer("f", 1, 0o600, 0.0, 1)]),
     )
 }
 

@@ -17,7 +17,7 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 LAYERS = [
     {"errors", "model"},
     {"interfaces"},
-    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable"},
+    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable", "sizes"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},
@@ -30,6 +30,7 @@ LAYERS = [
         "logs",
         "status",
         "nodes",
+        "allotment",
         "management",
         "limits",
         "options",

@@ -747,7 +747,7 @@ def test_without_setup_nothing_is_prepared(
     ("options", "text"),
     [
         ({"setup": "prepare"}, "setup='prepare' is not a plain function"),
-        ({"cleanup": False}, "cleanup=False"),
+        ({"cleanup": "no"}, "cleanup='no'"),
         (
             {"setup": prepare},
             r"setup function 'prepare' cannot be called with the 0 setup_args of node '10.0.0.1'",

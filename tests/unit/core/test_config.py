@@ -104,3 +104,16 @@ def test_memory_is_a_number_of_bytes(value: Any, monkeypatch: pytest.MonkeyPatch
         config.result_memory_bytes()
     with pytest.raises(UsageError, match="ResultMemory"):
         JobCluster(lambda: None)
+
+
+def test_largest_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.max_file_bytes() == 0
+    monkeypatch.setattr(config, "MaxFileSize", "2k")
+    assert config.max_file_bytes() == 2048
+    assert config.max_file_bytes(5) == 5
+    assert config.max_file_bytes(0) == 0
+    with pytest.raises(UsageError, match="max_file_size must be a number of bytes"):
+        config.max_file_bytes("much")
+    monkeypatch.setattr(config, "MaxFileSize", -1)
+    with pytest.raises(UsageError, match="dispy.config.MaxFileSize must be"):
+        config.max_file_bytes()

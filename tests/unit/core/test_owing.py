@@ -18,6 +18,7 @@ BULK = {
     msg.CancelJobs,
     msg.SendFile,
     msg.LimitSlots,
+    msg.FilesComing,
     msg.WatchOutput,
     msg.Reconcile,
     msg.JobsStarted,
@@ -42,6 +43,7 @@ REAL = [
     msg.JobsRejected("c" * 32, KEYS, "no"),
     msg.AckNews("c" * 32, [msg.NewsAck(number, 1, 1, True) for number in range(1000)]),
     msg.Reconciled([msg.Finding("c" * 32, "ready", KEYS)]),
+    msg.FilesWanted("c" * 32, [f"{number:020}" for number in range(1000)]),
 ]
 
 

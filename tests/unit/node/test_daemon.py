@@ -72,7 +72,7 @@ class FakeRunner:
     def set_slots(self, slots: int) -> None:
         self.told.append(f"slots {slots}")
 
-    def run_jobs(self, jobs: object) -> None:
+    def run_jobs(self, jobs: object, carrying: object) -> None:
         self.told.append("run")
 
     def cancel(self, attempts: object) -> None:

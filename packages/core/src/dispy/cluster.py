@@ -13,9 +13,11 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispy import config
+from dispy.allotment import Allotments
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
@@ -24,6 +26,7 @@ from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
+from dispy.places import shared_folder
 from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
@@ -94,6 +97,7 @@ class JobCluster(Submitting, NodeManagement):
             positional arguments; it returns 0 if the node can be used. Jobs see the global variables that it sets.
         cleanup: function that each node calls with the same arguments after its last job, before it removes the
             files of the computation; True: it removes them only.
+            False: the files stay, for a later cluster with the same *dest_path*.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
         timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
         on_output: called with (job, ``"stdout"`` or ``"stderr"``, text) with all that jobs print, as it comes and
@@ -101,6 +105,10 @@ class JobCluster(Submitting, NodeManagement):
         forward_logs: records that jobs make by `logging` are handled by the loggers of the same name here, in the
             thread for callbacks, with attributes ``dispy_job`` and ``dispy_node``. True: those that the loggers of
             the job let through; a level: those from this level on.
+        dest_path: folder of the jobs at nodes, a relative path below the node's folder for this user; clusters that
+            name the same one share it. By default each cluster has a folder of its own.
+        max_file_size: largest file that is sent to nodes or taken from jobs: bytes, or text such as ``"10m"``; 0 for
+            no limit. Default: ``dispy.config.MaxFileSize``.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -139,6 +147,8 @@ class JobCluster(Submitting, NodeManagement):
         processes: int | None = None,
         on_output: OutputCallback | None = None,
         forward_logs: bool | int = False,
+        dest_path: str | os.PathLike[str] | None = None,
+        max_file_size: int | str | None = None,
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -160,7 +170,16 @@ class JobCluster(Submitting, NodeManagement):
         )
         preparation = make_preparation(setup, cleanup)
         self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
-        self._packed = _pack(computation, depends, preparation, safe_results=self._safe_results)
+        self._keep_files = cleanup is False
+        self._dest_path = "" if dest_path is None else shared_folder(dest_path)
+        self._max_file_bytes = config.max_file_bytes(max_file_size)
+        self._packed = _pack(
+            computation,
+            depends,
+            preparation,
+            safe_results=self._safe_results,
+            max_file_bytes=self._max_file_bytes,
+        )
         self.name = self._packed.name
         self.start_time = time.time()
         self.end_time = self.start_time
@@ -193,9 +212,9 @@ class JobCluster(Submitting, NodeManagement):
 
         self._hosts = own_addresses(host) if host else []
         patterns = self._patterns = parse_nodes(nodes, self._node_port)
-        self._setup_args = {pattern: self._pack_setup_args(pattern) for pattern in patterns}
-        self._chosen: dict[str, NodePattern] = {}
-        """Id of a node -> the pattern that has chosen it."""
+        self._allotments = Allotments(
+            self._packed, patterns, max_file_bytes=self._max_file_bytes, is_shared=bool(self._dest_path)
+        )
         self._ids = itertools.count(1)
         self._lock = threading.Condition()
         self._pending = 0
@@ -253,10 +272,13 @@ class JobCluster(Submitting, NodeManagement):
         kwargs: dict[str, Any],
         limits: JobLimits | None,
     ) -> DispyJob:
-        if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
-            raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
         self._check_open()  # after a fork, the lock below may be held for ever
-        body = self._packed.pack_arguments(args, kwargs)
+        parts = None
+        if "dispy_job_depends" in kwargs:
+            depends = kwargs.pop("dispy_job_depends")
+            if depends:
+                parts = self._packed.pack_parts(depends, max_file_bytes=self._max_file_bytes)
+        body = self._packed.pack_arguments(args, kwargs, parts)
         runtime = self._runtime
         uid = runtime.next_job()
         number = next(self._ids)
@@ -266,11 +288,16 @@ class JobCluster(Submitting, NodeManagement):
             text_output=self._packed.is_function,
             safe_results=self._safe_results or not self._packed.is_function,
         )
-        pinned = None if node is None else node.id
-        record = (
-            self._job_record(uid, self._computation.id, body, pinned=pinned, handle=job)
-            if limits is None
-            else self._limited_record(uid, self._computation.id, body, limits, pinned=pinned, handle=job)
+        make_record: Callable[..., Any] = self._job_record
+        if limits is not None:
+            make_record = partial(self._limited_record, limits=limits)
+        record = make_record(
+            uid,
+            self._computation.id,
+            body,
+            pinned=None if node is None else node.id,
+            handle=job,
+            carries=None if parts is None else parts.carries,
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
@@ -332,14 +359,19 @@ class JobCluster(Submitting, NodeManagement):
             0, or -1 with a warning if the cluster does not use the node, or the node could not take the file.
 
         Raises:
-            UsageError: there is no such file, or it cannot be read; or this is called where nothing may wait.
+            UsageError: there is no such file, it cannot be read or is too large; or this is called where nothing may
+                wait.
             ClusterClosed: the cluster is closed.
         """
-        from dispy.packing.files import Files
+        from dispy.packing.files import BadName, Files
 
         self._check_open()
         check_may_wait("cluster.send_file()")
-        file = Files().add(os.fspath(path))
+        try:
+            file = Files(max_bytes=self._max_file_bytes).add(os.fspath(path))
+        except BadName as error:
+            logger.warning("%s", error)
+            return -1
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: file %s not sent", node, path)
@@ -582,38 +614,29 @@ class JobCluster(Submitting, NodeManagement):
             reentrant=reentrant,
             accepts=lambda node: self._choose(patterns, node),
             code_for=self._packed.for_python,
-            files=self._packed.files,
+            files_for=self._allotments.files_for,
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
-            arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
+            arguments_for=self._allotments.arguments_for,
             setup_timeout_s=self._setup_timeout_s,
             live=self._output is not None,
             log_level=self._log_level,
+            dest_path=self._dest_path,
+            keep_files=self._keep_files,
+            max_file_bytes=self._max_file_bytes,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
-        """Tell how many CPUs of *node* to use, and remember by which element of ``nodes``."""
+        """Tell how many CPUs of *node* to use, and remember what else it gets."""
         from dispy.nodes import choose
 
         if not self._trusts(node):
             return 0
         pattern, cpus = choose(patterns, self, node)
         if pattern is not None:
-            self._chosen[node.id] = pattern
+            self._allotments.take(node, pattern)
         return cpus
-
-    def _pack_setup_args(self, pattern: NodePattern) -> bytes:
-        """Check and pickle the arguments of setup and cleanup at the nodes of a pattern."""
-        args = pattern.allocation.setup_args
-        preparation = self._packed.preparation
-        if not preparation.functions:
-            if args:
-                logger.warning("setup_args of node %r are not used: the cluster has no setup", pattern.text)
-            return b""
-        preparation.check_arguments(args, f"node {pattern.text!r}")
-        packed: bytes = self._packed.pack_setup_arguments(args)
-        return packed
 
     def _trusts(self, node: Node) -> bool:
         return not node.realms or self._trust.realm in node.realms
@@ -679,10 +702,10 @@ def _working_directory() -> str:
         return ""
 
 
-def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, *, safe_results: bool) -> Any:
+def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, **options: Any) -> Any:
     from dispy.packing.bundle import pack_computation
 
-    return pack_computation(computation, depends, preparation=preparation, safe_results=safe_results)
+    return pack_computation(computation, depends, preparation=preparation, **options)
 
 
 def _is_safe(results: str) -> bool:

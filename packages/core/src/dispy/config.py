@@ -4,6 +4,7 @@
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
 * ``ResultMemory``: how much memory nodes may fill with large results, in bytes; 0 means as much as this machine has.
+* ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
 numbers that follow DispyPort until they are assigned. Of its other names none has a use here: who assigns to one is
@@ -20,6 +21,7 @@ from typing import Any
 
 from dispy.errors import UsageError
 from dispy.logger import logger
+from dispy.sizes import parse_size
 
 DispyPort: int = 51347
 """As in the founding document; the same number is used for TCP and UDP."""
@@ -33,6 +35,8 @@ of one node may fill half. The job of one that does not fit ends without it. 0: 
 
 UNKNOWN_MEMORY = 4 * 1024**3
 """Where the system does not tell how much it has."""
+MaxFileSize: int | str = 0
+"""Bytes, or text such as ``"10m"``; 0 for no limit, as in the original."""
 
 MOST_TIMEOUT_S = 600.0
 """Longest `MsgTimeout`: systems themselves give up a connection after some minutes."""
@@ -97,6 +101,17 @@ def result_memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return UNKNOWN_MEMORY
+
+
+def max_file_bytes(given: object = None) -> int:
+    """Return *given*, or `MaxFileSize` if that is None, as a number of bytes; 0 for no limit.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    if given is None:
+        return parse_size(MaxFileSize, "dispy.config.MaxFileSize")
+    return parse_size(given, "max_file_size")
 
 
 def set_port(number: object) -> None:

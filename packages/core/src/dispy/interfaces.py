@@ -52,6 +52,8 @@ class Identity:
     who are accepted issue certificates to themselves, or share one."""
     key: str = ""
     """Fingerprint of a key that this peer alone has, and keeps as long as its process lives; empty if there is none."""
+    account: str = ""
+    """Whose files that stay it may see: the same for all who share a key, or have certificates for one subject."""
 
 
 @dataclass(frozen=True, slots=True)

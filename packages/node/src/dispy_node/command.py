@@ -68,6 +68,14 @@ def _dashed(name: str) -> str:
     help="Let confined jobs have this variable of the node too (repeatable).",
 )
 @_option(
+    "--max_file_size",
+    metavar="SIZE",
+    help="Largest file to take from clients and to send: bytes, or with k, m, g, t.  [default: 0, no limit]",
+)
+@_option(
+    "--force_cleanup", is_flag=True, default=None, help="Let no files stay for clusters with cleanup=False."
+)
+@_option(
     "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."
 )
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")

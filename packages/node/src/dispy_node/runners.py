@@ -116,6 +116,8 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path()
+        """Its working directory, once it is started."""
         self.account: Account | None = None
         """Whose process it is; None: ours."""
         self._early: list[bytes] = []
@@ -164,6 +166,7 @@ class RunnerProcess:
             OSError: it cannot be started (too many processes, the interpreter is gone).
             UsageError: the user as whom it is to run is unknown.
         """
+        self.folder = folder
         self.account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
         self._setup_timeout_s = setup_timeout_s
@@ -210,14 +213,17 @@ class RunnerProcess:
         payload = b"\1" + self._give(part) if isinstance(part, Spooled) else b"\0" + part
         self._send(frames.frame(kind, payload))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
-        """Hand jobs over, and with them what lies in spool files."""
-        packed = [
-            (key[0], key[1], True, self._give(body))
-            if isinstance(body, Spooled)
-            else (key[0], key[1], False, body)
-            for key, body in jobs
-        ]
+    def run_jobs(
+        self, jobs: list[tuple[AttemptKey, Body]], carrying: frozenset[AttemptKey] = frozenset()
+    ) -> None:
+        """Hand jobs over, and with them what lies in spool files; *carrying* bring along what is for them only."""
+        packed = []
+        for key, body in jobs:
+            flags = frames.CARRIES if key in carrying else 0
+            if isinstance(body, Spooled):
+                packed.append((key[0], key[1], flags | frames.SPOOLED, self._give(body)))
+            else:
+                packed.append((key[0], key[1], flags, body))
         self._send(frames.frame(frames.RUN, frames.pack_jobs(packed)))
 
     def limit_jobs(self, limits: Mapping[AttemptKey, JobLimits]) -> None:

@@ -69,9 +69,17 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
+    max_file_bytes = settings.max_file_bytes()
     state = StateFolder(folder)
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor, confinement)
+    daemon = NodeDaemon(
+        identity,
+        state,
+        plugins.executor,
+        confinement,
+        max_file_bytes=max_file_bytes,
+        force_cleanup=settings.force_cleanup,
+    )
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:

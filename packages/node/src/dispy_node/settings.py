@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dispy.errors import UsageError
 from dispy.interfaces import Address
+from dispy.sizes import parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class NodeSettings:
     cafile: str = ""
     confine: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    max_file_size: str = "0"
+    force_cleanup: bool = False
     open: bool = False
     debug: bool = False
     log_format: str = "human"
@@ -56,6 +59,14 @@ class NodeSettings:
                 return None
             state = os.path.join(home, ".local", "state")
         return Path(state) / "dispy" / f"node-{self.dispy_port}"
+
+    def max_file_bytes(self) -> int:
+        """Largest file that is taken, 0 for no limit.
+
+        Raises:
+            UsageError: it is no size.
+        """
+        return parse_size(self.max_file_size, "--max-file-size")
 
     def secret_paths(self) -> list[Path]:
         """Files that hold keys, as far as they were named."""

@@ -82,7 +82,7 @@ class FakeRunner:
         ]
         self.emit(nev.AttemptsEnded(self.computation, ends))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
+    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]], carrying: object) -> None:
         self.jobs += jobs
         for job in jobs:
             self.send.send_nowait(job)

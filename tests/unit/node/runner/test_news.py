@@ -201,3 +201,17 @@ def test_a_finaliser_that_logs_in_the_middle_of_a_write_is_not_heard(make_desk: 
     desk.news._send = send_and_log
     desk.news.tell_log(b"outer")
     assert [unpack_news(record)[9] for _, record in desk.heard()] == [b"outer"]
+
+
+def test_a_file_that_is_too_large_is_not_sent(
+    make_desk: Callable[..., Desk], settings: Any, tmp_path: Path
+) -> None:
+    desk = make_desk(b"\1")
+    (tmp_path / "result").write_bytes(b"12345678")
+    settings.max_file_bytes = 8
+    assert desk.news.tell_file(str(tmp_path / "result"))
+    settings.max_file_bytes = 7
+    with pytest.raises(
+        NotSent, match="result' has 8 bytes, more than the 7 of --max-file-size of node there"
+    ):
+        desk.news.tell_file(str(tmp_path / "result"))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dispy.engine.records import Computation, Job, Node
-from dispy.model import ComputationId, JobStatus, LinkId, NodeStatus, Pieces
+from dispy.model import ComputationId, FilePart, JobStatus, LinkId, NodeStatus, Pieces
 from dispy.wire.messages import JobResult, Message
 
 
@@ -28,12 +28,12 @@ class SendMessage:
 class SendStream:
     """Send *source* on stream number *stream*, which an earlier message on the link has announced.
 
-    ``source`` is bytes in one part or several, or a path (str) of a file to be read as it is sent.
+    ``source`` is bytes in one part or several, or a file to be read as it is sent.
     """
 
     link: LinkId
     stream: int
-    source: bytes | str | Pieces
+    source: bytes | FilePart | Pieces
     size: int
 
 

@@ -175,7 +175,7 @@ class Placing:
                 batch.jobs.append(JobAssignment(job.id, job.attempt, b""))  # see `_flush`
                 batch.size += ASSIGNMENT_BYTES
             else:
-                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, job.limits))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, job.limits, job.carries))
                 batch.size += size + ASSIGNMENT_BYTES
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
@@ -195,7 +195,9 @@ class Placing:
             for index, job in batch.large:
                 stream, size = node.next_stream, len(job.body)
                 node.next_stream += 1
-                batch.jobs[index] = JobAssignment(job.id, job.attempt, b"", stream, size, job.limits)
+                batch.jobs[index] = JobAssignment(
+                    job.id, job.attempt, b"", stream, size, job.limits, job.carries
+                )
                 streams.append(SendStream(node.link, stream, job.body, size))
             self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))
             self._ledger.effects.extend(streams)

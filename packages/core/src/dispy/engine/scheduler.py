@@ -62,6 +62,7 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    FilesWanted,
     FileTaken,
     Goodbye,
     Heartbeat,
@@ -326,6 +327,8 @@ class SchedulerEngine:
                 self._hearing.results(node, message)
             case FileTaken():
                 self._sending.taken(node, message)
+            case FilesWanted():
+                self._files_wanted(node, message)
             case JobsRejected():
                 self._settling.rejected(node, message, now)
             case ComputationReady():
@@ -347,6 +350,13 @@ class SchedulerEngine:
         computation = self._ledger.computations.get(ComputationId(ident))
         placement = None if computation is None else computation.placements.get(node.id)
         return None if computation is None or placement is None else (computation, placement)
+
+    def _files_wanted(self, node: Node, message: FilesWanted) -> None:
+        found = self._placement(node, message.computation)
+        if found is not None and found[1].state is PlacementState.PREPARING:
+            self._opening.files_wanted(node, found[1], message)
+        else:
+            self._ledger.counters.stray_messages += 1
 
     def _computation_ready(self, node: Node, message: ComputationReady) -> None:
         found = self._placement(node, message.computation)

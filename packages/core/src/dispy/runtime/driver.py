@@ -29,6 +29,7 @@ from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import owner_of, proof_to, roles_of
+from dispy.sizes import too_large
 from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
 from dispy.wire.owner import SECRET_BYTES
 from dispy.wire.session import (
@@ -302,6 +303,9 @@ class SchedulerDriver:
             raise UsageError(
                 'the client takes no files: its cluster has results="safe", or its working directory was removed'
             )
+        problem = too_large(news.path, news.size, known.max_file_bytes, "max_file_size of the client")
+        if problem:
+            raise UsageError(problem)
         return Landing(known.folder, news)
 
     # ---- effects

@@ -275,6 +275,7 @@ async def _secure(stream: trio.abc.Stream, peer: Peer, steps: Sequence[_Step]) -
         roles,
         subject=" ".join(one.subject for one in known if one.subject),
         key=" ".join(one.key for one in known if one.key),
+        account=" and ".join(one.account for one in known if one.account),
     )
     return stream, replace(peer, identity=identity)
 

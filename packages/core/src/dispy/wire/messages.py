@@ -73,13 +73,18 @@ class StreamCredit(msgspec.Struct, frozen=True, array_like=True, tag="s-credit")
 
 
 class FileOffer(msgspec.Struct, frozen=True, array_like=True):
-    """A file that a computation brings along, to be placed at ``path`` below its folder."""
+    """A file that a computation brings along, to be placed at ``path`` below its folder.
+
+    Two with the same ``digest`` may share a stream. Without a stream the file comes only if the node wants it.
+    """
 
     path: str
     size: int
     mode: int
     modified_at: float
     stream: int
+    digest: bytes = b""
+    """SHA-256 of the content, or empty."""
 
 
 class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
@@ -108,6 +113,10 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """The output of its jobs is looked at while they run: programs should not hold it back."""
     log_level: int = -1
     """Records of `logging` from this level on are told as news; -1: none."""
+    dest_path: str = ""
+    """Folder that the client's computations share, a relative path; empty: one of its own."""
+    keep_files: bool = False
+    """Let the folder stay when the computation is closed."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -158,6 +167,8 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: int = 0
     size: int = 0
     limits: JobLimits | None = None
+    carries: tuple[str, int] | None = None
+    """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -384,6 +395,20 @@ class JobOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
     data: bytes
 
 
+class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
+    """Node to scheduler: of the files offered without a stream, these are not there. Answered by FilesComing."""
+
+    computation: str
+    paths: list[str]
+
+
+class FilesComing(msgspec.Struct, frozen=True, array_like=True, tag="coming"):
+    """Scheduler to node: the files that were wanted, each on a stream."""
+
+    computation: str
+    files: list[FileOffer]
+
+
 Message = (
     Hello
     | Heartbeat
@@ -411,5 +436,7 @@ Message = (
     | LimitSlots
     | WatchOutput
     | JobOutput
+    | FilesWanted
+    | FilesComing
 )
 """Every message that may stand in a batch."""

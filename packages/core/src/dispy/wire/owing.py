@@ -45,6 +45,10 @@ def _findings(message: msg.Reconciled) -> int:
     return MESSAGE_BYTES + sum(MESSAGE_BYTES + KEY_BYTES * len(one.missing) for one in message.findings)
 
 
+def _paths(message: msg.FilesWanted) -> int:
+    return MESSAGE_BYTES + sum(KEY_BYTES + len(path) for path in message.paths)
+
+
 def _plain(message: Any) -> int:
     return MESSAGE_BYTES
 
@@ -66,6 +70,7 @@ COST_OF: dict[type[msg.Message], Callable[[Any], int]] = {
     msg.ComputationFailed: _reason,
     msg.ComputationClosed: _plain,
     msg.FileTaken: _reason,
+    msg.FilesWanted: _paths,
     msg.StreamCredit: _plain,
     msg.JobOutput: _output,
 }

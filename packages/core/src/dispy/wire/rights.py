@@ -37,6 +37,8 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.LimitSlots: AccessRole.SUBMIT,
     msg.WatchOutput: AccessRole.SUBMIT,
     msg.JobOutput: AccessRole.NODE,
+    msg.FilesWanted: AccessRole.NODE,
+    msg.FilesComing: AccessRole.SUBMIT,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

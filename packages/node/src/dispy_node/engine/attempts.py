@@ -99,30 +99,50 @@ class Attempts:
                     if job.stream:
                         ledger.announce(client, job.stream)
                         ledger.drop_stream(client, job.stream)
+                elif job.carries is not None and (excess := ledger.excess(*job.carries)):
+                    left -= cost
+                    self._end_unfit(client, computation, job, cost, excess)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
+                    attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready:
                     left -= cost
-                    attempts[key] = Attempt(key, QUEUED, cost=cost)
+                    attempts[key] = attempt = Attempt(key, QUEUED, cost=cost)
+                    attempt.carries = job.carries is not None
                     run.append((key, job.body))
                     if job.limits is not None:
                         limits[key] = job.limits
                 else:
                     left -= cost
-                    attempts[key] = Attempt(
+                    attempts[key] = attempt = Attempt(
                         key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
+                    attempt.carries = job.carries is not None
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             ledger.holding.count(client, room - left)
             ledger.reject(client, computation.id, crowded, CROWDED)
             self._run(computation, run, limits)
+
+    def _end_unfit(
+        self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
+    ) -> None:
+        """End a job at once that this node does not run; *cost* is what is counted for it."""
+        if job.stream:
+            self._ledger.announce(client, job.stream)
+            self._ledger.drop_stream(client, job.stream)
+        key = (job.job, job.attempt)
+        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"", cost=cost)
+        computation.pending += 1
+        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -234,7 +254,9 @@ class Attempts:
     ) -> None:
         if jobs:
             computation.active += len(jobs)
-            self._ledger.out.append(RunJobs(computation.id, jobs, limits))
+            attempts = computation.attempts
+            carrying = frozenset([key for key, _ in jobs if attempts[key].carries])
+            self._ledger.out.append(RunJobs(computation.id, jobs, limits, carrying))
             self._ledger.slots.note_more(computation)
 
     # -- what the runner tells

@@ -36,6 +36,13 @@ class CloseLink:
 
 
 @dataclass(frozen=True, slots=True)
+class FindFiles:
+    """Look which files of an offer are in the folder that it names, by content. Answered by FilesFound."""
+
+    computation: HostedComputation
+
+
+@dataclass(frozen=True, slots=True)
 class StartRunner:
     """Make the computation's folder, place its files, start its runner and have it load the code.
 
@@ -53,6 +60,8 @@ class RunJobs:
     jobs: Sequence[tuple[AttemptKey, Body]]
     limits: Mapping[AttemptKey, JobLimits] = field(default_factory=dict)
     """What those of them may use that have limits."""
+    carrying: frozenset[AttemptKey] = frozenset()
+    """Those in whose bodies files or code for them alone come along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,7 @@ Effect = (
     SendMessage
     | SendStream
     | CloseLink
+    | FindFiles
     | StartRunner
     | RunJobs
     | SetSlots

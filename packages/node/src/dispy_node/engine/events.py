@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
 from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
 from dispy.wire.owner import UNKNOWN, Owner
-from dispy_node.engine.records import Spooled
+from dispy_node.engine.records import HostedComputation, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,18 @@ class StreamFailed:
     link: LinkId
     stream: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesFound:
+    """It is known which files of an offer are there: their paths -> where their contents are.
+
+    With a reason that cannot be found out, and the computation cannot run.
+    """
+
+    computation: HostedComputation
+    found: Mapping[str, str]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,7 @@ Event = (
     | MessageReceived
     | StreamStored
     | StreamFailed
+    | FilesFound
     | RunnerReady
     | RunnerFailed
     | RunnerEnded

@@ -84,11 +84,11 @@ class Holding:
 
 def cost_of_offer(message: OpenComputation) -> int:
     """Tell what a computation takes in memory."""
-    texts = len(message.computation) + len(message.name) + len(message.executor) + len(message.isolation)
-    files = sum(FILE_BYTES + len(offer.path) for offer in message.files)
-    return COMPUTATION_BYTES + texts + len(message.code) + len(message.setup_args) + files
+    words = (message.computation, message.name, message.executor, message.isolation, message.dest_path)
+    files = sum(FILE_BYTES + len(offer.path) + len(offer.digest) for offer in message.files)
+    return COMPUTATION_BYTES + sum(map(len, words)) + len(message.code) + len(message.setup_args) + files
 
 
 def cost_of_file(message: SendFile) -> int:
     """Tell what a file takes in memory that is on its way."""
-    return FILE_BYTES + len(message.file.path) + len(message.computation)
+    return FILE_BYTES + len(message.file.path) + len(message.file.digest) + len(message.computation)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
 from dispy_node.engine.holding import MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
@@ -52,11 +53,18 @@ class Ledger:
         lease_s: how long a client may be away before nothing new is started for it, in seconds.
         keep_results_s: how long results are kept for a client that stays away, in seconds.
         memory_bytes: how much may be held for all clients together.
+        max_file_bytes: largest file that is taken; 0 for no limit.
     """
 
     def __init__(
-        self, cpus: int, lease_s: float, keep_results_s: float, memory_bytes: int = MEMORY_BYTES
+        self,
+        cpus: int,
+        lease_s: float,
+        keep_results_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
     ) -> None:
+        self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
         self.keep_results_s = keep_results_s
         self.now = -math.inf
@@ -124,6 +132,11 @@ class Ledger:
         client.awaited.pop(stream, None)
         if client.link is not None:
             self.out.append(DropStream(client.link, stream))
+
+    def excess(self, name: str, size_bytes: int) -> str:
+        """Say that a file is too large for this node; empty if it is not."""
+        problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
+        return problem and f"{problem}; use another node, or have its owner raise that"
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""
@@ -211,11 +224,12 @@ class Ledger:
         assert state is not ComputationState.CLOSING or not pending, "jobs wait for a runner that ends"
         assert state is not ComputationState.READY or not counts[AttemptState.WAITING], computation
         assert state is not ComputationState.READY or computation in self.slots.members, computation
-        assert state is ComputationState.RECEIVING or not computation.awaited, computation
+        incomplete = computation.awaited or computation.looking or computation.wanted_files
+        assert state is ComputationState.RECEIVING or not incomplete, computation
         for stream in computation.awaited:
             assert client.awaited.get(stream) == (computation, None), (stream, computation)
         if state is ComputationState.RECEIVING:
-            assert computation.awaited or computation.id in self.outgoing, "nothing keeps it from starting"
+            assert incomplete or computation.id in self.outgoing, "nothing keeps it from starting"
         elif state is not ComputationState.CLOSING:
             stays = not (computation.finishing or client.lapsed) or active or pending
             assert stays, "it should have been closed"

@@ -29,6 +29,7 @@ from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
     CloseComputation,
+    FilesComing,
     Goodbye,
     Heartbeat,
     LimitSlots,
@@ -71,6 +72,7 @@ class NodeEngine:
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
         memory_bytes: how much it may hold in memory for its clients, about.
+        max_file_bytes: largest file that is taken; 0 for no limit.
 
     Attributes:
         counters: what the node has seen, for the operator.
@@ -83,8 +85,11 @@ class NodeEngine:
         lease_s: float = LEASE_S,
         keep_results_s: float = KEEP_RESULTS_S,
         memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s, memory_bytes)
+        ledger = self._ledger = Ledger(
+            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
+        )
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
@@ -102,6 +107,7 @@ class NodeEngine:
             ev.MessageReceived: self._message_received,
             ev.StreamStored: self._stream_stored,
             ev.StreamFailed: self._stream_failed,
+            ev.FilesFound: computations.files_found,
             ev.RunnerReady: computations.runner_ready,
             ev.RunnerFailed: computations.runner_gone,
             ev.RunnerEnded: computations.runner_gone,
@@ -122,6 +128,7 @@ class NodeEngine:
             AckNews: news.acknowledge,
             WatchOutput: watching.watch,
             SendFile: files.offered,
+            FilesComing: computations.files_coming,
             CancelJobs: attempts.cancel,
             LimitSlots: computations.limit,
             OpenComputation: computations.open,

@@ -7,7 +7,15 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobLimits, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import (
+    FileOffer,
+    Hello,
+    JobLimits,
+    JobResult,
+    News,
+    OpenComputation,
+    SendFile,
+)
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -61,6 +69,8 @@ class Attempt:
     """Stream of its body while RECEIVING."""
     body: Body | None = None
     """Set while WAITING; from then on it is the runner's."""
+    carries: bool = False
+    """Files or code for it alone are in its body."""
     started_at: float = 0.0
     """When it started, by the node's clock."""
     seen_at: float = 0.0
@@ -130,6 +140,12 @@ class HostedComputation:
     """Relative path -> where its content waits to be placed."""
     awaited: dict[int, str] = field(default_factory=dict)
     """Stream -> relative path of the file on it, or `CODE` or `SETUP_ARGS`."""
+    looking: bool = False
+    """It is not known yet which of the files that were offered without a stream are there."""
+    wanted_files: dict[str, FileOffer] = field(default_factory=dict)
+    """Path -> offer of a file that was asked for and is not announced yet."""
+    found: dict[str, str] = field(default_factory=dict)
+    """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""

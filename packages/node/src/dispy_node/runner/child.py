@@ -98,6 +98,8 @@ class Child:
         caller.process = getpid()
         gc.enable()
         flags, record = caller.call(job, attempt, kind, body, time())
+        if kind:
+            caller.put_away()
         self._flush()
         self._send(HEAD.pack(MAGIC, len(record), flags) + record)
 
@@ -253,6 +255,8 @@ class Worker(Child):
                 # It came before the first line of `call` that knows what to do with it.
                 withdrawn = 1
             self._interruptible = False
+            if kind:
+                self._caller.put_away()
             if self._ahead is not data:  # more has come while the job waited for answers
                 data, at = self._ahead, self._at
             if withdrawn:

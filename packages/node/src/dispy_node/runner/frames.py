@@ -43,7 +43,11 @@ OUTPUT = 19
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""
 JOB = struct.Struct("<QIBI")
-"""Job, attempt, 1 if the bytes that follow are the path of a spool file, their length."""
+"""Job, attempt, how the body comes (see `SPOOLED`, `CARRIES`), length of the bytes that follow."""
+SPOOLED = 1
+"""Flag of a job's body: the bytes are the path of a spool file with it."""
+CARRIES = 4
+"""Flag of a job's body: in it are files or code for this job only, see `carried`."""
 KEY = struct.Struct("<QI")
 """Job and attempt."""
 START = struct.Struct("<QId")
@@ -122,22 +126,22 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def pack_jobs(jobs: list[tuple[int, int, bool, bytes]]) -> bytes:
-    """Make the payload of RUN: (job, attempt, body is a path, body) each."""
+def pack_jobs(jobs: list[tuple[int, int, int, bytes]]) -> bytes:
+    """Make the payload of RUN: (job, attempt, how its body comes, body) each."""
     parts = []
-    for job, attempt, is_path, body in jobs:
-        parts.append(JOB.pack(job, attempt, is_path, len(body)))
+    for job, attempt, kind, body in jobs:
+        parts.append(JOB.pack(job, attempt, kind, len(body)))
         parts.append(body)
     return b"".join(parts)
 
 
-def unpack_jobs(payload: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
+def unpack_jobs(payload: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Undo `pack_jobs`."""
     offset, size = 0, JOB.size
     while offset < len(payload):
-        job, attempt, is_path, length = JOB.unpack_from(payload, offset)
+        job, attempt, kind, length = JOB.unpack_from(payload, offset)
         offset += size
-        yield job, attempt, bool(is_path), payload[offset : offset + length]
+        yield job, attempt, kind, payload[offset : offset + length]
         offset += length
 
 

@@ -116,6 +116,12 @@ class News:
             status = os.fstat(source.fileno())
             if status.st_mode & 0o170000 != 0o100000:
                 raise OSError(errno.EINVAL, "not a regular file", path)
+            limit = self._settings.max_file_bytes
+            if limit and status.st_size > limit:
+                raise NotSent(
+                    f"file {path!r} has {status.st_size} bytes, more than the {limit} of --max-file-size of "
+                    f"{self._settings.place}"
+                )
 
             def prepare() -> dict[str, Any]:
                 target = self._spool_path()

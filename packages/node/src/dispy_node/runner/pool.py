@@ -16,7 +16,7 @@ from dispy_node.runner.body import RAISED
 from dispy_node.runner.capture import take
 from dispy_node.runner.escalation import NEVER, Escalation
 from dispy_node.runner.family import Family
-from dispy_node.runner.frames import ANSWER, JOB, KEY
+from dispy_node.runner.frames import ANSWER, CARRIES, JOB, KEY, SPOOLED
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
 from dispy_node.runner.replies import (
@@ -25,7 +25,6 @@ from dispy_node.runner.replies import (
     OUTCOME_AT,
     OUTPUT_WAITS,
     SAID,
-    SPOOLED,
     GarbledReplies,
     is_whole,
 )
@@ -342,7 +341,8 @@ class Pool:
     def _end(self, job: Job, record: bytes) -> None:
         job.ended = True
         job.child = None
-        if job.record[KIND_AT] == SPOOLED:
+        kind = job.record[KIND_AT]
+        if kind & SPOOLED:
             try:
                 os.unlink(job.record[JOB.size :])
             except FileNotFoundError:
@@ -350,6 +350,11 @@ class Pool:
                 pass
         if job.limits is not None and self._watch is not None:
             self._watch.end(job)
+        if kind & CARRIES:
+            # Here, because it is rare.
+            from dispy_node.runner.carried import note_path, remove_files
+
+            remove_files(self._settings, note_path(self._settings, *KEY.unpack(job.key)))
         self._host.ended(job, record)
 
     # ---- cancellation

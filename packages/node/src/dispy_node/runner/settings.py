@@ -16,6 +16,7 @@ class Settings:
         spool: private folder for results that are too large for a frame.
         inline_bytes: largest body that travels inside a frame.
         output_bytes: how much of each output stream of a job is kept.
+        max_file_bytes: largest file that jobs may send; 0 for no limit.
         program: command line of each job before its own arguments; empty if jobs are function calls.
         node: name of the node.
         address: address of the node, as its client reaches it.
@@ -34,6 +35,7 @@ class Settings:
         "inline_bytes",
         "live",
         "log_level",
+        "max_file_bytes",
         "node",
         "output_bytes",
         "program",
@@ -48,6 +50,7 @@ class Settings:
         self.folder = str(given["folder"])
         self.spool = str(given["spool"])
         self.inline_bytes = _number(given.get("inline_bytes", 64 * 1024))
+        self.max_file_bytes = _number(given.get("max_file_bytes", 0))
         self.output_bytes = _number(given.get("output_bytes", 10_000_000))
         program = given.get("program") or []
         self.program = [str(part) for part in program] if isinstance(program, list) else [str(program)]

@@ -13,7 +13,7 @@ from dispy.engine.records import Computation, Job, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import LocalProtocolError
 from dispy.interfaces import FaultPolicy
-from dispy.model import ComputationId, JobId, JobStatus, LinkId, NodeId, Role
+from dispy.model import ComputationId, FilePart, JobId, JobStatus, LinkId, NodeId, Role
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.sources import open_source
 from dispy.wire.messages import STDOUT, Hello, Message
@@ -259,7 +259,8 @@ class SimulatedClient:
     def _send_stream(self, effect: fx.SendStream) -> None:
         end = self.links.get(effect.link)
         if end is not None:
-            data = self.files[effect.source] if isinstance(effect.source, str) else effect.source
+            source = effect.source
+            data = self.files[source.path] if isinstance(source, FilePart) else source
             end.send_stream(effect.stream, open_source(data), effect.size)
 
     def _close_link(self, effect: fx.CloseLink) -> None:
