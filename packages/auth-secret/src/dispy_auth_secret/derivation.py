@@ -108,6 +108,7 @@ def issue_credential(key: Key, role: AccessRole, host: str, now: float) -> Crede
         key=private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         authorities=authority.public_bytes(Encoding.PEM),
         hint_key=hint_key(key),
+        discovery_key=discovery_key(key),
         renew_at=now + RENEW_AFTER_S,
         roles=frozenset({role}),
     )

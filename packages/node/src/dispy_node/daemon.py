@@ -27,7 +27,7 @@ from dispy.wire.session import (
     SessionEvent,
     StreamFinished,
 )
-from dispy_node.addresses import local_address
+from dispy_node.addresses import local_address, own_addresses
 from dispy_node.avail import measure_avail
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
@@ -51,6 +51,7 @@ class NodeIdentity:
     name: str
     cpus: int
     addresses: tuple[str, ...] = ()
+    """Under which others reach it; empty: those that the machine has at the moment."""
 
 
 class NodeDaemon:
@@ -82,6 +83,8 @@ class NodeDaemon:
         self._trash = trio.Event()
         """Set when folders were put away that are to be removed."""
         self.draining = False
+        self.drain_begun = trio.Event()
+        """Set when the node takes no more jobs."""
         self.drained = trio.Event()
         """Set when a drain is complete."""
         self._carry_out: dict[type, Callable[..., None]] = {
@@ -121,6 +124,7 @@ class NodeDaemon:
     def drain(self) -> None:
         """Take no more jobs; `drained` is set when the last has ended."""
         self.draining = True
+        self.drain_begun.set()
         self.handle(ev.DrainRequested())
 
     async def _keep_time(self) -> None:
@@ -204,7 +208,7 @@ class NodeDaemon:
             name=self.identity.name,
             epoch=self._state.epoch,
             cpus=self.engine.cpus,
-            addresses=self.identity.addresses,
+            addresses=self.identity.addresses or own_addresses(),
             avail=free,
         )
         session = Session(
