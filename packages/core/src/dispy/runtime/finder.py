@@ -230,16 +230,12 @@ class NodeFinder:
             if all(pattern.target != target[:3] for pattern in self._patterns):
                 self._driver.dialer.unwant_target(target, self._computation.id)
         self._want(LOCAL_TARGET)
-        refused = [] if self._search is None else self._search.describe_refused()
-        self._tell(
-            "\n".join(
-                [
-                    f"no node answered for {self._computation.name!r}: running its jobs on this machine "
-                    '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)',
-                    *refused,
-                ]
-            )
+        text = (
+            f"no node answered for {self._computation.name!r}: running its jobs on this machine "
+            '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)'
         )
+        refused = [] if self._search is None else self._search.describe_refused()
+        self._tell("\n".join([text, *refused]))
 
 
 def _is_reachable(placement: Placement) -> bool:

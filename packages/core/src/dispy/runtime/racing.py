@@ -51,11 +51,15 @@ async def first_of(
                 with trio.move_on_after(stagger_s):
                     await over.wait()
     except BaseException:
-        for one in given:
-            await close(one)
+        await _close_all(given, close)
         raise
-    for one in given[1:]:  # two have succeeded in one moment
-        await close(one)
+    await _close_all(given[1:], close)  # two have succeeded in one moment
     if given:
         return given[0]
     raise failures[0]
+
+
+async def _close_all(given: Sequence[T], close: Callable[[T], Awaitable[None]]) -> None:
+    with trio.CancelScope(shield=True):  # else a cancellation would leave all but the first open
+        for one in given:
+            await close(one)
