@@ -16,7 +16,7 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 # Lowest first. A module imports from its own layer and those below it.
 LAYERS = [
     {"errors", "model"},
-    {"interfaces"},
+    {"interfaces", "discovery"},
     {"wire", "config", "logger", "private", "parents", "argv", "places", "printable", "sizes"},
     {"engine"},
     {"packing"},
@@ -42,7 +42,12 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Folders of code that is the same in production, in the simulator and under Hypothesis: bytes, time and randomness
 # are arguments there.
-WITHOUT_IO = [CORE / "wire", CORE / "engine", ROOT / "packages/node/src/dispy_node/engine"]
+WITHOUT_IO = [
+    CORE / "wire",
+    CORE / "engine",
+    ROOT / "packages/node/src/dispy_node/engine",
+    ROOT / "packages/discovery-udp/src/dispy_discovery_udp/engine",
+]
 IO_MODULES = {
     "asyncio",
     "multiprocessing",

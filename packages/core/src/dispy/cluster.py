@@ -31,6 +31,7 @@ from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
+    from dispy.discovery import DiscoveryScope
     from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
@@ -82,6 +83,9 @@ class JobCluster(Submitting, NodeManagement):
             tiny jobs that need no protection from each other.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
+        ipv4_udp_multicast: nodes are looked for by IPv4 multicast, rather than by broadcast.
+        ping_interval: how often nodes are looked for at the latest, in seconds from 1 to 1000; by default less and
+            less often, down to once a minute.
         secret: key, or passphrase, that nodes must have too. By default it is the key in the user's
             configuration folder, which is made when it is first needed (``dispy key``). ``dispy.OPEN`` makes
             connections that are neither authenticated nor encrypted, with nodes that were started with ``--open``.
@@ -132,6 +136,8 @@ class JobCluster(Submitting, NodeManagement):
         isolation: str = "process",
         port: int | None = None,
         node_port: int | None = None,
+        ipv4_udp_multicast: bool = False,
+        ping_interval: float | None = None,
         secret: str | Openness | None = None,
         secret_file: str | os.PathLike[str] | None = None,
         certfile: str | os.PathLike[str] | None = None,
@@ -186,6 +192,8 @@ class JobCluster(Submitting, NodeManagement):
         self._node_port = (
             config.node_port() if node_port is None else config.checked_port(node_port, "node_port")
         )
+        self.ping_interval = _checked_ping_interval(ping_interval)
+        groups = config.multicast_groups()
         config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
 
@@ -240,6 +248,7 @@ class JobCluster(Submitting, NodeManagement):
                 self,
                 trust=self._trust,
                 local_hosts=self._hosts,
+                scope=self._make_scope(patterns, groups, multicast=bool(ipv4_udp_multicast)),
             )
         except BaseException:
             self._closed = True
@@ -603,6 +612,26 @@ class JobCluster(Submitting, NodeManagement):
 
             tell_user(f"THE CONNECTIONS of {self.name!r} ARE OPEN: {OPEN_WARNING}")
 
+    def _make_scope(
+        self, patterns: Sequence[NodePattern], groups: tuple[str, str], *, multicast: bool
+    ) -> DiscoveryScope | None:
+        """Tell where to look for nodes: nowhere, if each of them is named (A20)."""
+        from dispy.discovery import DiscoveryScope
+
+        ports = {pattern.port or self._node_port for pattern in patterns if pattern.is_wildcard}
+        if not ports:
+            return None
+        return DiscoveryScope(
+            keys=self._trust.discovery_keys,
+            node_ports=tuple(sorted(ports)),
+            client_port=config.client_port(),
+            hosts=tuple(self._hosts),
+            multicast=multicast,
+            ipv4_group=groups[0],
+            ipv6_group=groups[1],
+            ping_interval_s=self.ping_interval,
+        )
+
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation
 
@@ -693,6 +722,15 @@ def _checked_callback(
     except ValueError:
         pass  # a built-in that does not tell its parameters
     return function
+
+
+def _checked_ping_interval(seconds: float | None) -> float | None:
+    """Check A43."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= 1000:
+        raise UsageError(f"ping_interval must be a number of seconds from 1 to 1000, not {seconds!r}")
+    return float(seconds)
 
 
 def _working_directory() -> str:

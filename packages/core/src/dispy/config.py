@@ -2,6 +2,8 @@
 
 * ``DispyPort``: base of the port below.
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
+* ``ClientPort``: where nodes announce themselves; DispyPort unless assigned.
+* ``IPv4MulticastGroup``, ``IPv6MulticastGroup``: addresses that nodes are asked at; the same on all machines.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
 * ``ResultMemory``: how much memory nodes may fill with large results, in bytes; 0 means as much as this machine has.
 * ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
@@ -13,6 +15,7 @@ warned.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import sys
@@ -41,7 +44,11 @@ MaxFileSize: int | str = 0
 MOST_TIMEOUT_S = 600.0
 """Longest `MsgTimeout`: systems themselves give up a connection after some minutes."""
 
-OFFSETS = {"NodePort": 1}
+IPv4MulticastGroup: str = "239.255.61.59"
+IPv6MulticastGroup: str = "ff05::b409:3171:9705:5134:6159"
+"""As in the original."""
+
+OFFSETS = {"ClientPort": 0, "NodePort": 1}
 """Distance of a port from DispyPort."""
 
 
@@ -65,6 +72,33 @@ def port(name: str) -> int:
 def node_port() -> int:
     """Return the port of nodes; raises UsageError as `port`."""
     return port("NodePort")
+
+
+def client_port() -> int:
+    """Return the port where clients hear nodes announce themselves; raises UsageError as `port`."""
+    return port("ClientPort")
+
+
+def multicast_groups() -> tuple[str, str]:
+    """Return the groups of IPv4 and IPv6, checked.
+
+    Raises:
+        UsageError: what was assigned to one is no address of multicast of that kind.
+    """
+    found = []
+    for name, version in (("IPv4MulticastGroup", 4), ("IPv6MulticastGroup", 6)):
+        value: Any = globals()[name]
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            address = None
+        if address is None or address.version != version or not address.is_multicast:
+            example = "239.255.1.2" if version == 4 else "ff05::1234"
+            raise UsageError(
+                f"dispy.config.{name} must be an IPv{version} address of multicast such as {example!r}, not {value!r}"
+            )
+        found.append(str(address))
+    return found[0], found[1]
 
 
 def msg_timeout_s() -> float:

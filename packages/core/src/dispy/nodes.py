@@ -144,6 +144,12 @@ class NodePattern:
         """True if it can only be met by a node that another process has started."""
         return self.target is not None and self.target[0] != LOCAL
 
+    def may_mean(self, addresses: Sequence[str], port: int) -> bool:
+        """Tell whether a pattern with ``*`` may mean a node that listens there, and that has not been reached yet."""
+        if not self.is_wildcard or self.port not in (None, port):
+            return False
+        return self.matches_everything or any(self._expression.fullmatch(address) for address in addresses)
+
     def matches(self, node: Node) -> bool:
         """Tell whether *node* is meant.
 

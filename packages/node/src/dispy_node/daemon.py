@@ -28,7 +28,7 @@ from dispy.wire.session import (
     SessionEvent,
     StreamFinished,
 )
-from dispy_node.addresses import local_address
+from dispy_node.addresses import local_address, own_addresses
 from dispy_node.avail import choose_memory, measure_avail
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
@@ -55,6 +55,7 @@ class NodeIdentity:
     name: str
     cpus: int
     addresses: tuple[str, ...] = ()
+    """Under which others reach it; empty: those that the machine has at the moment."""
 
 
 class NodeDaemon:
@@ -95,6 +96,8 @@ class NodeDaemon:
         self._trash = trio.Event()
         """Set when folders were put away that are to be removed."""
         self.draining = False
+        self.drain_begun = trio.Event()
+        """Set when the node takes no more jobs."""
         self.drained = trio.Event()
         """Set when a drain is complete."""
         self._carry_out: dict[type, Callable[..., None]] = {
@@ -136,6 +139,7 @@ class NodeDaemon:
     def drain(self) -> None:
         """Take no more jobs; `drained` is set when the last has ended."""
         self.draining = True
+        self.drain_begun.set()
         self.handle(ev.DrainRequested())
 
     async def _keep_time(self) -> None:
@@ -219,7 +223,7 @@ class NodeDaemon:
             name=self.identity.name,
             epoch=self._state.epoch,
             cpus=self.engine.cpus,
-            addresses=self.identity.addresses,
+            addresses=self.identity.addresses or own_addresses(),
             avail=free,
             proof=proof_to(peer, self._state.secret),
         )

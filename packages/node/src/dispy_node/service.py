@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
+from dispy_node.presence import announce
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
 from dispy_node.temporary import temporary_folder
@@ -89,7 +90,8 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
                 with at_once:
                     if confinement.layers:
                         await trio.to_thread.run_sync(confinement.check, state)
-                    await _serve(daemon, trust, addresses, transports, state)
+                    announcing = partial(announce, settings, trust, plugins, state)
+                    await _serve(daemon, trust, addresses, transports, state, announcing)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -150,8 +152,13 @@ async def _serve(
     addresses: list[Address],
     transports: dict[str, Transport],
     state: StateFolder,
+    announcing: Callable[[Sequence[Address]], Awaitable[None]],
 ) -> None:
-    """Listen until a drain is complete."""
+    """Listen until a drain is complete.
+
+    Args:
+        announcing: lets clients find who listens at these addresses, until it is cancelled.
+    """
     door = Door(log)
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
@@ -176,7 +183,18 @@ async def _serve(
             log.info("connections are secured by %s", trust.describe())
         name, cpus = daemon.identity.name, daemon.identity.cpus
         log.info("node %s listens on %s with %d slots; its folder is %s", name, where, cpus, state.path)
+        nursery.start_soon(_announce_until_drain, daemon, announcing, bound)
         await daemon.drained.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce_until_drain(
+    daemon: NodeDaemon, announcing: Callable[[Sequence[Address]], Awaitable[None]], bound: Sequence[Address]
+) -> None:
+    """Let clients find the node as long as it takes jobs."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announcing, bound)
+        await daemon.drain_begun.wait()
         nursery.cancel_scope.cancel()
 
 

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from dispy import config
 from dispy.errors import UsageError
 from dispy.interfaces import Address
 from dispy.sizes import parse_size
@@ -33,6 +34,10 @@ class NodeSettings:
     max_file_size: str = "0"
     force_cleanup: bool = False
     open: bool = False
+    no_discovery: bool = False
+    ping_interval: int = 0
+    ipv4_udp_multicast: bool = False
+    scheduler_host: tuple[str, ...] = ()
     debug: bool = False
     log_format: str = "human"
 
@@ -40,6 +45,11 @@ class NodeSettings:
     def port(self) -> int:
         """Port to listen on: one above the base port, as in the original; 0 for any free one."""
         return self.dispy_port + 1 if self.dispy_port else 0
+
+    @property
+    def base_port(self) -> int:
+        """Port at which clients hear of the node; it is asked at the one above, wherever it listens."""
+        return self.dispy_port or config.port("DispyPort")
 
     def node_name(self) -> str:
         """Name that the node tells: the one given, or the host's."""

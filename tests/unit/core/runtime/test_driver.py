@@ -444,6 +444,21 @@ def test_node_is_linked_once_though_it_is_named_twice(play: Play) -> None:
     play(script)
 
 
+def test_node_that_is_known_is_not_dialled_at_another_address(play: Play) -> None:
+    async def script(world: World) -> None:
+        world.driver.expect(ALIAS, NodeId("somebody"))  # who has never been reached
+        assert world.driver._may_dial(ALIAS)
+        world.add()
+        await trio.sleep(1)
+        connections = world.network.connections
+        world.driver.expect(ALIAS, world.node.id)
+        world.driver.dialer.want(ALIAS, world.computation.id)
+        await trio.sleep(30)
+        assert world.network.connections == connections
+
+    play(script)
+
+
 def test_client_that_ends_is_forgotten_by_the_node(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeRunner, "job_s", 1000.0)
 

@@ -219,6 +219,12 @@ class SchedulerDriver:
 
     # ---- links
 
+    def expect(self, target: Target, node: NodeId) -> None:
+        """Take it that *target* leads to *node*, which has proved what the target asks for: one link is enough."""
+        known = self.engine.nodes.get(node)
+        if known is not None and (target.trust is None or target.trust.realm in known.realms):
+            self._aliases.setdefault(target, node)
+
     def _may_dial(self, target: Target) -> bool:
         node = self.engine.nodes.get(self._aliases.get(target, NodeId("")))
         return node is None or node.state is not NodeState.CONNECTED

@@ -37,6 +37,7 @@ from dispy.runtime.trust import Trust, TrustStore
 from dispy.runtime.waiting import EngineThread
 
 if TYPE_CHECKING:
+    from dispy.discovery import DiscoveryScope
     from dispy.nodes import NodePattern
 
 T = TypeVar("T")
@@ -123,18 +124,28 @@ class Runtime:
         *,
         trust: Trust,
         local_hosts: Sequence[str] = (),
+        scope: DiscoveryScope | None = None,
     ) -> None:
         """Take up a computation and start to look for its nodes.
 
         Args:
             trust: what is asked of nodes.
             local_hosts: addresses of this machine to connect from, where one fits; else the system chooses.
+            scope: where to look for nodes that patterns mean; None: nowhere.
 
         Raises:
             DispyError: the engine's thread has ended.
         """
         finder = NodeFinder(
-            self.driver, computation, patterns, node_port, tell_user, trust=trust, local_hosts=local_hosts
+            self.driver,
+            computation,
+            patterns,
+            node_port,
+            tell_user,
+            trust=trust,
+            local_hosts=local_hosts,
+            scope=scope,
+            discoveries=self.plugins.discoveries,
         )
 
         def add() -> None:
