@@ -21,7 +21,10 @@ from dispy.sizes import parse_size, too_large
         (" 2 M ", 2 * 1024**2),
         ("1.5g", 3 * 1024**3 // 2),
         ("1T", 1024**4),
-        ("3kb", 3072),
+        ("3kb", 3000),
+        ("3KiB", 3072),
+        ("2GB", 2 * 10**9),
+        ("9b", 9),
     ],
 )
 def test_sizes(text: Any, size: int) -> None:

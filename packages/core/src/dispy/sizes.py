@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write them: ``"64k"``, ``"1.5g"``."""
+"""Sizes in bytes as people write them: ``"64k"``, ``"1.5G"``, ``"2GB"``, ``"2GiB"``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,37 @@ import re
 
 from dispy.errors import UsageError
 
-UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+UNITS: dict[str, int] = {"": 1, "b": 1} | {
+    letter + end: base**power
+    for power, letter in enumerate("kmgt", 1)
+    for end, base in (("", 1024), ("ib", 1024), ("b", 1000))
+}
+"""In lower case, as they are written elsewhere too: 2G as for control groups, 2GB for disks, 2GiB for both."""
 
-_TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)b?", re.IGNORECASE)
+_TEXT = re.compile(r"([0-9]+)(\.[0-9]*)?\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+
+
+def size_of_text(text: str) -> int | None:
+    """Return a number of bytes, rounded up; None if that is not what *text* says."""
+    found = _TEXT.fullmatch(text.strip())
+    if found is None or found[3].lower() not in UNITS:
+        return None
+    unit = UNITS[found[3].lower()]
+    return math.ceil(float(found[1] + found[2]) * unit) if found[2] else int(found[1]) * unit
 
 
 def parse_size(value: object, label: str) -> int:
     """Return a number of bytes; 0 means no limit.
 
     Args:
-        value: a number of bytes, or text: a number with k, m, g or t behind it, for powers of 1024.
+        value: a number of bytes, or text: a number with a unit of `UNITS` behind it.
         label: what it is, for the message.
 
     Raises:
         UsageError: it is neither, or negative.
     """
-    if isinstance(value, str) and (found := _TEXT.fullmatch(value.strip())):
-        return int(float(found[1]) * UNITS[found[2].lower()])
+    if isinstance(value, str) and (size := size_of_text(value)) is not None:
+        return size
     if (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
