@@ -24,7 +24,13 @@ CONSTANTS = re.compile(
 )
 QUOTED = re.compile(r"`(?P<name>[A-Z]+(?:_[A-Z]+)*)` \((?P<value>[^)]+)\)")
 UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "s": 1}
-PARTS = [messages.FileOffer, messages.JobAssignment, messages.JobStart, messages.JobResult]
+PARTS = [
+    messages.FileOffer,
+    messages.JobAssignment,
+    messages.JobLimits,
+    messages.JobStart,
+    messages.JobResult,
+]
 
 
 def diagrams() -> ModuleType:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,29 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_user import USER, open_the_way
 
 import dispy
-from dispy_node.confine.accounts import find_account, find_closed_folder
 
 Look = Callable[..., Any]
 
-USER = "nobody"
 MEGABYTE = 1_000_000
 
-# Puts an empty folder in place of $1, which is closed to other users, and only $2 back into it: for one process and
-# those below it.
-OPEN_THE_WAY = """
-set -e
-closed=$1 kept=$2; shift 2
-aside=$(mktemp -d)
-mount --bind "$kept" "$aside"
-mount -t tmpfs -o mode=0755 tmpfs "$closed"
-mkdir -p "$kept"
-mount --bind "$aside" "$kept"
-umount "$aside"; rmdir "$aside"
-exec "$@"
-"""
-
+needs_root_to_look = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, from whom alone a node does not hide what it has open"
+)
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root, who alone can run jobs as another user"
 )
@@ -88,14 +77,27 @@ def write(path: str) -> str:
     return "written"
 
 
-def reach(port: int) -> str:
+def reach(port: int, name: str = "") -> list[str]:
+    """Connect to a port of loopback, and to the socket of an abstract name."""
     import socket
 
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()
-    except OSError as error:
-        return type(error).__name__
-    return "reached"
+    found = []
+    for family, place in ((socket.AF_INET, ("127.0.0.1", port)), (socket.AF_UNIX, f"\0{name}")):
+        with socket.socket(family) as sock:
+            sock.settimeout(10)
+            try:
+                sock.connect(place)
+                found.append("reached")
+            except OSError as error:
+                found.append(type(error).__name__)
+    return found
+
+
+def look_out(port: int, name: str) -> tuple[list[str], set[str]]:
+    """Tell what can be reached, and which of two variables there are."""
+    import os
+
+    return reach(port, name), {"LIBRARY_SETTING", "SERVICE_TOKEN"} & set(os.environ)
 
 
 def hang(marker: str) -> None:
@@ -169,17 +171,7 @@ def start_for_user(start_node: Look, place: Path) -> Look:
     """Start nodes whose Python the other user can run, wherever it is installed."""
 
     def start(*options: str) -> Any:
-        account = find_account(USER)
-        closed = find_closed_folder(account, Path(sys.executable))
-        prefix: list[str] = []
-        if closed is not None:
-            kept = os.path.realpath(sys.base_prefix)
-            prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", OPEN_THE_WAY, "sh"]
-            prefix += [str(closed), kept]
-            done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"{USER} cannot reach this Python, because of {closed}: {done.stderr.strip()}")
-        return start_node(*options, folder=place / "node", prefix=prefix)
+        return start_node(*options, folder=place / "node", prefix=open_the_way())
 
     return start
 
@@ -198,6 +190,7 @@ def start_in_cgroups(start: Look, *options: str) -> Any:
 # ---- always
 
 
+@needs_root_to_look
 def test_descriptors_of_the_node_stay_with_it(node: Any) -> None:
     with dispy.JobCluster(look, nodes=[node.address]) as cluster:
         found = cluster.submit([])()
@@ -271,7 +264,7 @@ def test_node_starts_with_settings_of_a_file(
 ) -> None:
     (tmp_path / "node.toml").write_text('confine = ["bubblewrap:net=no"]\n')
     node = start_node("--config", str(tmp_path / "node.toml"))
-    assert ask(node, reach, node.port) == "ConnectionRefusedError"
+    assert ask(node, reach, node.port)[0] == "ConnectionRefusedError"
 
 
 # ---- another user
@@ -290,6 +283,33 @@ def test_jobs_of_another_user(start_for_user: Look, place: Path, secret: Path) -
     environment = found["environment"]
     assert [environment[name] for name in ("HOME", "USER", "LOGNAME")] == [account.pw_dir, USER, USER]
     assert not [name for name in environment if name.startswith(("XDG_", "SSH_", "SUDO_"))]
+
+
+def write_and_list(name: str) -> dict[str, int]:
+    with open(name, "w") as file:
+        file.write(name)
+    with open("data", "ab") as file:
+        file.truncate()
+    return {found: os.stat(found).st_uid for found in sorted(os.listdir())}
+
+
+@needs_root
+def test_shared_folders_are_the_other_users(
+    start_for_user: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start_for_user("--confine", f"user={USER}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_bytes(os.urandom(MEGABYTE))
+    (tmp_path / "own").write_text("of the job")
+    uid = pwd.getpwnam(USER).pw_uid
+    for number, sent_bytes in ((1, 2 * MEGABYTE), (2, MEGABYTE // 2)):
+        with dispy.JobCluster(
+            write_and_list, nodes=[node.address], depends=["data"], dest_path="a/b", cleanup=False
+        ) as cluster:
+            job = cluster.submit(f"result{number}", dispy_job_depends=["own"])
+            names = ["data", "own", *(f"result{one}" for one in range(1, number + 1))]
+            assert job() == dict.fromkeys(names, uid), job.exception
+            assert cluster.status().nodes[0].tx < sent_bytes
 
 
 @needs_root
@@ -317,6 +337,29 @@ def test_files_that_come_along_belong_to_the_user(start_for_user: Look, tmp_path
     ) as cluster:
         job = cluster.submit()
         assert (job(), job.stdout) == (0, f"{USER}\ncame along".encode()), job.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("sandbox", [[], ["--confine", "bubblewrap:net=no"]])
+def test_confined_programs_speak_with_the_client(
+    start_for_user: Look,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    sandbox: list[str],
+) -> None:
+    if sandbox:
+        request.getfixturevalue("needs_bubblewrap")
+    node = start_for_user("--confine", f"user={USER}", *sandbox)
+    (tmp_path / "job.sh").write_text(
+        '#!/bin/sh\ndispy-job result "$(id -un)" && id -un > sent && dispy-job send-file sent\n'
+    )
+    (tmp_path / "job.sh").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with dispy.JobCluster("job.sh", nodes=[node.address]) as cluster:
+        job = cluster.submit()
+        assert (list(job.stream(timeout=60)), job()) == ([USER], 0), job.stderr
+    assert (tmp_path / "sent").read_text() == f"{USER}\n"
 
 
 @needs_root
@@ -411,11 +454,21 @@ def test_system_is_read_only_in_a_sandbox(start_node: Look, needs_bubblewrap: No
     assert not Path(f"/tmp/{name}").exists(), "its temporary folder is its own"
 
 
-def test_network_of_a_sandbox_is_optional(start_node: Look, needs_bubblewrap: None) -> None:
+def test_sandbox_has_no_network_unless_it_is_wanted(
+    start_node: Look, needs_bubblewrap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the variables it has those that are let through."""
+    monkeypatch.setenv("LIBRARY_SETTING", "wanted")
+    monkeypatch.setenv("SERVICE_TOKEN", "secret")
     one = start_node("--confine", "bubblewrap")
-    other = start_node("--confine", "bubblewrap:net=no")
-    assert ask(one, reach, one.port) == "reached"
-    assert ask(other, reach, one.port) == "ConnectionRefusedError"
+    other = start_node("--confine", "bubblewrap:net=yes", "--env", "LIBRARY_SETTING")
+    name = f"dispy-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen()
+        refused, reached = ["ConnectionRefusedError"] * 2, ["reached"] * 2
+        assert ask(one, look_out, other.port, name, depends=[reach]) == (refused, set())
+        assert ask(other, look_out, other.port, name, depends=[reach]) == (reached, {"LIBRARY_SETTING"})
 
 
 @pytest.mark.parametrize("isolation", ["process", "worker"])
@@ -448,7 +501,7 @@ def test_all_kinds_go_together_in_any_order(
     start_for_user: Look, secret: Path, needs_bubblewrap: None
 ) -> None:
     node = start_in_cgroups(
-        start_for_user, "--confine", "bubblewrap:net=no", "--confine", f"user={USER}", "--confine", "cgroup"
+        start_for_user, "--confine", "bubblewrap", "--confine", f"user={USER}", "--confine", "cgroup"
     )
     with dispy.JobCluster(look, nodes=[node.address]) as cluster:
         found = cluster.submit([str(secret), "/etc/shadow"])()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attackers import own_credential
+from other_user import USER, open_the_way
 from watching import forms_of, keep_secret
 
 import dispy
 from dispy_auth_secret.keyfile import load_keys
 from dispy_auth_secret.keys import key_of_secret
+from dispy_node.confine.accounts import find_account
+from dispy_node.confine.enter import entering
 
 SECRET = keep_secret("a passphrase that jobs must not see")
 
@@ -63,6 +70,84 @@ def knock(pid: int, numbers: list[str]) -> list[str]:
     return opened
 
 
+def pry(pid: int) -> dict[str, str]:
+    """Try to get at what a process of the same user holds; tell what came of it."""
+    import ctypes
+    import os
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def attempt(function: Callable[[], object]) -> str:
+        try:
+            function()
+        except OSError as error:
+            return type(error).__name__
+        return "done"
+
+    def read(name: str) -> Callable[[], object]:
+        return lambda: open(f"/proc/{pid}/{name}", "rb").read(1)
+
+    def open_memory() -> None:
+        os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+
+    def trace() -> None:
+        seize = 0x4206  # PTRACE_SEIZE, which does not stop it
+        if libc.ptrace(seize, pid, 0, 0):
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    return {
+        "environ": attempt(read("environ")),
+        "auxv": attempt(read("auxv")),
+        "mem": attempt(open_memory),
+        "fd": attempt(lambda: os.listdir(f"/proc/{pid}/fd")),
+        "cwd": attempt(lambda: os.readlink(f"/proc/{pid}/cwd")),
+        "trace": attempt(trace),
+    }
+
+
+def pry_above(pid: int) -> list[dict[str, str]]:
+    """Do so with a node, and with the runner, from which a node does not differ by its user."""
+    import os
+
+    assert os.stat(f"/proc/{os.getppid()}/stat").st_uid == os.geteuid()
+    return [pry(pid), pry(os.getppid())]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Give a folder of the user as whom the node is to run: of `USER` if we are root."""
+    folder = Path(tempfile.mkdtemp(prefix="dispy-other-"))
+    if os.geteuid() == 0:
+        account = find_account(USER)
+        os.chown(folder, account.uid, account.gid)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such protection")
+def test_job_of_the_same_user_cannot_look_into_its_node(
+    start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    """The node is not root's, reads its keys by files that live in memory, and works."""
+    prefix = [*open_the_way(), *entering([], find_account(USER), "")] if os.geteuid() == 0 else []
+    with monkeypatch.context() as patch:
+        patch.setenv("DISPY_SECRET", SECRET)
+        patch.setenv("DISPY_CONFIG_DIR", str(place / "keys"))
+        patch.setenv("HOME", str(place))
+        if prefix:
+            patch.delenv("DISPY_TEST_AUDIT")  # its file is ours
+        node = start_node("-i", "127.0.0.1", folder=place, prefix=prefix)
+    pid = node.process.pid
+    assert b"dispy_node" in Path(f"/proc/{pid}/cmdline").read_bytes(), (
+        "it has taken the place of what started it"
+    )
+    of_node, of_runner = ask(node.address, pry_above, pid, depends=[pry], secret=SECRET)
+    assert set(of_node.values()) == {"PermissionError"}, of_node
+    assert of_runner["environ"] == "done", "what is not protected can be read"
+    if os.geteuid() == 0:
+        assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def ask(address: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     with dispy.JobCluster(function, nodes=[address], **options) as cluster:
         job = cluster.submit(*args)
@@ -102,6 +187,9 @@ def test_job_sees_no_secret(
     ]
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, from whom alone a node does not hide what it has open"
+)
 def test_job_reaches_no_socket_of_others(node: Any) -> None:
     """Neither the daemon's sockets nor those of another runner are its own, have a name, or can be opened."""
     pid = node.process.pid

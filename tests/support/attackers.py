@@ -281,11 +281,13 @@ class Cost:
     kib: float = 0.0
     """For each connection, at the worst moment."""
     before: int = field(default=0)
+    tells_worst: bool = False
+    """The system tells the worst moment within the context; a node hides that from all but root."""
 
     def look(self) -> None:
         """Look how much memory is in use now, or, where the system tells it, how much it was at the worst moment."""
         now = self.process.memory_info().rss
-        with contextlib.suppress(OSError):
+        if self.tells_worst:
             for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     now = max(now, int(line.split()[1]) * 1024)
@@ -296,9 +298,11 @@ class Cost:
 def cost_of(pid: int, connections: int = 1) -> Iterator[Cost]:
     """Measure what a node spends within the context."""
     process = psutil.Process(pid)
+    tells_worst = False
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the worst moment from now on
-    cost = Cost(process, connections, before=process.memory_info().rss)
+        tells_worst = True
+    cost = Cost(process, connections, before=process.memory_info().rss, tells_worst=tells_worst)
     began = sum(process.cpu_times()[:2])
     yield cost
     cost.look()

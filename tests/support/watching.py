@@ -135,7 +135,10 @@ def _look_at_processes() -> None:
 
 def _look_at(pid: str) -> None:
     arguments = Path("/proc", pid, "cmdline").read_bytes()
-    variables = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    try:
+        variables = Path("/proc", pid, "environ").read_bytes().split(b"\0")
+    except PermissionError:  # a node hides it from all but root
+        variables = []
     environment = b"\0".join(one for one in variables if not one.startswith(OWN_VARIABLE))
     keys, passphrases = tuple(WATCH.forms.items()), tuple(WATCH.passphrases.items())
     state = (arguments, environment, len(keys), len(passphrases))

@@ -506,8 +506,35 @@ def test_a_module_in_depends_is_importable_and_its_file_is_sent(client: Client) 
         """
     )
     bundle = pack_function(main.compute, [module, json])
-    assert [file.path for file in bundle.files] == ["tools_dep/mod.py"]
+    assert [file.path for file in bundle.files] == ["tools_dep/__init__.py", "tools_dep/mod.py"]
     assert client.call(bundle) == 7
+
+
+def test_all_of_a_package_comes_along(client: Client) -> None:
+    """Also what nothing imports by name, and data; equal names in different packages do not meet."""
+    for name in ("tree_a", "tree_b"):
+        client.write(f"src/{name}/__init__.py")
+        client.write(f"src/{name}/inner/__init__.py")
+        client.write(f"src/{name}/inner/util.py", f"NAME = {name!r}")
+        client.write(f"src/{name}/data/table.txt", name)
+        client.write(f"src/{name}/.hidden/x.py", "bad")
+        client.write(f"src/{name}/__pycache__/util.pyc", "bad")
+    client.monkeypatch.syspath_prepend(client.folder / "src")
+    modules = [client.module("tree_a"), client.module("tree_b")]
+    main = client.main(
+        """
+        def compute(name):
+            import importlib
+            return importlib.import_module(name + ".inner.util").NAME
+        """
+    )
+    bundle = pack_function(main.compute, modules)
+    names = ("__init__.py", "data/table.txt", "inner/__init__.py", "inner/util.py")
+    assert [file.path for file in bundle.files] == [
+        f"{tree}/{name}" for tree in ("tree_a", "tree_b") for name in names
+    ]
+    for tree in ("tree_a", "tree_b"):
+        assert client.call(bundle, tree) == tree
 
 
 def test_instances_of_classes_of_a_local_module_that_did_not_come_along(client: Client) -> None:
@@ -679,6 +706,18 @@ def test_a_python_program_needs_no_execute_bit_but_others_do(client: Client) -> 
         InvalidComputation, match=r"file 'tool' is not valid: it is not executable.*chmod \+x"
     ):
         pack_program("tool")
+
+
+@pytest.mark.parametrize(
+    ("name", "executor"),
+    [("Main.java", "java"), ("MAIN.JAVA", "java"), ("main.jar", "java"), ("main.py", "program")],
+)
+def test_java_needs_no_execute_bit_and_has_an_executor_of_its_own(
+    client: Client, name: str, executor: str
+) -> None:
+    client.write(name, "")
+    assert pack_program(name).executor == executor
+    assert pack_function(lambda: None).executor == "function"
 
 
 @pytest.mark.parametrize("path", ["no-such-program-anywhere", "/no/such/program", "."])

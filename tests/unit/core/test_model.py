@@ -17,6 +17,7 @@ from dispy.model import (
     AccessRole,
     Isolation,
     JobStatus,
+    Limit,
     NodeStatus,
     Openness,
     Outcome,
@@ -82,6 +83,13 @@ def test_what_travels_keeps_its_values() -> None:
         ("DIED", 3),
         ("BROKEN", 4),
         ("CANCELLED", 5),
+        ("EXCEEDED", 6),
+    ]
+    assert [(limit.name, int(limit)) for limit in Limit] == [
+        ("TIMEOUT", 1),
+        ("CPU_TIME", 2),
+        ("MEMORY", 3),
+        ("PROCESSES", 4),
     ]
     assert [str(role) for role in Role] == ["client", "node"]
     assert [str(isolation) for isolation in Isolation] == ["process", "worker"]

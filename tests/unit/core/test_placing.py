@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispy.engine.effects import SendMessage, SendStream
-from dispy.engine.events import CancelRequested, JobsSubmitted
+from dispy.engine.events import CancelRequested, JobsSubmitted, LinkClosed
 from dispy.engine.placing import AHEAD_MAX, BATCH_BYTES, SPOOLED_BYTES_MAX, window_of
-from dispy.model import INLINE_BODY_BYTES
-from dispy.wire.messages import AssignJobs, JobAssignment, JobsRejected
+from dispy.engine.records import Job, LimitedJob
+from dispy.model import INLINE_BODY_BYTES, JobId, LinkId
+from dispy.wire.messages import AssignJobs, JobAssignment, JobLimits, JobsRejected
 
 if TYPE_CHECKING:
     from tests.unit.core.conftest import World
@@ -249,3 +250,37 @@ def test_a_node_that_rejected_is_left_alone_for_a_while(world: World) -> None:
     assert world.engine.next_deadline() == world.now + 1.0
     assert world.assigned(world.wait(1.0)) == [(1, [(1, 2), (2, 2)])]
     assert world.engine.next_deadline() is None
+
+
+def test_limits_go_along_with_jobs_that_have_them(world: World) -> None:
+    computation = world.add()
+    world.connect(1, cpus=3)
+    world.use(computation, 1)
+    limits, large = JobLimits(timeout_s=2.5, memory_bytes=10**9), b"x" * (INLINE_BODY_BYTES + 1)
+    plain = Job(JobId(1), computation.id, b"args")
+    small, big = (
+        LimitedJob(JobId(n), computation.id, body, limits) for n, body in ((2, b"args"), (3, large))
+    )
+    effects = world.do(JobsSubmitted([plain, small, big]))
+    (assignment,) = [effect.message for effect in effects if isinstance(effect, SendMessage)]
+    assert isinstance(assignment, AssignJobs)
+    assert [job.limits for job in assignment.jobs] == [None, limits, limits]
+    world.do(LinkClosed(LinkId(1), "gone"))
+    assert (plain.limits, big.limits) == (None, limits), "for another attempt"
+
+
+def test_jobs_without_limits_have_no_room_for_them() -> None:
+    assert "limits" not in Job.__slots__
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BODY_BYTES + 1])
+def test_that_a_job_brings_something_is_told_with_it(world: World, size: int) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.jobs(computation, 1, body=bytes(size))
+    job.carries = ("data", 7)
+    limits = JobLimits(timeout_s=2.5)
+    limited = LimitedJob(JobId(100), computation.id, bytes(size), limits, carries=("", 0))
+    (message,) = world.messages(world.do(JobsSubmitted([job, limited])))
+    assert isinstance(message, AssignJobs)
+    assert [(one.carries, one.limits) for one in message.jobs] == [(("data", 7), None), (("", 0), limits)]

@@ -115,6 +115,30 @@ class TestFolder:
         with pytest.raises(CredentialsError, match=f"\\(mode {mode:04o}\\); run: chmod 700 '{folder}'$"):
             make_private_folder(folder)
 
+    def test_may_not_lie_where_others_can_exchange_it(self, tmp_path: Path) -> None:
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        with pytest.raises(CredentialsError, match=rf"; run: chmod \+t {shared}$"):
+            make_private_folder(shared / "a" / "keys")
+        assert not list(shared.iterdir())
+        shared.chmod(0o1777)
+        make_private_folder(shared / "a" / "keys")
+
+    def test_what_others_make_above_it_meanwhile_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make = os.mkdir
+
+        def make_for_all(path: Path, mode: int) -> None:
+            make(path, mode)
+            os.chmod(path, 0o777)
+            raise FileExistsError
+
+        monkeypatch.setattr(private.os, "mkdir", make_for_all)
+        with pytest.raises(CredentialsError, match=f"others can write into the folder '{tmp_path / 'a'}'"):
+            make_private_folder(tmp_path / "a" / "keys")
+
     def test_may_not_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "real").mkdir(mode=0o700)
         (tmp_path / "link").symlink_to(tmp_path / "real")

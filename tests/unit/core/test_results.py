@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 import traceback
@@ -11,8 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispy.errors import JobBroken, JobCancelled, JobDied, JobRaised
-from dispy.model import Outcome
+from dispy.errors import (
+    JobBroken,
+    JobCancelled,
+    JobDied,
+    JobKilled,
+    JobLimitExceeded,
+    JobMemoryExceeded,
+    JobRaised,
+    JobTimeout,
+)
+from dispy.model import Limit, Outcome
+from dispy.options import Submitting
 from dispy.packing.results import (
     TRAILER,
     RemoteTraceback,
@@ -148,13 +159,18 @@ def test_an_exception_class_that_forbids_everything() -> None:
 @pytest.mark.parametrize(
     ("result", "kind", "said"),
     [
-        (ended(Outcome.DIED, detail="out of memory", code=-9), JobDied, "out of memory"),
-        (ended(Outcome.DIED, code=-11), JobDied, "the job's process was ended by signal 11"),
+        (ended(Outcome.DIED, detail="out of memory", code=-9), JobKilled, "out of memory"),
+        (ended(Outcome.DIED, code=-11), JobKilled, "the job's process was ended by signal 11"),
         (ended(Outcome.DIED, code=3), JobDied, "exit status 3 and no result"),
         (ended(Outcome.BROKEN, detail="\x1b[2Jx\ny"), JobBroken, r"\?\[2Jx\n    y"),
         (ended(Outcome.BROKEN, detail="no module 'x'"), JobBroken, "no module 'x'"),
         (ended(Outcome.BROKEN), JobBroken, "could not be run"),
         (ended(Outcome.CANCELLED), JobCancelled, "was cancelled"),
+        (ended(Outcome.EXCEEDED, code=1, detail="too long"), JobTimeout, "too long"),
+        (ended(Outcome.EXCEEDED, code=2, detail="too busy"), JobTimeout, "too busy"),
+        (ended(Outcome.EXCEEDED, code=3, detail="too large"), JobMemoryExceeded, "too large"),
+        (ended(Outcome.EXCEEDED, code=4, detail="too many"), JobLimitExceeded, "too many"),
+        (ended(Outcome.EXCEEDED, code=99), JobLimitExceeded, "beyond a limit"),
         (ended(77), JobBroken, "outcome 77.*upgrade"),
         (ended(Outcome.RETURNED, b"short"), JobBroken, "arrived damaged: a result of 5 bytes is cut off"),
         (ended(Outcome.RETURNED, b"x" * 40), JobBroken, "arrived damaged"),
@@ -168,6 +184,14 @@ def test_jobs_without_a_result(result: JobResult, kind: type[Exception], said: s
     assert end.exception == str(end.error)
     assert end.value is None
     assert getattr(end.error, "exit_code", result.code) == result.code
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_which_limit_it_was_has_the_name_that_users_gave_it_by(limit: Limit) -> None:
+    error = decode_end(ended(Outcome.EXCEEDED, code=limit), WHERE).error
+    assert isinstance(error, JobLimitExceeded)
+    assert error.limit == limit.name.lower()
+    assert error.limit in inspect.signature(Submitting.options).parameters
 
 
 def test_output_so_far_is_kept_but_a_job_that_never_ran_has_none() -> None:

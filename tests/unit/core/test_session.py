@@ -313,6 +313,48 @@ class TestStreams:
         assert contents(written(one, limit=1)) == [(1, b"x"), [StreamEnded(1)]]
         assert not one.has_data
 
+    def test_much_goes_out_in_several_writes_and_before_any_chunk(self):
+        """What is encoded takes memory a second time."""
+        one, _ = opened()
+        one.send_stream(1, Source(b"x"), 1)
+        for number in range(50):
+            one.send(AssignJobs("c", [JobAssignment(number, 1, bytes(60_000))]))
+        writes = []
+        while one.has_data:
+            writes.append(written(one))
+        assert len(writes) == 3
+        assert all(len(write) < WRITE_BYTES + 2 * 60_000 for write in writes)
+        items = [item for write in writes for item in contents(write)]
+        jobs = [job.job for item in items[:-2] for message in item for job in message.jobs]
+        assert jobs == list(range(50))
+        assert items[-2:] == [(1, b"x"), [StreamEnded(1)]]
+
+    def test_answers_are_owed_until_they_are_written(self):
+        one, _ = opened()
+        one.send(AssignJobs("c", [JobAssignment(1, 1, bytes(60_000))]))
+        assert one.owed_bytes == 0  # it is sent on our own account
+        for _ in range(3):
+            one.send(AckResults("c", [(number, 1) for number in range(100_000)]))
+        owed = one.owed_bytes
+        assert owed > 3 * 100_000 * 64
+        one.data_to_send(800_000)
+        assert one.owed_bytes == owed  # it is given out, and not written yet
+        one.data_to_send(800_000)
+        assert 0 < one.owed_bytes < owed
+        while one.data_to_send(800_000):
+            pass
+        assert one.owed_bytes == 0
+
+    def test_credit_is_owed_and_nothing_is_after_the_end(self):
+        one, other = opened()
+        other.send_stream(1, Source(bytes(WINDOW_BYTES)), 2 * WINDOW_BYTES)
+        while other.has_data:
+            one.receive_data(written(other), 0.0)
+        one.consumed(1, WINDOW_BYTES)
+        assert one.owed_bytes > 0
+        one.close()
+        assert one.owed_bytes == 0
+
     def test_streams_take_turns(self):
         one, _ = opened()
         for stream, chunks in ((1, 2), (2, 1), (3, 2)):

@@ -54,11 +54,24 @@ def test_an_unknown_outcome_closes_the_link_and_nothing_of_the_message_counts(wo
     computation = world.add()
     world.use(computation, 1)
     jobs = world.submit(computation, 2)
-    results = [world.result(jobs[0]), world.result(jobs[1], outcome=6)]
-    text = "result of job 2 has the unknown outcome 6"
+    results = [world.result(jobs[0]), world.result(jobs[1], outcome=7)]
+    text = "result of job 2 has the unknown outcome 7"
     assert world.say(JobResults("c1", results)) == [CloseLink(world.links[1], text)]
     assert world.node().state is NodeState.SILENT
     assert computation.pending == 2
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_beyond_a_limit_is_terminated(world: World, cancelled: bool) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.submit(computation)
+    world.start(job)
+    if cancelled:
+        world.do(CancelRequested([job.id]))
+    effects = world.say(JobResults("c1", [world.result(job, outcome=Outcome.EXCEEDED)]))
+    assert world.told(effects) == [(1, "TERMINATED")]
+    assert computation.pending == 0
 
 
 @pytest.mark.parametrize("observed", [False, True])
@@ -377,3 +390,31 @@ def test_results_are_taken_from_a_placement_that_failed(world: World) -> None:
     world.say(ComputationFailed("c1", "the runner has died"))
     world.do(CancelRequested([job.id]))
     assert world.told(world.finish(job, outcome=3)) == [(1, "TERMINATED")]
+
+
+def test_which_results_can_be_of_use(make_world: type[World]) -> None:
+    world = make_world()
+    computation, other = world.add(), world.add(2)
+    world.use(computation, 1, 2)
+    job, *_ = world.submit(computation, 1)
+    placement = next(one for one in computation.placements.values() if one.inflight)
+    here = next(number for number in (1, 2) if world.node(number) is placement.node)
+
+    def awaited(number: int = here, ident: str = computation.id, key: int = job.id, attempt: int = 1) -> bool:
+        return world.engine.is_awaited(world.links[number], ident, key, attempt)
+
+    assert awaited()
+    assert not awaited(number=3 - here)
+    assert not awaited(ident=other.id)
+    assert not awaited(ident="unknown")
+    assert not awaited(key=99)
+    assert not awaited(attempt=2)
+    assert not awaited(attempt=0)
+    assert not world.engine.is_awaited(world.new_link(), computation.id, job.id, 1)
+    world.say(JobsRejected(computation.id, [(job.id, 1)], "no"), here)
+    assert job.attempt == 2
+    assert awaited(attempt=1)
+    assert awaited(number=3 - here, attempt=2)
+    assert not awaited(attempt=2)
+    world.finish(job, number=3 - here)
+    assert not awaited(attempt=1)

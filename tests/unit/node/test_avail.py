@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,3 +34,11 @@ def test_impossible_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, wanted:
 
 def test_this_process_has_processors() -> None:
     assert avail.count_cpus() >= 1
+
+
+@pytest.mark.parametrize(("gib", "mib"), [(0.25, 128), (2, 256), (64, 512)])
+def test_memory_for_clients_is_a_part_of_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, gib: float, mib: int
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=int(gib * 1024**3)))
+    assert avail.choose_memory() == mib * 1024**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from dispy import __version__, argv
 from dispy.errors import TransportError, UsageError
-from dispy_node import command, logs, service
+from dispy_node import command, logs, secrecy, service
 from dispy_node.command import NodeCommand, main, node
 from dispy_node.settings import NodeSettings
 
@@ -24,6 +25,8 @@ class Service:
     def __init__(self) -> None:
         self.settings: list[NodeSettings] = []
         self.secrets: list[str | None] = []
+        self.closed: list[int] = []
+        """How often it had been served when memory was closed."""
         self.error: Exception | None = None
         self.in_nursery = False
 
@@ -43,6 +46,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Service:
     made = Service()
     monkeypatch.setattr(service, "serve", made.serve)
     monkeypatch.setattr(logs, "set_up_logging", lambda **options: None)
+    monkeypatch.setattr(secrecy, "close_memory", lambda: made.closed.append(len(made.settings)))
+    monkeypatch.delenv("DISPY_SECRET", raising=False)
     return made
 
 
@@ -60,6 +65,31 @@ def test_defaults(call: Call, fake: Service) -> None:
     assert fake.secrets == [None]
 
 
+def test_memory_is_closed_before_the_node_runs(call: Call, fake: Service) -> None:
+    assert call().exit_code == 0
+    assert (fake.closed, len(fake.settings)) == ([0], 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "secret"),
+    [
+        ("", "of the variable"),
+        ("-s given", "given"),
+        ("--secret-file f", None),
+        ("--certfile c", None),
+        ("--certfile c -s given", "given"),
+        ("--open", None),
+    ],
+)
+def test_secret_of_the_variable_counts_last_and_does_not_stay_there(
+    call: Call, fake: Service, monkeypatch: pytest.MonkeyPatch, words: str, secret: str | None
+) -> None:
+    monkeypatch.setenv("DISPY_SECRET", "of the variable")
+    assert call(*words.split()).exit_code == 0
+    assert fake.secrets == [secret]
+    assert "DISPY_SECRET" not in os.environ
+
+
 def test_options_in_both_spellings(call: Call, fake: Service) -> None:
     old = "-c 2 -i 127.0.0.1 -i ::1 --ext_host a -p 9700 --dest_path_prefix /x --open"
     new = "--cpus=2 --host=127.0.0.1 --host=::1 --ext-host=a --dispy-port=9700 --dest-path-prefix=/x --open --daemon"
@@ -69,6 +99,18 @@ def test_options_in_both_spellings(call: Call, fake: Service) -> None:
     assert fake.settings[0] == NodeSettings(
         cpus=2, host=("127.0.0.1", "::1"), ext_host=("a",), dispy_port=9700, dest_path_prefix="/x", open=True
     )
+
+
+def test_options_of_discovery_in_both_spellings(call: Call, fake: Service) -> None:
+    old = "--no_discovery --ping_interval 30 --ipv4_udp_multicast --scheduler_host a --scheduler_host b"
+    for words in (old, old.replace("_", "-")):
+        assert call(*words.split()).exit_code == 0
+    assert fake.settings[0] == fake.settings[1]
+    assert fake.settings[0] == NodeSettings(
+        no_discovery=True, ping_interval=30, ipv4_udp_multicast=True, scheduler_host=("a", "b")
+    )
+    assert call("--ping-interval", "0").exit_code == 0
+    assert call("--ping-interval", "9").exit_code == 2
 
 
 def test_keys_and_certificates_can_be_named_in_both_spellings(call: Call, fake: Service) -> None:
@@ -83,6 +125,11 @@ def test_keys_and_certificates_can_be_named_in_both_spellings(call: Call, fake: 
 def test_confinements_are_named_one_by_one(call: Call, fake: Service) -> None:
     assert call("--confine", "user=jobs", "--confine", "bubblewrap:net=no").exit_code == 0
     assert fake.settings == [NodeSettings(confine=("user=jobs", "bubblewrap:net=no"))]
+
+
+def test_variables_are_let_through_one_by_one(call: Call, fake: Service) -> None:
+    assert call("--confine", "bubblewrap", "--env", "ONE", "--env", "OTHER").exit_code == 0
+    assert fake.settings == [NodeSettings(confine=("bubblewrap",), env=("ONE", "OTHER"))]
 
 
 @pytest.mark.parametrize("words", ["-s hush", "-shush", "--secret hush", "--secret=hush", "-ds hush"])
@@ -167,7 +214,12 @@ def test_help_names_every_option_and_needs_no_trio(call: Call) -> None:
         "keyfile",
         "cafile",
         "confine",
+        "env",
         "open",
+        "no_discovery",
+        "ping_interval",
+        "ipv4_udp_multicast",
+        "scheduler_host",
         "debug",
         "log_format",
     ):

@@ -59,7 +59,8 @@ class FakeRunner:
         self.settings: dict[str, object] = {}
         self.setup: list[object] = []
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float, let_through: object) -> None:
+        self.let_through = let_through
         self.setup.append(setup_timeout_s)
         if plan.command[0] == "missing":
             raise FileNotFoundError(2, "No such file or directory", "missing")
@@ -71,7 +72,7 @@ class FakeRunner:
     def set_slots(self, slots: int) -> None:
         self.told.append(f"slots {slots}")
 
-    def run_jobs(self, jobs: object) -> None:
+    def run_jobs(self, jobs: object, carrying: object) -> None:
         self.told.append("run")
 
     def cancel(self, attempts: object) -> None:
@@ -468,6 +469,20 @@ def test_runner_is_confined_and_that_is_cleared_away(play: Play, error: Exceptio
         assert asked.folder == scene.state.computations / COMPUTATION
         assert (asked.spool.parent, asked.state) == (scene.state.spool, scene.state.path)
         assert (ended.spool, ended.options) == (asked.spool, {"size": "2"})
+
+    play(script)
+
+
+@pytest.mark.parametrize("is_confined", [False, True])
+def test_runner_gets_the_variables_of_the_confinement(play: Play, is_confined: bool) -> None:
+    async def script(scene: Scene) -> None:
+        layers = [Layer(FakeConfinement(), {})] if is_confined else []
+        scene.daemon._confinement = Confinement(layers, let_through=frozenset({"NAME"}))
+        client = await scene.connect()
+        await client.say(opened())
+        (runner,) = scene.daemon._runners.values()
+        assert isinstance(runner, FakeRunner)
+        assert runner.let_through == ({"NAME"} if is_confined else None)
 
     play(script)
 

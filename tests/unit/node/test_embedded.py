@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the folder where temporary files go."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(embedded, "set_up_logging", lambda **options: None)
+    monkeypatch.setattr(embedded, "close_memory", lambda: None)  # it would be that of the tests
     return tmp_path
 
 
@@ -74,4 +75,12 @@ def test_node_ends_when_the_client_is_gone_without_a_word(folder: Path) -> None:
     ours.close()
     node.join(30)
     assert not node.is_alive()
+    assert list(folder.iterdir()) == []
+
+
+def test_folder_that_others_could_exchange_is_told_in_one_line(folder: Path) -> None:
+    folder.chmod(0o777)
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(SystemExit, match=rf"cannot start: .* chmod \+t {folder}; .*set TMPDIR\)$"):
+        embedded.main(theirs.detach())
     assert list(folder.iterdir()) == []

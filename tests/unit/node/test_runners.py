@@ -17,6 +17,7 @@ import trio
 from dispy.errors import UsageError
 from dispy.interfaces import ExecutorPlan
 from dispy.model import ComputationId, Outcome
+from dispy.wire.messages import JobLimits
 from dispy_node import runners
 from dispy_node.confine.accounts import Account
 from dispy_node.engine import events as ev
@@ -104,6 +105,7 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
 
     def react(event: ev.Event) -> None:
         if isinstance(event, ev.RunnerReady):
+            scene.runner.limit_jobs({(8, 1): JobLimits(2.0, 1.5, 10**9, 7)})
             scene.runner.run_jobs([((7, 1), b"args"), ((8, 1), Spooled(str(body), 4))])
             scene.runner.cancel([(8, 1)])
         elif isinstance(event, ev.SlotsGivenUp):
@@ -111,8 +113,8 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
 
     scene.on_event = react
     events = scene.play(
-        f"{READY} run = take(); cancel = take();"
-        f"open('run', 'wb').write(run[1] + cancel[1]);"
+        f"{READY} limits = take(); run = take(); cancel = take();"
+        f"open('run', 'wb').write(limits[1] + run[1] + cancel[1]);"
         f"tell(9, {frames.pack_starts([(7, 1, 1.5)])!r});"
         f"tell(10, {result + spooled!r}); tell(8 + 3, b'a log line'); tell(4, {frames.COUNT.pack(3)!r}); take()"
     )
@@ -120,7 +122,8 @@ def test_jobs_go_there_and_starts_results_and_slots_come_back(scene: Scene) -> N
     (given,) = scene.spool.glob("in-*")
     assert given.read_bytes() == b"args"
     jobs = frames.pack_jobs([(7, 1, False, b"args"), (8, 1, True, os.fsencode(given))])
-    assert told == jobs + frames.pack_keys([(8, 1)])
+    limits = frames.pack_limits([(8, 1, 2.0, 1.5, 10**9, 7)])
+    assert told == limits + jobs + frames.pack_keys([(8, 1)])
     assert [type(event).__name__ for event in events] == [
         "RunnerReady",
         "AttemptsStarted",
@@ -150,6 +153,37 @@ def test_large_code_and_many_frames_wait_for_a_slow_runner(scene: Scene) -> None
     )
     assert int((scene.folder / "size").read_text()) > len(data)
     assert events[-1] == ev.RunnerEnded(COMPUTATION)
+
+
+@pytest.mark.parametrize(
+    ("let_through", "names"), [(None, ["ONE", "OTHER"]), (frozenset({"ONE"}), ["ONE"]), (frozenset(), [])]
+)
+def test_variables_are_those_that_are_let_through(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, let_through: frozenset[str] | None, names: list[str]
+) -> None:
+    for name in ("ONE", "OTHER"):
+        monkeypatch.setenv(name, "value")
+    program = "import os; open('names', 'w').write(' '.join(n for n in ('ONE', 'OTHER') if n in os.environ))"
+    plan = ExecutorPlan(command=[sys.executable, "-S", "-c", program])
+    scene.runner.start(plan, scene.folder, let_through=let_through)
+    scene.runner.configure({}, b"")
+    scene.serve()
+    assert (scene.folder / "names").read_text().split() == names
+
+
+def test_runner_that_reads_nothing_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have told that its jobs have started, so that their arguments do not count any more."""
+    monkeypatch.setattr("dispy_node.runners.UNSENT_BYTES", 4_000_000)
+
+    def react(event: ev.Event) -> None:
+        if isinstance(event, ev.RunnerReady):
+            for number in range(1, 12):
+                scene.runner.run_jobs([((number, 1), bytes(1_000_000))])
+
+    scene.on_event = react
+    *_, end = scene.play(f"{READY} import time; time.sleep(60)")
+    assert isinstance(end, ev.RunnerEnded)
+    assert "its runner reads nothing of the" in end.reason
 
 
 def test_code_in_a_file_is_named(scene: Scene) -> None:
@@ -199,6 +233,8 @@ def test_end_that_nobody_asked_for_is_told(
 def garbage() -> Iterator[tuple[str, bytes]]:
     yield "short result", frames.frame(frames.ENDED, b"xy")
     yield "bad time", frames.frame(frames.STARTED, b"x" * 13)
+    large = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", False, bytes(64 * 1024 + 1)))
+    yield "large body", frames.frame(frames.ENDED, large)
     yield "bad count", frames.frame(frames.SLOTS, b"x")
     for name in (b"/etc/passwd", b"spool/missing", b"\0"):
         record = frames.pack_result((7, 1, 0, 0, 1.0, 2.0, "", True, name))
@@ -207,7 +243,8 @@ def garbage() -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("data", [data for _name, data in garbage()], ids=[name for name, _data in garbage()])
 def test_runner_that_user_code_has_taken_over_is_ended(scene: Scene, data: bytes) -> None:
-    events = scene.play(f"{READY} sock.sendall({data!r}); take(); take()")
+    (scene.folder / "garbage").write_bytes(data)
+    events = scene.play(f"{READY} sock.sendall(open('garbage', 'rb').read()); take(); take()")
     assert len(events) == 2
     assert isinstance(events[1], ev.RunnerEnded)
     assert "sent what no runner sends" in events[1].reason

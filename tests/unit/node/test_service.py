@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -199,6 +200,25 @@ def test_signal_while_it_cleans_up_does_not_kill_it(
     assert killed == []
     assert "SIGTERM: ending already" in caplog.text
     assert "has ended" in caplog.text
+
+
+def test_node_without_a_place_of_its_own_tells_where_it_is(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent/home")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found: list[Path] = []
+
+    async def script(network: MemoryNetwork) -> None:
+        found.extend(tmp_path.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+    play(script, dest_path_prefix="")
+    (folder,) = found
+    assert f"has no home folder, so the node's files are in {folder}" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_open_node_warns(play: Play, caplog: pytest.LogCaptureFixture) -> None:

@@ -42,10 +42,33 @@ def test_files_with_keys_are_told() -> None:
     assert settings.secret_paths() == [Path.cwd() / "key", Path("/c.pem")]
 
 
+def test_files_with_keys_may_be_named_below_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = NodeSettings(secret_file="~/key", keyfile="~/k.pem")
+    assert settings.secret_paths() == [Path("/home/me/key"), Path("/home/me/k.pem")]
+
+
 def test_folder_is_one_for_each_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert NodeSettings().folder() == tmp_path / "dispy" / "node-51347"
     assert NodeSettings(dispy_port=6).folder() != NodeSettings(dispy_port=7).folder()
+    assert NodeSettings(dest_path_prefix="/somewhere").folder() == Path("/somewhere/dispy/node")
+
+
+def test_folder_is_in_the_home_folder_if_the_desktop_does_not_say_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value in ("", "relative"):
+        monkeypatch.setenv("XDG_STATE_HOME", value)
+        assert NodeSettings().folder() == tmp_path / ".local" / "state" / "dispy" / "node-51347"
+
+
+@pytest.mark.parametrize("home", ["relative", "/nonexistent/home"])
+def test_without_a_home_folder_there_is_none(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert NodeSettings().folder() is None
     assert NodeSettings(dest_path_prefix="/somewhere").folder() == Path("/somewhere/dispy/node")
 
 
@@ -100,3 +123,10 @@ def test_missing_file_and_unwritable_place(tmp_path: Path) -> None:
         read_settings(tmp_path / "missing.toml")
     with pytest.raises(UsageError, match="cannot write"):
         write_settings(tmp_path / "no" / "folder.toml", NodeSettings())
+
+
+def test_largest_file() -> None:
+    assert NodeSettings().max_file_bytes() == 0
+    assert NodeSettings(max_file_size="1m").max_file_bytes() == 1024**2
+    with pytest.raises(UsageError, match="--max-file-size must be a number of bytes"):
+        NodeSettings(max_file_size="much").max_file_bytes()

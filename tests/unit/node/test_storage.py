@@ -95,6 +95,15 @@ def test_folder_that_others_can_write_into_is_refused_with_the_remedy(tmp_path: 
     state.close()
 
 
+def test_folder_that_others_could_exchange_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(StorageError, match=rf"run: chmod \+t {shared}; or choose .* --dest-path-prefix"):
+        StateFolder(shared / "dispy" / "node")
+    assert not list(shared.iterdir())
+
+
 def test_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)

@@ -4,7 +4,7 @@ The first of these that is there counts; an empty text is as good as none:
 
     what the user gave       ``JobCluster(secret="...")``, ``-s``
     a file that was named    ``--secret-file``
-    ``DISPY_SECRET``         the secret itself; it stays in the environment of the user's process
+    ``DISPY_SECRET``         the secret itself; it stays in the environment of a client, a node takes it out
     ``DISPY_SECRET_FD``      number of an open descriptor to read it from, once; it is closed then
     the key file             `dispy_auth_secret.keyfile`, made on first use
 """

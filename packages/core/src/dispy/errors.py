@@ -21,6 +21,10 @@
     └── JobError                    values of ``job.error``, unless the job raised an exception itself
         ├── JobRaised               the job's exception could not be rebuilt here
         ├── JobDied                 the job's process ended without a result
+        │   └── JobKilled           a signal ended it, which the system or somebody else had sent
+        ├── JobLimitExceeded        the node ended the job, because it went beyond one of its limits
+        │   ├── JobTimeout          it ran, or computed, for too long
+        │   └── JobMemoryExceeded   it used too much memory
         ├── JobBroken               the job could not be run, or its result could not be sent or loaded
         ├── JobCancelled            the job was cancelled
         └── JobAbandoned            the node vanished and the job may not run again
@@ -136,6 +140,34 @@ class JobDied(JobError):
     def __init__(self, message: str, exit_code: int = 0) -> None:
         self.exit_code = exit_code
         super().__init__(message)
+
+
+class JobKilled(JobDied):
+    """A signal ended the job's process: of the kernel, such as when memory runs out, or of somebody else.
+
+    Args: as those of `JobDied`; ``exit_code`` is minus the number of the signal.
+    """
+
+
+class JobLimitExceeded(JobError):
+    """The node ended the job because it went beyond a limit.
+
+    Args:
+        message: which limit, where, and what to do.
+        limit: name of the limit, as in ``cluster.options``: "timeout", "cpu_time", "memory" or "processes".
+    """
+
+    def __init__(self, message: str, limit: str = "") -> None:
+        self.limit = limit
+        super().__init__(message)
+
+
+class JobTimeout(JobLimitExceeded):
+    """The job ran for longer than its ``timeout``, or computed for longer than its ``cpu_time``."""
+
+
+class JobMemoryExceeded(JobLimitExceeded):
+    """The job used more than its ``memory``."""
 
 
 class JobBroken(JobError):

@@ -30,6 +30,25 @@ AttemptKey = tuple[int, int]
 """(job number, attempt number): names one start of one job. Attempts count from 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """The whole content of a file, which is read when it is sent.
+
+    Attributes:
+        path: absolute path at the client.
+        size: its length in bytes; with another one, or another time of modification, it is not sent.
+        modified_at: seconds since the epoch.
+    """
+
+    path: str
+    size: int
+    modified_at: float
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        return self.size
+
+
 class Pieces:
     """Bytes in several parts, which need not be joined: a large argument is sent from where it lies.
 
@@ -39,13 +58,21 @@ class Pieces:
 
     __slots__ = ("_size_bytes", "parts")
 
-    def __init__(self, parts: tuple[bytes, ...]) -> None:
+    def __init__(self, parts: tuple[bytes | FilePart, ...]) -> None:
         self.parts = parts
         self._size_bytes = sum(map(len, parts))
 
     def __len__(self) -> int:
         """Return the number of bytes."""
         return self._size_bytes
+
+    def joined(self) -> bytes:
+        """Return the bytes in one part; there must be no file among the parts."""
+        return b"".join([part for part in self.parts if isinstance(part, bytes)])
+
+
+OUTPUT_BYTES = 10_000_000
+"""Output of a job that is kept, per stream; of more, the middle is dropped, see `dispy.live.rest_of`."""
 
 
 class SharedData:
@@ -150,6 +177,21 @@ class Outcome(enum.IntEnum):
     """It could not be run, or its result could not be sent; ``detail`` says what and where."""
     CANCELLED = 5
     """It ended because it was asked to, running or not yet started."""
+    EXCEEDED = 6
+    """The node ended it because it went beyond a limit; ``code`` is the `Limit`, ``detail`` says by how much."""
+
+
+class Limit(enum.IntEnum):
+    """What a job may have been given a limit of."""
+
+    TIMEOUT = 1
+    """Time since its start."""
+    CPU_TIME = 2
+    """Time of processors that its whole process tree has used."""
+    MEMORY = 3
+    """Memory of its whole process tree."""
+    PROCESSES = 4
+    """Processes in its tree."""
 
 
 class JobStatus(enum.IntEnum):

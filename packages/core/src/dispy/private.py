@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dispy.errors import CredentialsError
+from dispy.parents import OTHERS_WRITE, check_parents
 
 CONFIG_VARIABLE = "DISPY_CONFIG_DIR"
 
@@ -26,7 +27,6 @@ MAX_BYTES = 65536
 LOCK_NAME = ".lock"
 """Name of the file by which a folder is locked; see `only_one`."""
 
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -65,21 +65,24 @@ def _home() -> str:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make sure that there is a folder which nobody else can put files into.
+    """Make sure that there is a folder which nobody else can put files into, or put another one in place of.
 
     It and those above it that are missing are made for us alone (mode 0700).
 
     Raises:
         CredentialsError: it cannot be made, is a link or no folder, belongs to somebody else, or others can write
-            into it.
+            into it or into one above it.
     """
     with _explained(f"cannot make the folder {str(path)!r}", "use a folder that you can write into"):
+        check_parents(path)
         missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
         for folder in reversed(missing):
             try:
                 os.mkdir(folder, 0o700)
             except FileExistsError:
                 pass  # made by another process meanwhile; whether it is a good one is looked at below
+        if missing:
+            check_parents(path)
         found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
         raise CredentialsError(

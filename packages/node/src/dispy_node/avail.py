@@ -9,6 +9,10 @@ import psutil
 
 from dispy.errors import UsageError
 from dispy.model import Avail
+from dispy_node.engine.holding import MEMORY_BYTES
+
+LEAST_MEMORY_BYTES = 128 * 1024 * 1024
+"""What a node may hold for its clients at least: one of them then has room for what a scheduler sends ahead."""
 
 
 def measure_avail(folder: Path) -> Avail:
@@ -20,6 +24,11 @@ def measure_avail(folder: Path) -> Avail:
         disk_bytes=psutil.disk_usage(str(folder)).free,
         swap_percent=100.0 - swap.percent,
     )
+
+
+def choose_memory() -> int:
+    """Tell how many bytes the node may hold for its clients: an eighth of what the machine has, within bounds."""
+    return min(max(psutil.virtual_memory().total // 8, LEAST_MEMORY_BYTES), MEMORY_BYTES)
 
 
 def count_cpus() -> int:

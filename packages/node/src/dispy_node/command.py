@@ -15,6 +15,9 @@ from dispy.errors import DispyError, UsageError
 from dispy.interfaces import API_VERSION, Command
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
+PING_LEAST_S = 10
+"""As in the original (C14)."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -26,6 +29,12 @@ def _option(*names: str, **keywords: Any) -> Callable[[Function], Function]:
 
 def _dashed(name: str) -> str:
     return name[:2] + name[2:].replace("_", "-")
+
+
+def _check_interval(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value != 0 and value < PING_LEAST_S:
+        raise click.BadParameter(f"{value} is neither 0 nor at least {PING_LEAST_S} seconds")
+    return value
 
 
 @click.command("node", context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,10 +68,42 @@ def _dashed(name: str) -> str:
     "--confine",
     multiple=True,
     metavar="KIND",
-    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=no] (repeatable).",
+    help="Confine jobs: user=NAME, cgroup:memory=2G,pids=200 or bubblewrap[:net=yes] (repeatable).",
+)
+@_option(
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    help="Let confined jobs have this variable of the node too (repeatable).",
+)
+@_option(
+    "--max_file_size",
+    metavar="SIZE",
+    help="Largest file to take from clients and to send: bytes, or with k, m, g, t.  [default: 0, no limit]",
+)
+@_option(
+    "--force_cleanup", is_flag=True, default=None, help="Let no files stay for clusters with cleanup=False."
 )
 @_option(
     "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."
+)
+@_option("--no_discovery", is_flag=True, default=None, help="Serve only clients that name this node.")
+@_option(
+    "--ping_interval",
+    type=int,
+    callback=_check_interval,
+    help="Announce the node again every so many seconds, at least 10.  [default: 0, when it starts only]",
+)
+@_option(
+    "--ipv4_udp_multicast",
+    is_flag=True,
+    default=None,
+    help="Announce the node by IPv4 multicast rather than broadcast.",
+)
+@_option(
+    "--scheduler_host",
+    multiple=True,
+    help="Announce the node to clients on this machine too, which is elsewhere (repeatable).",
 )
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
 @_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")
@@ -81,10 +122,13 @@ def node(
 
     from dispy.argv import take_secret
     from dispy_node.logs import set_up_logging
+    from dispy_node.secrecy import close_memory, take_variable
     from dispy_node.service import serve
 
     failures: list[BaseException] = []
     try:
+        close_memory()
+        variable = take_variable()
         secret = take_secret(secret)  # before a thread starts: it may have this process begin anew
         values = read_settings(config) if config else {}
         values |= {name: value for name, value in options.items() if value not in (None, ())}
@@ -92,6 +136,8 @@ def node(
         if save_config:
             write_settings(save_config, settings)
             return
+        if not (settings.open or settings.secret_file or settings.certfile):  # all of which go before it
+            secret = secret or variable or None
         set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
         trio.run(serve, settings, secret, strict_exception_groups=True)
     except* DispyError as group:

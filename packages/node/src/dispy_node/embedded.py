@@ -7,10 +7,8 @@ client closes its sockets, it cannot be left behind.
 from __future__ import annotations
 
 import platform
-import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 import trio
@@ -21,7 +19,9 @@ from dispy.runtime.trust import OWN_CHILD
 from dispy_node.avail import count_cpus
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.logs import set_up_logging
-from dispy_node.storage import StateFolder
+from dispy_node.secrecy import close_memory
+from dispy_node.storage import StateFolder, StorageError
+from dispy_node.temporary import temporary_folder
 
 
 async def _serve(sock: socket.socket, folder: Path) -> None:
@@ -37,14 +37,18 @@ async def _serve(sock: socket.socket, folder: Path) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Serve the link on *descriptor* until it ends."""
+    """Serve the link on *descriptor* until it ends.
+
+    Raises:
+        SystemExit: the temporary folder cannot be used; the message is for the client's standard error.
+    """
+    close_memory()
     set_up_logging(level="warning", json_lines=False)
-    sock = socket.socket(fileno=descriptor)
-    folder = Path(tempfile.mkdtemp(prefix="dispy-node-"))
     try:
-        trio.run(_serve, sock, folder, strict_exception_groups=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with socket.socket(fileno=descriptor) as sock, temporary_folder() as folder:
+            trio.run(_serve, sock, folder, strict_exception_groups=True)
+    except StorageError as error:
+        sys.exit(f"dispy: the node on this machine cannot start: {error} (for this one: set TMPDIR)")
 
 
 if __name__ == "__main__":

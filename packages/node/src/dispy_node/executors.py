@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 from dispy.errors import UsageError
@@ -35,9 +36,7 @@ class ProgramExecutor(Executor):
         Raises:
             UsageError: the program is not in the folder, or is not executable.
         """
-        program = request.folder / request.name
-        if not program.is_file():
-            raise UsageError(f"program {request.name!r} did not arrive at the node")
+        program = arrived(request)
         if program.suffix == ".py":
             prefix = [sys.executable, str(program)]
         elif os.access(program, os.X_OK):
@@ -46,8 +45,25 @@ class ProgramExecutor(Executor):
             raise UsageError(
                 f"program {request.name!r} is not executable; mark it with: chmod +x {request.name}"
             )
-        return ExecutorPlan(
-            command=list(RUNNER_COMMAND),
-            environment={"PATH": f"{request.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
-            program=prefix,
-        )
+        return program_plan(request, prefix)
+
+
+def arrived(request: ExecutorRequest) -> Path:
+    """Give the path of the program that jobs are to run.
+
+    Raises:
+        UsageError: it is not in the folder.
+    """
+    program = request.folder / request.name
+    if not program.is_file():
+        raise UsageError(f"program {request.name!r} did not arrive at the node")
+    return program
+
+
+def program_plan(request: ExecutorRequest, prefix: list[str]) -> ExecutorPlan:
+    """Plan jobs that begin with these words; the computation's folder stands in front of their PATH."""
+    return ExecutorPlan(
+        command=list(RUNNER_COMMAND),
+        environment={"PATH": f"{request.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        program=prefix,
+    )

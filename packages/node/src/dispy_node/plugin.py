@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dispy_register_executor() -> Sequence[type[Executor]]:
-    """Offer the executors ``function`` and ``program``, and three that confine what others have planned."""
+    """Offer the executors ``function``, ``program`` and ``java``, and three that confine what others have planned."""
     from dispy_node.confine.bubblewrap import BubblewrapExecutor
     from dispy_node.confine.cgroup import CgroupExecutor
     from dispy_node.confine.user import UserExecutor
     from dispy_node.executors import FunctionExecutor, ProgramExecutor
+    from dispy_node.java import JavaExecutor
 
-    return [FunctionExecutor, ProgramExecutor, UserExecutor, CgroupExecutor, BubblewrapExecutor]
+    return [FunctionExecutor, ProgramExecutor, JavaExecutor, UserExecutor, CgroupExecutor, BubblewrapExecutor]
 
 
 @hookimpl

@@ -16,15 +16,25 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import trio
 
 from dispy.interfaces import ExecutorPlan
-from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
+from dispy.model import INLINE_BODY_BYTES, OUTPUT_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.printable import printable
-from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
+from dispy.wire.messages import (
+    FILE,
+    LOG,
+    PARTIAL,
+    JobLimits,
+    JobOutput,
+    JobResult,
+    JobStart,
+    News,
+    WatchOutput,
+)
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -65,6 +75,10 @@ POLL_S = 0.1
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame that is taken from a runner."""
 
+UNSENT_BYTES = 256 * 1024 * 1024
+"""What may wait for a runner to be read, or it is killed: many times what a scheduler sends ahead. A runner that reads
+nothing, but tells that jobs have started, would otherwise let their arguments gather."""
+
 DETAIL_BYTES = 64 * 1024
 """Longest explanation that is taken from a runner; the rest is cut."""
 
@@ -76,9 +90,6 @@ LOG_LINES = 20
 
 SAID_LINES = 600
 """How many lines of its jobs."""
-
-OUTPUT_BYTES = 10_000_000
-"""Output of a job that is kept, per stream; of more, the middle is dropped."""
 
 
 class Phase(enum.Enum):
@@ -106,12 +117,15 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path()
+        """Its working directory, once it is started."""
         self.account: Account | None = None
         """Whose process it is; None: ours."""
         self._early: list[bytes] = []
         """What it was told before it was started and configured."""
         self._configured = False
         self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
         self._writable = trio.Event()
         self._reader = frames.FrameReader(MAX_FRAME_BYTES)
         self._reading: trio.CancelScope | None = None
@@ -133,18 +147,27 @@ class RunnerProcess:
         self.told_to_close = False
         self._terminate = False
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float = 0.0) -> None:
+    def start(
+        self,
+        plan: ExecutorPlan,
+        folder: Path,
+        *,
+        setup_timeout_s: float = 0.0,
+        let_through: Collection[str] | None = None,
+    ) -> None:
         """Start the process.
 
         Args:
             plan: how.
             folder: its working directory.
             setup_timeout_s: how long setup may take; 0.0 if there is neither setup nor cleanup.
+            let_through: see `runner_environment`.
 
         Raises:
             OSError: it cannot be started (too many processes, the interpreter is gone).
             UsageError: the user as whom it is to run is unknown.
         """
+        self.folder = folder
         self.account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
         self._setup_timeout_s = setup_timeout_s
@@ -158,7 +181,7 @@ class RunnerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=None if outlet is None else outlet.theirs,
                     stderr=None if outlet is None else outlet.theirs,
-                    env=runner_environment(os.environ, plan, own),
+                    env=runner_environment(os.environ, plan, own, let_through),
                     cwd=folder,
                     start_new_session=True,
                 )
@@ -191,15 +214,26 @@ class RunnerProcess:
         payload = b"\1" + self._give(part) if isinstance(part, Spooled) else b"\0" + part
         self._send(frames.frame(kind, payload))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
-        """Hand jobs over, and with them what lies in spool files."""
-        packed = [
-            (key[0], key[1], True, self._give(body))
-            if isinstance(body, Spooled)
-            else (key[0], key[1], False, body)
-            for key, body in jobs
-        ]
+    def run_jobs(
+        self, jobs: list[tuple[AttemptKey, Body]], carrying: frozenset[AttemptKey] = frozenset()
+    ) -> None:
+        """Hand jobs over, and with them what lies in spool files; *carrying* bring along what is for them only."""
+        packed = []
+        for key, body in jobs:
+            flags = frames.CARRIES if key in carrying else 0
+            if isinstance(body, Spooled):
+                packed.append((key[0], key[1], flags | frames.SPOOLED, self._give(body)))
+            else:
+                packed.append((key[0], key[1], flags, body))
         self._send(frames.frame(frames.RUN, frames.pack_jobs(packed)))
+
+    def limit_jobs(self, limits: Mapping[AttemptKey, JobLimits]) -> None:
+        """Tell what jobs may use that are to be handed over next."""
+        packed = [
+            (*key, one.timeout_s, one.cpu_time_s, one.memory_bytes, one.processes)
+            for key, one in limits.items()
+        ]
+        self._send(frames.frame(frames.LIMITS, frames.pack_limits(packed)))
 
     def _give(self, body: Spooled) -> bytes:
         """Move a spool file into the runner's folder, which may be all of the spool that it sees; return its path.
@@ -239,6 +273,13 @@ class RunnerProcess:
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
         self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
+
+    def watch(self, message: WatchOutput) -> None:
+        """Have output of an attempt sent as it comes."""
+        head = frames.WATCH_HEAD.pack(
+            message.job, message.attempt, message.number, message.stream, message.start, message.limit
+        )
+        self._send(frames.frame(frames.WATCH, head))
 
     def close(self, *, terminate: bool) -> None:
         """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
@@ -340,7 +381,11 @@ class RunnerProcess:
                 return  # the runner is gone; the reader tells
         if view:
             self._unsent.append(view)
+            self._unsent_bytes += len(view)
             self._writable.set()
+            if self._unsent_bytes > UNSENT_BYTES and self._reading is not None:
+                self._garbled = f"its runner reads nothing of the {self._unsent_bytes} bytes that wait for it"
+                self._reading.cancel()
 
     async def _write(self) -> None:
         assert self._socket is not None
@@ -353,6 +398,7 @@ class RunnerProcess:
                     continue
                 except OSError:
                     return
+                self._unsent_bytes -= count
                 self._unsent[0] = self._unsent[0][count:]
                 if not self._unsent[0]:
                     self._unsent.popleft()
@@ -430,6 +476,7 @@ class RunnerProcess:
                 if is_path:
                     spooled, body = self._take_spooled(os.fsdecode(body)), b""
                 _check_times(started_at, ended_at)
+                _check_inline(body)
                 result = JobResult(
                     job, attempt, Outcome(outcome), code, _cut(detail), started_at, ended_at, body
                 )
@@ -441,6 +488,14 @@ class RunnerProcess:
             return ev.AttemptsStarted(computation, starts)
         elif kind == frames.NEWS:
             return self._parse_news(payload)
+        elif kind == frames.OUTPUT:
+            job, attempt, number, offset, missed = frames.OUTPUT_HEAD.unpack_from(payload)
+            data = payload[frames.OUTPUT_HEAD.size :]
+            if len(data) > INLINE_BODY_BYTES:
+                raise ValueError(f"{len(data)} bytes of output at once")
+            return ev.OutputTold(
+                computation, JobOutput(computation, job, attempt, number, offset, missed, data)
+            )
         elif kind == frames.SAID:
             self._log_said(payload)
         elif kind == frames.SLOTS:
@@ -469,12 +524,13 @@ class RunnerProcess:
             payload
         )
         _check_times(modified_at)
-        if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
+        _check_inline(body)
+        if kind not in (PARTIAL, FILE, LOG) or is_path not in {PARTIAL: (0, 1), FILE: (1,), LOG: (0,)}[kind]:
             raise ValueError(f"news of kind {kind}")
         spooled = None
         if is_path:
             spooled, body = self._take_spooled(os.fsdecode(body)), b""
-        if kind == PARTIAL:
+        if kind != FILE:
             path, mode, modified_at, digest = "", 0, 0.0, b""
         news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)
         return ev.NewsTold(self.computation, news, spooled)
@@ -576,6 +632,11 @@ def _may_log(lines: deque[float]) -> bool:
         return False
     lines.append(now)
     return True
+
+
+def _check_inline(body: bytes) -> None:
+    if len(body) > INLINE_BODY_BYTES:
+        raise ValueError(f"a body of {len(body)} bytes that is in no file")
 
 
 def _check_times(*times: float) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -20,8 +21,10 @@ from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
 from dispy_node.daemon import NodeDaemon, NodeIdentity
+from dispy_node.presence import announce
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
+from dispy_node.temporary import temporary_folder
 
 log = logging.getLogger("dispy.node")
 
@@ -32,6 +35,11 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 OPEN_WARNING = """\
 THIS NODE IS OPEN: whoever can reach %s can run programs here as this user.
 Connections are neither authenticated nor encrypted. Use --open only on a network where you trust everybody."""
+
+HOMELESS = (
+    "this user has no home folder, so the node's files are in %s, made anew and removed at its end; "
+    "to keep who the node is, name a folder with --dest-path-prefix"
+)
 
 
 async def serve(settings: NodeSettings, secret: str | None = None) -> None:
@@ -45,15 +53,34 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
+    folder = settings.folder()
+    if folder is not None:
+        await _serve_in(folder, settings, secret)
+        return
+    with temporary_folder() as folder:
+        log.warning(HOMELESS, folder)
+        await _serve_in(folder, settings, secret)
+
+
+async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) -> None:
+    """Do as `serve`, with the node's state in *folder*."""
     cpus = choose_cpus(settings.cpus)
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
-    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths())
-    state = StateFolder(settings.folder())
+    confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
+    max_file_bytes = settings.max_file_bytes()
+    state = StateFolder(folder)
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor, confinement)
+    daemon = NodeDaemon(
+        identity,
+        state,
+        plugins.executor,
+        confinement,
+        max_file_bytes=max_file_bytes,
+        force_cleanup=settings.force_cleanup,
+    )
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:
@@ -63,7 +90,8 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
                 with at_once:
                     if confinement.layers:
                         await trio.to_thread.run_sync(confinement.check, state)
-                    await _serve(daemon, trust, addresses, transports, state)
+                    announcing = partial(announce, settings, trust, plugins, state)
+                    await _serve(daemon, trust, addresses, transports, state, announcing)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -124,8 +152,13 @@ async def _serve(
     addresses: list[Address],
     transports: dict[str, Transport],
     state: StateFolder,
+    announcing: Callable[[Sequence[Address]], Awaitable[None]],
 ) -> None:
-    """Listen until a drain is complete."""
+    """Listen until a drain is complete.
+
+    Args:
+        announcing: lets clients find who listens at these addresses, until it is cancelled.
+    """
     door = Door(log)
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
@@ -150,7 +183,18 @@ async def _serve(
             log.info("connections are secured by %s", trust.describe())
         name, cpus = daemon.identity.name, daemon.identity.cpus
         log.info("node %s listens on %s with %d slots; its folder is %s", name, where, cpus, state.path)
+        nursery.start_soon(_announce_until_drain, daemon, announcing, bound)
         await daemon.drained.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce_until_drain(
+    daemon: NodeDaemon, announcing: Callable[[Sequence[Address]], Awaitable[None]], bound: Sequence[Address]
+) -> None:
+    """Let clients find the node as long as it takes jobs."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announcing, bound)
+        await daemon.drain_begun.wait()
         nursery.cancel_scope.cancel()
 
 

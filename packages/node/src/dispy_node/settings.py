@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from dispy import config
 from dispy.errors import UsageError
 from dispy.interfaces import Address
+from dispy.sizes import parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,14 @@ class NodeSettings:
     keyfile: str = ""
     cafile: str = ""
     confine: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    max_file_size: str = "0"
+    force_cleanup: bool = False
     open: bool = False
+    no_discovery: bool = False
+    ping_interval: int = 0
+    ipv4_udp_multicast: bool = False
+    scheduler_host: tuple[str, ...] = ()
     debug: bool = False
     log_format: str = "human"
 
@@ -38,23 +46,42 @@ class NodeSettings:
         """Port to listen on: one above the base port, as in the original; 0 for any free one."""
         return self.dispy_port + 1 if self.dispy_port else 0
 
+    @property
+    def base_port(self) -> int:
+        """Port at which clients hear of the node; it is asked at the one above, wherever it listens."""
+        return self.dispy_port or config.port("DispyPort")
+
     def node_name(self) -> str:
         """Name that the node tells: the one given, or the host's."""
         return self.name or platform.node() or "localhost"
 
-    def folder(self) -> Path:
-        """Folder of the node's state; one per port, so that several nodes fit on one machine."""
+    def folder(self) -> Path | None:
+        """Folder of the node's state; one per port, so that several nodes fit on one machine.
+
+        None if none was named and the user has no home folder, as accounts of services often do.
+        """
         if self.dest_path_prefix:
             return Path(self.dest_path_prefix).absolute() / "dispy" / "node"
-        state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-        if not os.path.isabs(state):  # no home folder: an account of a service
-            state = tempfile.gettempdir()
+        state = os.environ.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(state):  # by the XDG specification, that is as good as unset
+            home = os.path.expanduser("~")
+            if not os.path.isabs(home) or not os.path.isdir(home):
+                return None
+            state = os.path.join(home, ".local", "state")
         return Path(state) / "dispy" / f"node-{self.dispy_port}"
+
+    def max_file_bytes(self) -> int:
+        """Largest file that is taken, 0 for no limit.
+
+        Raises:
+            UsageError: it is no size.
+        """
+        return parse_size(self.max_file_size, "--max-file-size")
 
     def secret_paths(self) -> list[Path]:
         """Files that hold keys, as far as they were named."""
         named = (self.secret_file, self.certfile, self.keyfile)
-        return [Path(name).absolute() for name in named if name]
+        return [Path(name).expanduser().absolute() for name in named if name]
 
     def listen_addresses(self) -> list[Address]:
         """Addresses to listen on: ``tcp`` unless another scheme is written before them, as in ``unix:/run/node``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispy.errors import RemoteProtocolError
 from dispy.model import LinkId
-from dispy.wire.messages import AssignJobs, Message, OpenComputation, SendFile, ShareData
+from dispy.wire.messages import AssignJobs, FilesComing, Message, OpenComputation, SendFile, ShareData
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.storage import SpoolWriter, StateFolder, explain_os_error
 
@@ -37,6 +37,10 @@ class StreamInbox:
                     self._announced[message.code_stream] = message.code_size
                 if message.setup_stream:
                     self._announced[message.setup_stream] = message.setup_size
+                for offer in message.files:
+                    if offer.stream:
+                        self._announced[offer.stream] = offer.size
+            case FilesComing():
                 for offer in message.files:
                     self._announced[offer.stream] = offer.size
             case SendFile():

@@ -9,7 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dispy.runtime.door import LOG_LINES, LOG_S, STRANGER_S, STRANGERS_MAX, Door, Visit
+from dispy.runtime.door import (
+    ADMITTED_EACH,
+    ADMITTED_MAX,
+    LOG_LINES,
+    LOG_S,
+    STRANGER_S,
+    STRANGERS_MAX,
+    Door,
+    Visit,
+)
 
 log = logging.getLogger("test.door")
 
@@ -182,5 +191,24 @@ def test_same_refusal_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture
         scene.door.tell_refusal(logging.INFO, "%s refused", "10.0.0.9")
         assert caplog.messages[0].startswith("2 more connections")
         assert caplog.messages[1:] == ["10.0.0.9 refused"]
+
+    play(script)
+
+
+def test_admitted_are_counted_by_identity_and_together() -> None:
+    async def script(scene: Scene) -> None:
+        async def admit(who: str) -> str:
+            return scene.visits[await scene.come()].admit(who)
+
+        for _ in range(ADMITTED_EACH):
+            assert await admit("mary") == ""
+        assert "256 clients with mary are connected" in await admit("mary")
+        assert scene.door.strangers == 1  # who is not taken stays one
+        for _ in range(ADMITTED_MAX - ADMITTED_EACH):
+            assert await admit("bob") == ""
+        assert "512 clients are connected" in await admit("ann")
+        scene.visits[0].leave()
+        await wait_all_tasks_blocked()
+        assert await admit("ann") == ""
 
     play(script)

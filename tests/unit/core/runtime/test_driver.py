@@ -33,6 +33,7 @@ from dispy.model import (
 from dispy.plugins import PluginManager
 from dispy.runtime.dialer import Target
 from dispy.runtime.driver import SchedulerDriver
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import ANYBODY, Trust
 from dispy.wire.messages import JobResult, JobStart
@@ -65,7 +66,7 @@ class FakeRunner:
         self.send, self.receive = trio.open_memory_channel[tuple[AttemptKey, Body] | None](1000)
         self.made.append(self)
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float) -> None:
+    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float, let_through: object) -> None:
         self.log.append(f"start {plan.command[0]}")
 
     def configure(self, settings: dict[str, object], code: Body, setup_args: Body) -> None:
@@ -81,7 +82,7 @@ class FakeRunner:
         ]
         self.emit(nev.AttemptsEnded(self.computation, ends))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
+    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]], carrying: object) -> None:
         self.jobs += jobs
         for job in jobs:
             self.send.send_nowait(job)
@@ -157,7 +158,10 @@ class World:
         self.network = MemoryNetwork()
         self.app = Application()
         self.driver = SchedulerDriver(
-            CancelPolicy(), lambda scheme: self.network.transport("laptop"), self.app
+            CancelPolicy(),
+            lambda scheme: self.network.transport("laptop"),
+            self.app,
+            ResultMemory(1 << 40),
         )
         self.daemon = NodeDaemon(NodeIdentity("worker", cpus=2), state, lambda name: FakeExecutor())
         self.computation = self.make_computation("1")
@@ -436,6 +440,21 @@ def test_node_is_linked_once_though_it_is_named_twice(play: Play) -> None:
         await trio.sleep(30)
         assert len(world.driver.engine.nodes) == before == 1
         assert world.node.state is NodeState.CONNECTED
+
+    play(script)
+
+
+def test_node_that_is_known_is_not_dialled_at_another_address(play: Play) -> None:
+    async def script(world: World) -> None:
+        world.driver.expect(ALIAS, NodeId("somebody"))  # who has never been reached
+        assert world.driver._may_dial(ALIAS)
+        world.add()
+        await trio.sleep(1)
+        connections = world.network.connections
+        world.driver.expect(ALIAS, world.node.id)
+        world.driver.dialer.want(ALIAS, world.computation.id)
+        await trio.sleep(30)
+        assert world.network.connections == connections
 
     play(script)
 

@@ -106,3 +106,20 @@ def test_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(OSError, match="too many processes"):
         EmbeddedNode.start()
+
+
+def test_node_does_not_inherit_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Started(Exception):
+        pass
+
+    def start(command: list[str], *, env: dict[str, str], **options: object) -> None:
+        assert "DISPY_SECRET" not in env
+        assert (env["OTHER"], env["PYTHONUNBUFFERED"]) == ("value", "1")
+        raise Started
+
+    monkeypatch.setenv("DISPY_SECRET", "hush")
+    monkeypatch.setenv("OTHER", "value")
+    monkeypatch.setattr(embedded.subprocess, "Popen", start)
+    monkeypatch.setattr(embedded, "is_available", lambda: True)
+    with pytest.raises(Started):
+        EmbeddedNode.start()

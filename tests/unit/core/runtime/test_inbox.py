@@ -6,7 +6,8 @@ import pytest
 
 from dispy.errors import RemoteProtocolError, UsageError
 from dispy.model import Outcome
-from dispy.runtime.inbox import NewsEnd, ResultInbox
+from dispy.runtime.holding import ResultMemory
+from dispy.runtime.inbox import MOST_ANNOUNCED, MOST_INLINE_BYTES, NewsEnd, ResultInbox
 from dispy.wire.messages import FILE, PARTIAL, JobNews, JobResult, JobResults, JobsStarted, JobStart, News
 
 
@@ -140,3 +141,148 @@ def test_half_a_file_is_removed(how: str) -> None:
 def test_file_without_a_stream_is_the_peers_fault() -> None:
     with pytest.raises(RemoteProtocolError, match="without a stream"):
         ResultInbox().hold_back(JobNews("c", [News(1, 1, 1, FILE, b"x")]))
+
+
+def nobody(computation: str, job: int, attempt: int) -> bool:
+    return False
+
+
+def test_result_that_nobody_awaits_is_not_kept() -> None:
+    memory = ResultMemory(1 << 20)
+    inbox = ResultInbox(is_awaited=nobody, account=memory.account(1))
+    inbox.hold_back(JobResults("c", [result(2, stream=5, size=6)]))
+    inbox.add_chunk(5, b"abcdef")
+    assert memory.held_bytes == 0
+    (told,) = inbox.finish(5, "").results  # the engine acknowledges it, and the node forgets it
+    assert (told.job, told.outcome, told.body, told.stream) == (2, Outcome.BROKEN, b"", 0)
+
+
+def test_result_without_room_breaks_its_job_and_says_what_to_do() -> None:
+    memory = ResultMemory(100)
+    inbox = ResultInbox(account=memory.account(1))
+    inbox.hold_back(JobResults("c", [result(1, stream=4, size=40), result(2, stream=5, size=1 << 40)]))
+    inbox.add_chunk(4, bytes(40))
+    for _ in range(10):
+        inbox.add_chunk(5, bytes(1000))
+    inbox.add_chunk(4, b"")
+    (fits,) = inbox.finish(4, "").results
+    assert (fits.outcome, len(fits.body), memory.held_bytes) == (Outcome.RETURNED, 40, 40)
+    inbox.finish(5, "broken off")
+    inbox.hold_back(JobResults("c", [result(3, stream=6, size=11)]))
+    inbox.add_chunk(6, bytes(11))
+    (broken,) = inbox.finish(6, "").results
+    assert (broken.outcome, broken.body) == (Outcome.BROKEN, b"")
+    assert "its result of 11 bytes was not taken" in broken.detail
+    assert "dispy.config.ResultMemory is 100" in broken.detail
+
+
+def test_what_fitted_when_it_was_announced_may_not_fit_when_it_comes() -> None:
+    memory = ResultMemory(100)
+    inbox = ResultInbox(account=memory.account(1))
+    inbox.hold_back(JobResults("c", [result(1, stream=4, size=40), result(2, stream=5, size=40)]))
+    inbox.add_chunk(4, bytes(40))
+    inbox.add_chunk(5, bytes(10))
+    inbox.add_chunk(5, bytes(30))
+    assert memory.held_bytes == 40
+    assert inbox.finish(5, "").results[0].outcome == Outcome.BROKEN
+    assert inbox.finish(4, "").results[0].outcome == Outcome.RETURNED
+
+
+def test_link_that_ends_gives_all_back() -> None:
+    memory = ResultMemory(1000)
+    inbox = ResultInbox(account=memory.account(1))
+    inbox.hold_back(JobResults("c", [result(1, stream=4, size=40)]))
+    inbox.hold_back(JobNews("c", [PART]))
+    inbox.add_chunk(4, bytes(40))
+    inbox.add_chunk(5, b"abc")
+    assert memory.held_bytes == 43
+    inbox.close()
+    assert memory.held_bytes == 0
+
+
+def test_result_that_comes_twice_counts_once() -> None:
+    """A node tells a result again when news of its job was acknowledged late."""
+    memory = ResultMemory(1000)
+    inbox = ResultInbox(account=memory.account(1))
+    for stream in (4, 5):
+        inbox.hold_back(JobResults("c", [result(1, stream=stream, size=3)]))
+    inbox.add_chunk(5, b"abc")
+    assert inbox.finish(5, "") == JobResults("c", [])
+    inbox.add_chunk(4, b"abc")
+    assert inbox.finish(4, "").results[0].body == b"abc"
+    inbox.hold_back(JobResults("c", [result(1, stream=6, size=3)]))
+    inbox.add_chunk(6, b"abc")
+    assert inbox.finish(6, "").results[0].body == b"abc"
+
+
+def test_large_bodies_need_streams() -> None:
+    large = bytes(MOST_INLINE_BYTES + 1)
+    with pytest.raises(RemoteProtocolError, match="and no stream"):
+        ResultInbox().hold_back(JobResults("c", [result(1, body=large)]))
+    with pytest.raises(RemoteProtocolError, match="and no stream"):
+        ResultInbox().hold_back(JobNews("c", [News(1, 1, 1, PARTIAL, large)]))
+
+
+def test_stream_is_announced_once() -> None:
+    inbox = ResultInbox()
+    inbox.hold_back(JobResults("c", [result(1, stream=4, size=3)]))
+    for message in (
+        JobResults("c", [result(2, stream=4, size=3)]),
+        JobNews("c", [News(1, 1, 1, PARTIAL, b"", 4, 3)]),
+    ):
+        with pytest.raises(RemoteProtocolError, match="stream 4 is announced twice"):
+            inbox.hold_back(message)
+
+
+def test_streams_that_never_come_are_bounded() -> None:
+    inbox = ResultInbox()
+    with pytest.raises(RemoteProtocolError, match="more than 65536 streams"):
+        for stream in range(1, MOST_ANNOUNCED + 2):
+            inbox.hold_back(JobResults("c", [result(stream, stream=stream, size=3)]))
+
+
+def test_small_intermediate_results_count_while_nobody_looks() -> None:
+    memory = ResultMemory(10_000)
+    inbox = ResultInbox(account=memory.account(1))
+    kept, refused = [], 0
+    for number in range(1, 20):
+        news = News(1, 1, number, PARTIAL, b"x" * 100)
+        (told,) = inbox.hold_back(JobNews("c", [news]))
+        if isinstance(told, NewsEnd):
+            assert told == NewsEnd("c", news, taken=False)
+            refused += 1
+        else:
+            kept.append(told)
+        del told
+    assert (len(kept), refused) == (8, 11)
+    kept.clear()
+    (told,) = inbox.hold_back(JobNews("c", [News(1, 1, 20, PARTIAL, b"y")]))
+    assert isinstance(told, JobNews)
+
+
+def test_intermediate_results_that_nobody_awaits_are_told_without_body() -> None:
+    """So they are acknowledged, and have no effect."""
+    inbox = ResultInbox(is_awaited=nobody)
+    assert inbox.hold_back(JobNews("c", [PART, News(1, 1, 2, PARTIAL, b"small")])) == [
+        JobNews("c", [News(1, 1, 2, PARTIAL, b"")])
+    ]
+    inbox.add_chunk(5, b"abcdef")
+    assert inbox.finish(5, "") == JobNews("c", [News(1, 1, 1, PARTIAL, b"")])
+
+
+def test_file_is_opened_when_it_comes() -> None:
+    """However many are announced, few are open."""
+    opened: list[int] = []
+
+    def land(computation: str, news: News) -> Ground:
+        opened.append(news.number)
+        return Ground()
+
+    inbox = ResultInbox(land)
+    for number in range(1, 100):
+        inbox.hold_back(JobNews("c", [News(1, 1, number, FILE, b"", number, 3, f"file{number}")]))
+    assert opened == []
+    inbox.add_chunk(7, b"abc")
+    assert opened == [7]
+    inbox.close()
+    assert opened == [7]

@@ -6,14 +6,26 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
 from dispy.interfaces import Peer
 from dispy.model import LinkId, Role
+from dispy.runtime import link as link_module
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import BytesSource
-from dispy.wire.messages import NodeChanged
+from dispy.wire.messages import (
+    AckResults,
+    AssignJobs,
+    JobAssignment,
+    JobResult,
+    JobResults,
+    JobsRejected,
+    NodeChanged,
+)
+from dispy.wire.owing import OWED_HIGH, OWED_MAX
 from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import (
     ChunkReceived,
@@ -246,5 +258,117 @@ def test_link_can_be_closed_while_a_write_hangs() -> None:
             await node.ended.wait()
             assert trio.current_time() - began < 5
             nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+class Answerer(End):
+    """An end that answers each list of jobs or results with a list of keys, and notes how much it owes at most."""
+
+    most_owed = 0
+
+    def take(self, link: Link, events: Sequence[SessionEvent]) -> None:
+        super().take(link, events)
+        for event in events:
+            for message in event.messages if isinstance(event, MessagesReceived) else ():
+                if isinstance(message, JobResults):
+                    link.send(AckResults("c", [(one.job, one.attempt) for one in message.results]))
+                elif isinstance(message, AssignJobs):
+                    link.send(JobsRejected("c", [(one.job, one.attempt) for one in message.jobs], "no"))
+        self.most_owed = max(self.most_owed, link.session.owed_bytes)
+
+
+def jobs(count: int) -> AssignJobs:
+    return AssignJobs("c", [JobAssignment(number, 1, b"") for number in range(1, count + 1)])
+
+
+def results(count: int) -> JobResults:
+    return JobResults("c", [JobResult(number, 1, 0, 0, "", 1.0, 2.0, b"") for number in range(1, count + 1)])
+
+
+async def exchange(to_node: list[int], to_client: list[int], stream_bytes: int) -> None:
+    """Let both ends send much at once over a connection that holds nothing back; return when all is answered."""
+    left, right = lockstep_stream_pair()
+    client = Answerer(1, Role.CLIENT, Role.NODE, left)
+    node = Answerer(2, Role.NODE, Role.CLIENT, right)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        nursery.start_soon(node.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for count in to_node:
+            client.link.send(jobs(count))
+        for count in to_client:
+            node.link.send(results(count))
+        node.link.send_stream(1, BytesSource(bytes(stream_bytes)), stream_bytes)
+        client.link.send_stream(1, BytesSource(bytes(stream_bytes)), stream_bytes)
+        with trio.fail_after(10_000):  # of virtual time
+            while True:
+                acked = sum(len(one.attempts) for one in node.messages() if isinstance(one, AckResults))
+                refused = sum(len(one.attempts) for one in client.messages() if isinstance(one, JobsRejected))
+                ended = all(StreamFinished(1, "") in end.heard for end in (client, node))
+                if (acked, refused, ended) == (sum(to_client), sum(to_node), True):
+                    break
+                assert (client.reason, node.reason) == ("", "")
+                await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+
+
+COUNTS = st.lists(st.integers(1, 40), max_size=12)
+
+
+@settings(deadline=None)
+@given(COUNTS, COUNTS, st.integers(0, 100_000), st.integers(64, 4096), st.integers(300, 6000))
+def test_two_honest_peers_that_both_send_much_never_stop_each_other(
+    to_node: list[int], to_client: list[int], stream_bytes: int, read_bytes: int, high: int
+) -> None:
+    """The worst case: nothing is buffered between them, and both owe each other far more than they should."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link_module, "READ_BYTES", read_bytes)
+        patch.setattr(link_module, "OWED_HIGH", high)
+        patch.setattr(link_module, "OWED_LOW", high // 2)
+        run(exchange, to_node, to_client, stream_bytes)
+
+
+def test_both_wait_and_both_go_on() -> None:
+    """As above, with volumes for which either end is sure to wait for the other."""
+    waits = set()
+    wait = Link._let_peer_read
+
+    async def counted(link: Link) -> None:
+        waits.add(link.session.hello.role)
+        await wait(link)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link_module, "READ_BYTES", 1000)
+        patch.setattr(link_module, "OWED_HIGH", 2000)
+        patch.setattr(link_module, "OWED_LOW", 1000)
+        patch.setattr(Link, "_let_peer_read", counted)
+        run(exchange, [20] * 100, [20] * 100, 10_000)
+    assert waits == {Role.CLIENT, Role.NODE}
+
+
+def test_peer_that_sends_and_does_not_read_costs_a_bounded_amount() -> None:
+    """Its link ends; what is owed to it stays bounded until then, and it may send as fast as it likes."""
+
+    async def main() -> None:
+        left, right = lockstep_stream_pair()
+        rogue = End(1, Role.CLIENT, Role.NODE, left)
+        node = Answerer(2, Role.NODE, Role.CLIENT, right)
+        session = rogue.link.session
+        sent = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.run)
+            await left.send_all(b"".join(session.data_to_send()))
+            session.receive_data(await left.receive_some(100_000), 0.0)
+            with trio.fail_after(600), pytest.raises(trio.BrokenResourceError):
+                while True:
+                    session.send(jobs(20_000))
+                    await left.send_all(b"".join(session.data_to_send()))
+                    sent += 1
+            await node.ended.wait()
+        assert "does not read the answers" in node.reason
+        a_frame = 20_000 * 128
+        assert OWED_HIGH < node.most_owed < OWED_MAX + 10 * a_frame
+        assert sent > 5
 
     run(main)

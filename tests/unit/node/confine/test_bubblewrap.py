@@ -66,7 +66,7 @@ def last(command: list[str], path: Path) -> str:
 
 
 def test_contract(machine: Machine) -> None:
-    check_executor(BubblewrapExecutor, [machine.request(), machine.request(net="no")])
+    check_executor(BubblewrapExecutor, [machine.request(), machine.request(net="yes")])
 
 
 def test_command_is_run_in_the_sandbox(machine: Machine) -> None:
@@ -139,7 +139,7 @@ def test_root_is_not_hidden_as_somebodys_home(machine: Machine, monkeypatch: pyt
     assert ("--tmpfs", "/") not in list(mounts(command))
 
 
-@pytest.mark.parametrize(("options", "shared"), [({}, True), ({"net": "yes"}, True), ({"net": "no"}, False)])
+@pytest.mark.parametrize(("options", "shared"), [({}, False), ({"net": "yes"}, True), ({"net": "no"}, False)])
 def test_network(machine: Machine, options: dict[str, str], shared: bool) -> None:
     assert ("--share-net" in BubblewrapExecutor().plan(machine.request(**options)).command) is shared
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,46 @@ def test_rehearsal_gives_no_secrets(
     Confinement.parse(["outer"], plugins.find).check(state)
     assert "geheim" not in told.read_text()
     assert f"PATH={os.environ['PATH']}" in told.read_text()
+
+
+def test_variables_are_let_through_only_where_jobs_are_confined(plugins: Plugins) -> None:
+    assert Confinement().let_through is None
+    assert Confinement.parse([], plugins.find).let_through is None
+    assert Confinement.parse(["outer"], plugins.find).let_through == set()
+    assert Confinement.parse(["outer"], plugins.find, (), ["NAME"]).let_through == {"NAME"}
+    with pytest.raises(UsageError, match="--env NAME is of use only with --confine"):
+        Confinement.parse([], plugins.find, (), ["NAME"])
+    with pytest.raises(UsageError, match="jobs never get"):
+        Confinement.parse(["outer"], plugins.find, (), ["DISPY_SECRET"])
+
+
+def test_rehearsal_has_the_variables_of_jobs(
+    plugins: Plugins, state: StateFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LET_THROUGH", "value")
+    monkeypatch.setenv("KEPT_BACK", "value")
+    told = tmp_path / "told"
+    monkeypatch.setattr(Outer, "words", ["/bin/sh", "-c", f'env > {told}; exec "$@"', "sh"])
+    Confinement.parse(["outer"], plugins.find, (), ["LET_THROUGH"]).check(state)
+    assert "LET_THROUGH=value" in told.read_text()
+    assert "KEPT_BACK" not in told.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "warned"),
+    [("cgroup", True), ("cgroup outer", True), ("cgroup user", False), ("bubblewrap cgroup", False)],
+)
+def test_limits_that_jobs_can_lift_are_told(
+    state: StateFolder, caplog: pytest.LogCaptureFixture, kinds: str, warned: bool
+) -> None:
+    class Kind(Outer):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.NAME = name  # type: ignore[misc]
+
+    Confinement.parse(kinds.split(), Kind).check(state)
+    text = "cgroup alone bounds mistakes.*; add --confine user=NAME or --confine bubblewrap"
+    assert bool(re.search(text, caplog.text)) is warned
 
 
 def test_client_cannot_choose_what_only_confines(plugins: Plugins) -> None:

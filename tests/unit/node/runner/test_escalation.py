@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import signal
 
-from dispy_node.runner.escalation import NEVER, Escalation
+from dispy_node.runner.escalation import MEMORY, MEMORY_GRACE_S, NEVER, Escalation
 from dispy_node.runner.jobs import Job
 
 
@@ -27,3 +27,11 @@ def test_jobs_that_have_ended_are_left_alone() -> None:
     second.ended = True
     assert list(escalation.due(200.0)) == []
     assert escalation.due_at() == NEVER
+
+
+def test_a_job_that_uses_too_much_memory_is_asked_only_once() -> None:
+    escalation, job = Escalation((5.0, 2.0)), Job(b"k", b"r")
+    job.excess = MEMORY, "too much"
+    escalation.begin(job, 10.0)
+    assert escalation.due_at() == 10.0 + MEMORY_GRACE_S
+    assert list(escalation.due(11.0)) == [(job, signal.SIGKILL)]

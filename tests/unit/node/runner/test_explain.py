@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
+from dispy.model import Limit
 from dispy_node.runner import explain
 
 PLACE = "node there (Python 3.11.7)"
@@ -102,5 +105,82 @@ def test_no_execution(tmp_path: Path, number: int, content: bytes | None, text: 
     assert text in told
 
 
+def test_script_that_was_saved_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"#!/bin/sh\r\necho\r\n")
+    told = explain.no_execution(OSError(errno.ENOENT, ""), str(tmp_path / "program"), PLACE)
+    assert told.endswith(f"so {PLACE} looks for '/bin/sh\\r': convert it, as dos2unix does")
+
+
 def test_folder_is_no_program(tmp_path: Path) -> None:
     assert "is a folder" in explain.no_execution(OSError(errno.EACCES, ""), str(tmp_path), PLACE)
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_each_limit_has_words_and_a_remedy(limit: Limit) -> None:
+    text = explain.excess(limit, "5 units", "6 units", "node there")
+    assert re.fullmatch(
+        rf"the job .*5 .* on node there, it was found to use 6 units, and was ended: .*\({limit.name.lower()}\)",
+        text,
+    )
+    assert "found" not in explain.excess(limit, "5 units", "", "node there")
+
+
+def test_amounts() -> None:
+    assert explain.amount(999) == "999 bytes"
+    assert explain.amount(2_000_000_000) == "2 GB"
+    assert explain.amount(1_536_000) == "1.536 MB"
+    assert explain.amount(10**13) == "1e+04 GB"
+
+
+def test_what_cannot_be_watched_has_a_remedy() -> None:
+    assert explain.unwatchable("node there").endswith("leave out memory, cpu_time and processes")
+
+
+def failure_of(text: str) -> BaseException:
+    try:
+        exec(text, sys.modules["__main__"].__dict__ if "main" in text else {})
+    except BaseException as error:
+        return error
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "import nowhere_found",
+            "dispy: module 'nowhere_found' is not installed on node n: install it there or ship",
+        ),
+        (
+            "nobody(1)",
+            "dispy: there is no 'nobody' on node n: if your program has it, name it in depends=[...]",
+        ),
+        (
+            "__import__('__main__').nobody",
+            "dispy: there is no 'nobody' in the main module on node n: name it in",
+        ),
+    ],
+)
+def test_what_may_be_missing_is_hinted_at(text: str, hint: str) -> None:
+    error = failure_of(text)
+    explain.add_hint(error, "node n")
+    (note,) = error.__notes__
+    assert note.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 / 0", "(lambda: (x, (x := 1)))()", "''.nobody", "from os import nobody", "raise NameError('x')"],
+)
+def test_other_errors_have_no_hint(text: str) -> None:
+    error = failure_of(text)
+    explain.add_hint(error, "node n")
+    assert not hasattr(error, "__notes__")
+
+
+def test_an_exception_that_takes_no_note() -> None:
+    class Closed(NameError):
+        def add_note(self, note: str) -> None:
+            raise TypeError("closed")
+
+    explain.add_hint(Closed("x", name="x"), "node n")

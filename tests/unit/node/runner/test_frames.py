@@ -47,6 +47,7 @@ def test_kinds_are_told_apart() -> None:
     kinds = [
         *(frames.CONFIGURE, frames.LOAD, frames.RUN, frames.SLOTS, frames.CANCEL, frames.CLOSE),
         *(frames.READY, frames.FAILED, frames.STARTED, frames.ENDED, frames.LOG),
+        *(frames.NEWS, frames.SAID, frames.TAKEN, frames.SETUP, frames.CLEANUP, frames.WATCH, frames.OUTPUT),
     ]
     assert len(set(kinds)) == len(kinds)
 
@@ -83,3 +84,19 @@ def test_jobs_and_results_begin_with_their_key(job: int, attempt: int, body: byt
     key = frames.pack_keys([(job, attempt)])
     assert frames.pack_jobs([(job, attempt, False, body)]).startswith(key)
     assert frames.pack_result((job, attempt, 0, 0, 0.0, 0.0, "", False, body)).startswith(key)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            jobs,
+            attempts,
+            st.floats(0, 1e9),
+            st.floats(0, 1e9),
+            st.integers(0, 2**63 - 1),
+            st.integers(0, 2**31 - 1),
+        )
+    )
+)
+def test_limits_come_out_as_they_went_in(limits: list[frames.Limit]) -> None:
+    assert frames.unpack_limits(frames.pack_limits(limits)) == limits

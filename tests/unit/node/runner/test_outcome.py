@@ -151,3 +151,27 @@ def test_a_cancelled_job_may_have_removed_its_result(ending: Ending, job: Job, s
     result = child_result(Outcome.RAISED, os.fsencode(path), is_path=True)
     record = ending.answered(job, INTERRUPTED, result, b"out", b"")
     assert taken(record) == (Outcome.CANCELLED, 0, "", (b"", b"", b"out", b""))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RETURNED, Outcome.RAISED, Outcome.DIED])
+def test_a_job_beyond_a_limit_is_that_whatever_it_says(ending: Ending, job: Job, outcome: Outcome) -> None:
+    job.cancelled, job.excess = True, (3, "too much")
+    record = ending.answered(job, 0, child_result(outcome, make_body(b"value")), b"out", b"err")
+    assert taken(record) == (Outcome.EXCEEDED, 3, "too much", (b"", b"", b"out", b"err"))
+
+
+def test_a_job_beyond_a_limit_leaves_no_file(ending: Ending, job: Job) -> None:
+    job.cancelled, job.excess = True, (1, "too long")
+    path = Path(ending._path(job))
+    path.write_bytes(b"large")
+    record = ending.answered(
+        job, 0, child_result(Outcome.RETURNED, os.fsencode(path), is_path=True), b"", b""
+    )
+    assert taken(record)[:3] == (Outcome.EXCEEDED, 1, "too long")
+    assert not path.exists()
+
+
+def test_a_job_beyond_a_limit_that_was_killed_or_never_begun(ending: Ending, job: Job) -> None:
+    job.cancelled, job.excess = True, (4, "too many")
+    assert taken(ending.died(job, -9, 1.0, b"out", b""))[:3] == (Outcome.EXCEEDED, 4, "too many")
+    assert taken(ending.cancelled(job))[:3] == (Outcome.EXCEEDED, 4, "too many")

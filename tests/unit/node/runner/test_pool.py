@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispy_node.runner.body import BROKEN, CANCELLED, DIED, RETURNED
+from dispy_node.runner.body import BROKEN, CANCELLED, DIED, EXCEEDED, RAISED, RETURNED
 
 POOL = """
 from dispy_node.runner.pool import Pool
@@ -174,3 +174,116 @@ finish(pool, poll)
 """
     )
     assert told == [[1, 2], RETURNED]
+
+
+LIMIT = """
+import subprocess
+def limited(number, *args, timeout=0.0, cpu=0.0, memory=0, processes=0):
+    job = make_job(number, *args)
+    pool.queue.append(job)
+    pool.limit(job, (timeout, cpu, memory, processes))
+    return job
+"""
+
+
+def test_a_job_with_too_little_time_is_interrupted_and_its_output_kept(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + LIMIT
+        + """
+from dispy_node.runner.body import split_body
+def compute(catch):
+    print("so far")
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        if not catch:
+            raise
+        return "it does not count"
+pool, poll, host = make_pool(Pool, compute)
+pool.set_slots(2)
+limited(1, False, timeout=0.05)
+limited(2, True, timeout=0.05)
+limited(3, None, timeout=50.0).record = make_job(3).record  # it fails before
+turn_until(pool, poll, lambda: len(host.results) == 3)
+told = [[host.results[n][2], host.results[n][3], split_body(host.results[n][8])[2].decode()] for n in (1, 2)]
+told.append([host.results[3][2], pool._watch.due_at() == float("inf")])
+finish(pool, poll)
+"""
+    )
+    assert told == [[EXCEEDED, 1, "so far\n"], [EXCEEDED, 1, "so far\n"], [RAISED, True]]
+
+
+def test_too_many_processes_are_killed_also_those_that_have_left(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + LIMIT
+        + """
+def compute():
+    for number in range(20):
+        if not os.fork():
+            if number % 2:
+                os.setsid()
+            time.sleep(60)
+            os._exit(0)
+    time.sleep(60)
+pool, poll, host = make_pool(Pool, compute)
+pool.set_slots(1)
+limited(1, processes=10)
+pool.queue.append(make_job(2, "argument too many"))
+turn_until(pool, poll, lambda: len(host.results) == 2)
+told = [host.results[1][2:4], host.results[2][2]]
+finish(pool, poll)
+turn_until(pool, poll, lambda: not pool._strangers._list())
+told.append(len(pool._strangers._list()))
+"""
+    )
+    assert told == [[EXCEEDED, 4], RAISED, 0]
+
+
+def test_cancelling_ends_processes_with_sessions_of_their_own_while_others_run(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + LIMIT
+        + """
+def compute(leaves):
+    if leaves:
+        process = subprocess.Popen(["setsid", "sh", "-c", "echo $$ > left; exec sleep 60"])
+    time.sleep(60)
+pool, poll, host = make_pool(Pool, compute)
+pool.set_slots(2)
+pool.queue.extend([make_job(1, False), job := make_job(2, True)])
+turn_until(pool, poll, lambda: os.path.exists("left") and open("left").read().strip())
+left = int(open("left").read())
+pool.cancel(job)
+def is_alive():
+    try:
+        os.kill(left, 0)
+    except ProcessLookupError:
+        return False
+    return True
+turn_until(pool, poll, lambda: not is_alive())
+told = [host.results[2][2], list(host.results)]
+finish(pool, poll)
+"""
+    )
+    assert told == [CANCELLED, [2]]
+
+
+def test_limits_that_cannot_be_kept_are_told(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + LIMIT
+        + """
+pool, poll, host = make_pool(Pool, len)
+pool._strangers._listing = -1
+pool.set_slots(1)
+limited(1, "", memory=5)
+limited(2, "", timeout=50.0)
+turn_until(pool, poll, lambda: len(host.results) == 2)
+told = [host.results[1][2], host.results[1][6], host.results[2][2]]
+finish(pool, poll)
+"""
+    )
+    assert told[::2] == [BROKEN, RETURNED]
+    assert "no lists of children" in told[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispy_node.runner import child, workers
-from dispy_node.runner.body import BROKEN, CANCELLED, DIED, RETURNED
+from dispy_node.runner.body import BROKEN, CANCELLED, DIED, EXCEEDED, RETURNED
 
 POOL = """
 from dispy_node.runner.workers import WorkerPool
@@ -181,3 +181,58 @@ finish(pool, poll)
 def test_limits_fit_into_each_other() -> None:
     assert workers.AHEAD < child.NUMBERS, "numbers of jobs must differ within one worker"
     assert workers.SETTLE_S < workers.LONG_S
+
+
+def test_a_worker_whose_job_goes_beyond_a_limit_is_replaced(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+from dispy_node.runner.body import split_body
+def compute(sleep_s):
+    time.sleep(sleep_s)
+    return os.getpid()
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker", cancel_grace_s=[20.0, 20.0])
+pool.set_slots(1)
+for number in (1, 2, 3, 4):
+    pool.queue.append(job := make_job(number, 60 if number == 2 else 0))
+    if number in (2, 3):
+        pool.limit(job, (0.1 if number == 2 else 50.0, 0.0, 0, 0))
+turn_until(pool, poll, lambda: len(host.results) == 4)
+pids = [pickle.loads(split_body(host.results[number][8])[0]) for number in (1, 3, 4)]
+told = [host.results[2][2:4], pids[0] != pids[1], pids[1] == pids[2], host.logs]
+finish(pool, poll)
+"""
+    )
+    assert told == [[EXCEEDED, 1], True, True, []]
+
+
+def test_a_worker_with_processes_of_a_cancelled_job_is_replaced(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+import subprocess
+def compute(leaves):
+    if leaves:
+        subprocess.Popen(["sh", "-c", "echo $$ > left; exec sleep 60"])
+        time.sleep(60)
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker", cancel_grace_s=[20.0, 20.0])
+pool.set_slots(1)
+pool.queue.append(make_job(9, False))  # a worker too young for its first job does not outlive a SIGINT
+turn_until(pool, poll, lambda: host.results)
+pool.queue.extend([job := make_job(1, True), make_job(2, False)])
+turn_until(pool, poll, lambda: os.path.exists("left") and open("left").read().strip())
+left = int(open("left").read())
+pool.cancel(job)
+turn_until(pool, poll, lambda: len(host.results) == 3)
+def is_alive():
+    try:
+        os.kill(left, 0)
+    except ProcessLookupError:
+        return False
+    return True
+turn_until(pool, poll, lambda: not is_alive())
+told = [host.results[1][2], host.results[2][2]]
+finish(pool, poll)
+"""
+    )
+    assert told == [CANCELLED, RETURNED]

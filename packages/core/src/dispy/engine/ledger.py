@@ -35,6 +35,8 @@ class Counters:
     late_rejections: int = 0
     stale_news: int = 0
     """Intermediate results of another attempt than the latest, or that had come before."""
+    stale_output: int = 0
+    """Output of another attempt than the latest, or that nobody looks at any more, or that came before."""
     stray_messages: int = 0
     """Messages of closed links, or about computations that are not there any more."""
     rejected_jobs: int = 0

@@ -49,7 +49,7 @@ ones can arrive while jobs run."""
 BATCH_BYTES = 2 * 1024 * 1024
 """Inline bodies in one message: half of the largest frame, for a frame may carry other messages as well."""
 
-ASSIGNMENT_BYTES = 64
+ASSIGNMENT_BYTES = 96
 """What an assignment takes in a message besides its body; rather too much."""
 
 NEED_BYTES = 9
@@ -180,10 +180,13 @@ class Placing:
             placement.inflight_bytes += size
             if size > INLINE_BODY_BYTES or not isinstance(body, bytes):
                 batch.large.append((len(batch.jobs), job))
-                batch.jobs.append(JobAssignment(job.id, job.attempt, b"", 0, 0, numbers_of(job.needs)))
+                batch.jobs.append(JobAssignment(job.id, job.attempt, b""))  # see `_flush`
                 batch.size += ASSIGNMENT_BYTES
             else:
-                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, numbers_of(job.needs)))
+                needs = numbers_of(job.needs)
+                batch.jobs.append(
+                    JobAssignment(job.id, job.attempt, body, 0, 0, job.limits, job.carries, needs)
+                )
                 batch.size += size + ASSIGNMENT_BYTES
             if job.needs:
                 batch.size += len(job.needs) * NEED_BYTES
@@ -209,7 +212,7 @@ class Placing:
                 stream, size = node.next_stream, len(job.body)
                 node.next_stream += 1
                 batch.jobs[index] = JobAssignment(
-                    job.id, job.attempt, b"", stream, size, numbers_of(job.needs)
+                    job.id, job.attempt, b"", stream, size, job.limits, job.carries, numbers_of(job.needs)
                 )
                 streams.append(SendStream(node.link, stream, job.body, size))
             self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))

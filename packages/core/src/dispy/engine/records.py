@@ -11,6 +11,7 @@ from typing import Any
 from dispy.model import (
     Avail,
     ComputationId,
+    FilePart,
     Isolation,
     JobId,
     LinkId,
@@ -19,6 +20,7 @@ from dispy.model import (
     PythonVersion,
     SharedData,
 )
+from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -48,15 +50,21 @@ class Job:
         pinned: the node that it must run on, or None.
         needs: shared data without which it must not run, each once; empty when it is settled.
         handle: the application's own object for this job; opaque to the engine.
+        carries: name and size of the largest file that is only for this job, ("", 0) if it brings only code; or None.
         attempt: number of its latest start, 0 before the first.
         node: the node that has or had its latest attempt.
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
+        limits: what it may use, None if there are no limits.
     """
+
+    limits: JobLimits | None = None
+    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
         "body",
+        "carries",
         "computation",
         "handle",
         "id",
@@ -76,6 +84,7 @@ class Job:
         *,
         pinned: NodeId | None = None,
         handle: Any = None,
+        carries: tuple[str, int] | None = None,
         needs: tuple[SharedData, ...] = (),
     ) -> None:
         self.id = job_id
@@ -83,6 +92,7 @@ class Job:
         self.body = body
         self.pinned = pinned
         self.handle = handle
+        self.carries = carries
         self.needs = needs
         self.state = JobState.QUEUED
         self.attempt = 0
@@ -92,6 +102,29 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.state.value} attempt {self.attempt}>"
+
+
+class LimitedJob(Job):
+    """A job with limits."""
+
+    __slots__ = ("limits",)
+
+    def __init__(
+        self,
+        job_id: JobId,
+        computation: ComputationId,
+        body: bytes | Pieces,
+        limits: JobLimits,
+        *,
+        pinned: NodeId | None = None,
+        handle: Any = None,
+        carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
+    ) -> None:
+        super().__init__(
+            job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
+        )
+        self.limits = limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +138,13 @@ class SourceFile:
     size: int
     mode: int
     modified_at: float
+    digest: bytes = b""
+    """SHA-256 of the content; empty if nobody needs it."""
+
+    @property
+    def content(self) -> FilePart:
+        """What is sent."""
+        return FilePart(self.source, self.size, self.modified_at)
 
 
 @dataclass(slots=True)
@@ -124,6 +164,7 @@ class Computation:
         accepts: asked once for each node: how many slots to use there, 0 to leave it alone. It must not block;
             if it raises, the node is refused and the user is told.
         code_for: the code to send to a node with that Python, or a text that says why there is none.
+        files_for: all files for a node; None: `files`, at each.
         arguments_for: the arguments of `setup` and `cleanup` at a node, pickled; empty if there are none.
         setup_timeout_s: how long `setup` may take; 0.0 if there is neither `setup` nor `cleanup`.
         observed: the application wants to hear of every step, that a job runs also where the node has left that
@@ -144,6 +185,17 @@ class Computation:
     handle: Any = None
     arguments_for: Callable[[Node], bytes] = lambda node: b""
     setup_timeout_s: float = 0.0
+    files_for: Callable[[Node], Sequence[SourceFile]] | None = None
+    dest_path: str = ""
+    """Folder at nodes that it shares with other computations; empty: one of its own."""
+    keep_files: bool = False
+    """The folder stays when it is closed."""
+    max_file_bytes: int = 0
+    """Largest file that its jobs may send; 0: no limit."""
+    live: bool = False
+    """The application looks at output of its jobs while they run."""
+    log_level: int = -1
+    """Records of `logging` from this level on are wanted; -1: none."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)
@@ -278,6 +330,8 @@ class Placement:
     opened_with: int = 0
     told: int = 0
     initialized: bool = False
+    files: Sequence[SourceFile] = ()
+    """What was offered when it was opened last, but for what the node has asked for since."""
     resting: bool = False
     dismissed: bool = False
     data: set[int] = field(default_factory=set)

@@ -5,9 +5,10 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
-(files for jobs), `sharing` (data that several jobs read), `managing` (what the application says about single nodes),
-`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
+where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
+(what they print meanwhile), `sending` (files for jobs), `sharing` (data that several jobs read), `managing` (what the
+application says about single nodes), `reconciling` (links, leases, agreement with nodes about what they have),
+`closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -39,7 +40,10 @@ from dispy.engine.events import (
     NodeRested,
     NodesWidened,
     NodeTaken,
+    OutputUsed,
     TimePassed,
+    WatchDropped,
+    WatchWanted,
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
@@ -53,6 +57,7 @@ from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
 from dispy.engine.sharing import Sharing
 from dispy.engine.tables import JobStep
+from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
 from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
@@ -61,10 +66,12 @@ from dispy.wire.messages import (
     ComputationFailed,
     ComputationReady,
     DataLost,
+    FilesWanted,
     FileTaken,
     Goodbye,
     Heartbeat,
     JobNews,
+    JobOutput,
     JobResults,
     JobsRejected,
     JobsStarted,
@@ -94,6 +101,7 @@ class SchedulerEngine:
         self._settling = Settling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
+        self._watching = Watching(ledger)
         self._sharing = Sharing(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
@@ -130,6 +138,12 @@ class SchedulerEngine:
                     self._hearing.file(node, event.computation, event.news, taken=event.taken)
             case FileWanted():
                 self._sending.send(event)
+            case WatchWanted():
+                self._watching.want(event)
+            case OutputUsed():
+                self._watching.used(event)
+            case WatchDropped():
+                self._watching.drop(event)
             case DataReleased():
                 self._sharing.release(event)
             case JobsSubmitted():
@@ -170,6 +184,11 @@ class SchedulerEngine:
         node = self._ledger.links.get(link)
         return node is not None and self._hearing.find(node, computation, job, attempt) is not None
 
+    def is_awaited(self, link: LinkId, computation: str, job: int, attempt: int) -> bool:
+        """Tell whether a result, or news, of this attempt from the other end of a link can still be of use."""
+        node = self._ledger.links.get(link)
+        return node is not None and self._settling.is_awaited(node, computation, job, attempt)
+
     def next_deadline(self) -> float | None:
         """Tell when `TimePassed` is to be handled at the latest, or None if nothing waits for time."""
         return self._ledger.timers.next_due()
@@ -188,6 +207,7 @@ class SchedulerEngine:
         self._sending.give_up_lost()
         effects = ledger.effects
         if ledger.changes:
+            self._watching.forget_settled()
             effects.append(TellJobs(ledger.changes))
             ledger.changes = []
         if ledger.acks:
@@ -311,10 +331,15 @@ class SchedulerEngine:
                 self._settling.results(node, message)
             case JobsStarted():
                 self._settling.started(node, message)
+                self._watching.started(node, message)
+            case JobOutput():
+                self._watching.output(node, message)
             case JobNews():
                 self._hearing.results(node, message)
             case FileTaken():
                 self._sending.taken(node, message)
+            case FilesWanted():
+                self._files_wanted(node, message)
             case DataLost():
                 self._sharing.lost(node, message)
             case JobsRejected():
@@ -338,6 +363,13 @@ class SchedulerEngine:
         computation = self._ledger.computations.get(ComputationId(ident))
         placement = None if computation is None else computation.placements.get(node.id)
         return None if computation is None or placement is None else (computation, placement)
+
+    def _files_wanted(self, node: Node, message: FilesWanted) -> None:
+        found = self._placement(node, message.computation)
+        if found is not None and found[1].state is PlacementState.PREPARING:
+            self._opening.files_wanted(node, found[1], message)
+        else:
+            self._ledger.counters.stray_messages += 1
 
     def _computation_ready(self, node: Node, message: ComputationReady) -> None:
         found = self._placement(node, message.computation)

@@ -43,6 +43,8 @@ _STATUS = (
     JobStatus.TERMINATED,  # RAISED
     JobStatus.TERMINATED,  # DIED
     JobStatus.TERMINATED,  # BROKEN
+    JobStatus.TERMINATED,  # CANCELLED; see `_cancelled_status`
+    JobStatus.TERMINATED,  # EXCEEDED
 )
 _RUN_OUTCOMES = Outcome.RAISED
 """Outcomes up to this one tell how long a job takes."""
@@ -87,7 +89,7 @@ class Settling:
         count = 0
         total_s = 0.0
         for result in message.results:
-            if not 0 <= result.outcome <= _CANCELLED:
+            if not 0 <= result.outcome < len(_STATUS):
                 raise RemoteProtocolError(
                     f"result of job {result.job} has the unknown outcome {result.outcome}"
                 )
@@ -114,6 +116,16 @@ class Settling:
             ledger.touch(computation, placement)
         if acks and node.link is not None:
             ledger.acks.append(SendMessage(node.link, AckResults(message.computation, acks)))
+
+    def is_awaited(self, node: Node, ident: str, number: int, attempt: int) -> bool:
+        """Tell whether the result of an attempt can still settle its job, and *node* may have had that attempt."""
+        computation, placement = self._find(node, ident)
+        job = self._ledger.jobs.get(JobId(number))
+        if computation is None or placement is None or job is None or job.computation != computation.id:
+            return False
+        if attempt == job.attempt and job.state is not JobState.QUEUED:
+            return placement.inflight.get(number) is job or placement.abandoned.get(number) is job
+        return 0 < attempt <= job.attempt  # it was lost, and may have succeeded nevertheless
 
     def _settle(self, computation: Computation, job: Job, result: JobResult) -> None:
         """Settle a job that was in flight by the result of its latest attempt. Hot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +15,17 @@ from dispy.model import Pieces, PythonVersion, SharedData
 from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.contents import Contents
+from dispy.packing.elements import (
+    add_file_or_module,
+    add_module_files,
+    as_text,
+    elements_of,
+    is_file_or_module,
+    on_path,
+    useless_to_program,
+)
 from dispy.packing.files import Files
-from dispy.packing.modules import is_local
+from dispy.packing.jobparts import JobParts
 from dispy.packing.preparation import Preparation
 from dispy.packing.sharing import SharedRef, Sharer
 from dispy.packing.source import SourceUnavailable, source_bundle
@@ -45,6 +54,10 @@ class PythonCode:
         self._lock = threading.Lock()
         self._text: bytes | SourceUnavailable | None = None
         self.arguments = ArgumentPacker(contents.found, contents.is_whole)
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along; see `FunctionBundle.pack_parts`."""
+        return JobParts.of_function(depends, self._contents, max_file_bytes=max_file_bytes)
 
     def for_python(self, version: PythonVersion) -> bytes | str:
         """Return the code for a node with that Python, or a text that says why it cannot have any."""
@@ -86,7 +99,7 @@ class PythonCode:
             packed = self.arguments.pack(args, {})
         except NotPicklable as error:
             raise NotPicklable(f"setup_args: {error}") from error
-        return b"".join(packed.parts) if isinstance(packed, Pieces) else packed
+        return packed.joined() if isinstance(packed, Pieces) else packed
 
 
 class FunctionBundle:
@@ -95,11 +108,13 @@ class FunctionBundle:
     Attributes:
         name: name of the function.
         is_function: True.
+        executor: what runs it at the node.
         files: files to place at the node.
         preparation: what runs before and after its jobs.
     """
 
     is_function = True
+    executor = "function"
 
     def __init__(
         self, callee: Callee, contents: Contents, files: Sequence[SourceFile], *, safe_results: bool
@@ -124,23 +139,46 @@ class FunctionBundle:
         """Return the positional arguments as the node's function takes them; see `Callee.bind_arguments`."""
         return self._callee.bind_arguments(args, kwargs)
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Pieces:
-        """Make the body of a job.
+    def pack_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parts: JobParts | None = None
+    ) -> bytes | Pieces:
+        """Make the body of a job, with what it brings along.
 
         Raises:
             NotPicklable: an argument cannot be sent; the message names it.
+            UsageError: a file that it brings along cannot be read.
         """
         if self._callee.instance is not None:
             args = self._callee.bind_arguments(args, kwargs)
-        return self._arguments.pack(args, kwargs)
+        if parts is None:
+            return self._arguments.pack(args, kwargs)
+        packer = parts.arguments or self._arguments
+        return parts.body(packer.pack(args, kwargs))
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along.
+
+        Raises:
+            NotPicklable: something refers to what cannot be sent.
+            UsageError: something in *depends* cannot be used.
+        """
+        return self._code.pack_parts(depends, max_file_bytes=max_file_bytes)
 
     def pack_job(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sharer: Sharer,
+        parts: JobParts | None = None,
     ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
-        """Make the body of a job, and tell which shared data it needs; see `ArgumentPacker.pack_job`."""
+        """Do as `pack_arguments`, and tell which shared data the job needs; see `ArgumentPacker.pack_job`."""
         if self._callee.instance is not None:
             args = self._callee.bind_arguments(args, kwargs)
-        return self._arguments.pack_job(args, kwargs, sharer)
+        if parts is None:
+            return self._arguments.pack_job(args, kwargs, sharer)
+        packer = parts.arguments or self._arguments
+        body, needs = packer.pack_job(args, kwargs, sharer)
+        return parts.body(body), needs
 
     def put(self, value: object, sharer: Sharer) -> SharedRef:
         """Pickle what jobs are to share; see `ArgumentPacker.put`."""
@@ -157,6 +195,7 @@ class ProgramBundle:
     Attributes:
         name: file name of the program, without directory.
         is_function: False.
+        executor: what runs it at the node.
         files: the program and the files that it needs.
         preparation: what runs before and after its jobs.
     """
@@ -167,6 +206,7 @@ class ProgramBundle:
         self, program: SourceFile, files: Sequence[SourceFile], contents: Contents | None = None
     ) -> None:
         self.name = program.path
+        self.executor = "java" if is_java(program.path) else "program"
         self.files = files
         self.preparation = Preparation() if contents is None else contents.preparation
         self._code = None if contents is None else PythonCode(contents, safe_results=False)
@@ -179,15 +219,26 @@ class ProgramBundle:
         code = self._code.for_python(version)
         return name + END_OF_NAME + code if isinstance(code, bytes) else code
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """Make the body of a job; see `pack_program_arguments`."""
-        return pack_program_arguments(args, kwargs)
+    def pack_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parts: JobParts | None = None
+    ) -> bytes | Pieces:
+        """Make the body of a job, with what it brings along; see `pack_program_arguments`."""
+        packed = pack_program_arguments(args, kwargs)
+        return packed if parts is None else parts.body(packed)
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along; see `FunctionBundle.pack_parts`."""
+        return JobParts.of_program(depends, max_file_bytes=max_file_bytes)
 
     def pack_job(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer
-    ) -> tuple[bytes, tuple[SharedData, ...]]:
-        """Make the body of a job; it needs no shared data."""
-        return pack_program_arguments(args, kwargs), ()
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sharer: Sharer,
+        parts: JobParts | None = None,
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Do as `pack_arguments`; the job needs no shared data."""
+        return self.pack_arguments(args, kwargs, parts), ()
 
     def put(self, value: object, sharer: Sharer) -> SharedRef:
         """Refuse.
@@ -215,12 +266,14 @@ def pack_computation(
     *,
     preparation: Preparation = NO_PREPARATION,
     safe_results: bool = False,
+    max_file_bytes: int = 0,
 ) -> CodeBundle:
     """Pack a function, or the path or name of a program; *depends* is left as it is.
 
     Args:
         preparation: what is to run at each node before and after the jobs.
         safe_results: nodes are to send results of the function without pickle; a program has none.
+        max_file_bytes: size of the largest file that is taken; 0 for no limit.
 
     Raises:
         InvalidComputation: it is neither, or not one that can work.
@@ -228,8 +281,14 @@ def pack_computation(
         UsageError: something in *depends* cannot be used.
     """
     if isinstance(computation, (str, os.PathLike)):
-        return pack_program(os.fspath(computation), depends, preparation)
-    return pack_function(computation, depends, preparation=preparation, safe_results=safe_results)
+        return pack_program(os.fspath(computation), depends, preparation, max_file_bytes=max_file_bytes)
+    return pack_function(
+        computation,
+        depends,
+        preparation=preparation,
+        safe_results=safe_results,
+        max_file_bytes=max_file_bytes,
+    )
 
 
 def pack_function(
@@ -238,24 +297,29 @@ def pack_function(
     *,
     preparation: Preparation = NO_PREPARATION,
     safe_results: bool = False,
+    max_file_bytes: int = 0,
 ) -> FunctionBundle:
     """Pack a function with what it needs; raises as `pack_computation`."""
     callee = examine(compute)
-    files = Files()
+    files = Files(max_bytes=max_file_bytes)
     contents = Contents(callee, preparation)
-    for number, element in enumerate(_elements(depends), 1):
+    for number, element in enumerate(elements_of(depends), 1):
         if isinstance(element, (str, os.PathLike)):
-            files.add(os.fspath(element))
+            files.add(as_text(element, number))
         elif isinstance(element, ModuleType):
             contents.add_module(element)
-            _add_module_file(files, element)
+            add_module_files(files, element)
         else:
             contents.add(element, number)
     return FunctionBundle(callee, contents, files.all(), safe_results=safe_results)
 
 
 def pack_program(
-    path: str, depends: Sequence[object] = (), preparation: Preparation = NO_PREPARATION
+    path: str,
+    depends: Sequence[object] = (),
+    preparation: Preparation = NO_PREPARATION,
+    *,
+    max_file_bytes: int = 0,
 ) -> ProgramBundle:
     """Pack a program, given by path or by its name on PATH, with the files and modules that it needs.
 
@@ -264,43 +328,20 @@ def pack_program(
         NotPicklable: setup or cleanup refers to something that cannot be sent.
         UsageError: something in *depends* is neither a file nor a module, and there is no setup or cleanup for it.
     """
-    files = Files()
+    files = Files(max_bytes=max_file_bytes)
     contents = Contents(None, preparation) if preparation.functions else None
     found = _find_program(path)
     program = files.add(found, os.path.basename(found))
-    for number, element in enumerate(_elements(depends), 1):
-        if isinstance(element, (str, os.PathLike)):
-            name = os.fspath(element)
-            files.add(name if os.path.exists(name) else _on_path(name) or name)
-        elif isinstance(element, ModuleType):
-            _add_module_file(files, element)
-            if contents is not None:
+    for number, element in enumerate(elements_of(depends), 1):
+        if is_file_or_module(element):
+            add_file_or_module(files, element, number)
+            if contents is not None and isinstance(element, ModuleType):
                 contents.add_module(element)
         elif contents is not None:
             contents.add(element, number)
         else:
-            raise UsageError(
-                f"element {number} of depends ({type(element).__name__}) is of no use to a program; "
-                "give paths of files, or modules"
-            )
+            raise useless_to_program(element, number)
     return ProgramBundle(program, files.all(), contents)
-
-
-def _elements(depends: Any) -> Iterator[object]:
-    if depends is None:
-        return iter(())
-    if isinstance(depends, (str, bytes)) or not hasattr(depends, "__iter__"):
-        raise UsageError(f"depends must be a list, not {depends!r}")
-    return iter(depends)
-
-
-def _add_module_file(files: Files, module: ModuleType) -> None:
-    """Send the module's file, to where Python finds it: jobs may start programs that import it too."""
-    if is_local(module):
-        folders = module.__name__.split(".")
-        if hasattr(module, "__path__"):
-            folders.append("__init__")
-        files.add(str(module.__file__), "/".join(folders) + ".py")
 
 
 def _find_program(path: str) -> str:
@@ -309,7 +350,7 @@ def _find_program(path: str) -> str:
     Raises:
         InvalidComputation: there is none, or it may not be executed.
     """
-    found = path if os.path.exists(path) else _on_path(path)
+    found = path if os.path.exists(path) else on_path(path)
     if found is None:
         raise InvalidComputation(
             f"file {path!r} is not valid: it is neither a file here nor a program on PATH; "
@@ -319,19 +360,13 @@ def _find_program(path: str) -> str:
         raise InvalidComputation(
             f"file {path!r} is not valid: it is not a regular file; give the path of a program"
         )
-    if not found.endswith(".py") and os.name != "nt" and not os.access(found, os.X_OK):
+    if not found.endswith(".py") and not is_java(found) and os.name != "nt" and not os.access(found, os.X_OK):
         raise InvalidComputation(
             f"file {path!r} is not valid: it is not executable; mark it with: chmod +x {found}"
         )
     return found
 
 
-def _on_path(name: str) -> str | None:
-    """Look for a file along PATH; unlike `shutil.which`, a Python program need not be executable."""
-    if os.path.isabs(name):
-        return None
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        candidate = os.path.join(folder or os.curdir, name)
-        if os.path.isfile(candidate):
-            return candidate
-    return None
+def is_java(path: str) -> bool:
+    """Tell whether Java runs a file: source text or an archive."""
+    return path.lower().endswith((".java", ".jar"))

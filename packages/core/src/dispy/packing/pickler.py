@@ -99,6 +99,7 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
     Args:
         main: globals of the program's ``__main__``.
         is_whole: tells whether a local module goes as a whole, so that all in it is found there by name.
+        known: functions and classes that are at the node already, known by name.
 
     Attributes:
         found: what was pickled by value and is known by name, by module.
@@ -106,9 +107,16 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
         functions: every function that was pickled by value.
     """
 
-    def __init__(self, file: io.BytesIO, main: Mapping[str, object], is_whole: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        main: Mapping[str, object],
+        is_whole: Callable[[str], bool],
+        known: Names | None = None,
+    ) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._main = main
+        self._known = known or {}
         self._is_whole = is_whole
         self._namespaces: dict[str, Namespace] = {}
         self.found: Names = {}
@@ -123,6 +131,12 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes and modules, and note them."""
+        if self._known and isinstance(obj, (type, FunctionType)):
+            module, (top, _, inner) = known_as(obj.__module__), obj.__qualname__.partition(".")
+            if find(self._known.get(module, {}), obj.__qualname__) is obj:
+                if inner:
+                    return operator.attrgetter(inner), (self._known[module][top],)
+                return operator.getitem, (self.namespace(module), top)
         if isinstance(obj, functools._lru_cache_wrapper) and self._stays_here(obj.__module__):
             # Its own reduction is a reference to a name that the node does not have yet.
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)

@@ -12,8 +12,18 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dispy.errors import JobBroken, JobCancelled, JobDied, JobError, JobRaised
-from dispy.model import Outcome
+from dispy.errors import (
+    JobBroken,
+    JobCancelled,
+    JobDied,
+    JobError,
+    JobKilled,
+    JobLimitExceeded,
+    JobMemoryExceeded,
+    JobRaised,
+    JobTimeout,
+)
+from dispy.model import Limit, Outcome
 from dispy.packing.safe import decode, decode_exception
 from dispy.printable import printable_lines
 
@@ -180,12 +190,28 @@ def _error_of(result: JobResult, value: bytes | memoryview, text: str, *, safe: 
         return rebuild_safely(value, text) if safe else rebuild_exception(value, text)
     detail = printable_lines(result.detail)
     if result.outcome == Outcome.DIED:
-        return JobDied(detail or _death(result.code), result.code)
+        kind = JobKilled if result.code < 0 else JobDied
+        return kind(detail or _death(result.code), result.code)
+    if result.outcome == Outcome.EXCEEDED:
+        return _excess(result)
     if result.outcome == Outcome.CANCELLED:
         return JobCancelled(detail or "the job was cancelled")
     if result.outcome == Outcome.BROKEN:
         return JobBroken(detail or "the job could not be run")
     return JobBroken(f"the node reports outcome {result.outcome}, which is not known here; upgrade dispy")
+
+
+def _excess(result: JobResult) -> JobLimitExceeded:
+    """Make the error of a job that went beyond a limit."""
+    kind: type[JobLimitExceeded] = {
+        int(Limit.TIMEOUT): JobTimeout,
+        int(Limit.CPU_TIME): JobTimeout,
+        int(Limit.MEMORY): JobMemoryExceeded,
+    }.get(result.code, JobLimitExceeded)
+    known = result.code in set(Limit)
+    return kind(
+        result.detail or "the job went beyond a limit", Limit(result.code).name.lower() if known else ""
+    )
 
 
 def _death(code: int) -> str:

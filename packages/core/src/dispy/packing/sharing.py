@@ -105,8 +105,8 @@ class Sharer:
         self._alive: weakref.WeakValueDictionary[int, SharedData] = weakref.WeakValueDictionary()
         """Number of automatic data -> it, as long as jobs need it or the scheduler keeps it for others."""
 
-    def put(self, pickled: Pieces, buffers: Sequence[bytes]) -> SharedRef:
-        """Keep an object: its pickle, and the buffers that belong to it.
+    def put(self, pickled: Sequence[bytes], buffers: Sequence[bytes]) -> SharedRef:
+        """Keep an object: its pickle in parts, and the buffers that belong to it.
 
         Raises:
             ClusterClosed: the cluster has been closed.
@@ -200,12 +200,12 @@ def refuse_large(buffer: pickle.PickleBuffer) -> bool:
     return True
 
 
-def make_container(pickled: Pieces, buffers: Sequence[bytes]) -> Pieces:
+def make_container(pickled: Sequence[bytes], buffers: Sequence[bytes]) -> Pieces:
     """Put a pickle and its buffers into the form in which nodes map them."""
     entries: list[tuple[int, int]] = []
     parts: list[bytes] = []
     end = HEAD.size + ENTRY.size * (len(buffers) + 1)
-    for group in (*((buffer,) for buffer in buffers), pickled.parts):
+    for group in (*((buffer,) for buffer in buffers), pickled):
         gap = -end % ALIGNMENT
         size = sum(map(len, group))
         entries.append((end + gap, size))

@@ -1,4 +1,5 @@
-"""Bounds what strangers cost: few of them at once, each for a short time, with a few lines in the log.
+"""Bounds what visitors cost: few strangers at once, each for a short time, with a few lines in the log; and no more of
+those who are known than there is room for.
 
 A visitor is a stranger until it has been admitted, which is when it has proved who it is and has greeted. When too
 many strangers are inside, the one that has been there longest is shown out: somebody with a key needs milliseconds,
@@ -8,6 +9,7 @@ while who wants to keep others out has to stay.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -17,6 +19,12 @@ STRANGERS_MAX = 64
 
 STRANGER_S = 5.0
 """How long a stranger may take to become known."""
+
+ADMITTED_MAX = 512
+"""Connections of those who are known that may be there at once."""
+
+ADMITTED_EACH = 256
+"""Those of one key or certificate: nobody can take up all the room alone, unless all have the same key."""
 
 LOG_LINES = 10
 LOG_S = 60.0
@@ -30,6 +38,8 @@ class Door:
         self._log = log
         self._strangers: dict[Visit, None] = {}
         """In the order in which they came."""
+        self._admitted: Counter[str] = Counter()
+        """How many are there of each identity."""
         self._lines: set[str] = set()
         self._unlogged = 0
         self._lines_from = -float("inf")
@@ -50,6 +60,9 @@ class Door:
                 await serve(visit)
         finally:
             self._strangers.pop(visit, None)
+            if visit.is_admitted:
+                self._admitted[visit.identity] -= 1
+                self._admitted += Counter()  # forgets those that nobody is left of
         return not visit.scope.cancelled_caught
 
     def tell_refusal(self, level: int, text: str, *args: object) -> None:
@@ -76,13 +89,26 @@ class Visit:
     def __init__(self, door: Door) -> None:
         self.scope = trio.CancelScope(deadline=trio.current_time() + STRANGER_S)
         self.is_admitted = False
+        self.identity = ""
         self._door = door
 
-    def admit(self) -> None:
-        """The visitor is known now: it may stay, and does not count as a stranger any more."""
+    def admit(self, identity: str = "") -> str:
+        """The visitor is known now: it may stay, and does not count as a stranger any more; or return why it may not.
+
+        Args:
+            identity: who it is; many may be the same.
+        """
+        admitted = self._door._admitted
+        if admitted.total() >= ADMITTED_MAX:
+            return f"{ADMITTED_MAX} clients are connected, and no more are taken: close some of them"
+        if admitted[identity] >= ADMITTED_EACH:
+            return f"{ADMITTED_EACH} clients with {identity} are connected, and no more are taken: close some of them"
         self.is_admitted = True
+        self.identity = identity
+        admitted[identity] += 1
         self.scope.deadline = float("inf")
         self._door._strangers.pop(self, None)
+        return ""
 
     def leave(self) -> None:
         """Show the visitor out."""

@@ -22,13 +22,15 @@ from dispy.interfaces import FaultPolicy, Peer, Transport
 from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.landing import Landing
 from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import owner_of, proof_to, roles_of
-from dispy.wire.messages import Hello, JobNews, JobResults, News
+from dispy.sizes import too_large
+from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
 from dispy.wire.owner import SECRET_BYTES
 from dispy.wire.session import (
     ChunkReceived,
@@ -60,16 +62,34 @@ class Application(Protocol):
     def file_sent(self, handle: Any, reason: str) -> None:
         """A node has a file, or, with a reason, it has not."""
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """A job that is watched has printed something."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """A job has logged something."""
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Something that the user should know."""
 
 
 class SchedulerDriver:
-    """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread."""
+    """The scheduler engine with its links. All methods but `submit` and `post` belong to the trio thread.
+
+    Args:
+        policy: decides about jobs that may have started on a node that is lost.
+        transport: gives the transport of a name.
+        application: is told what happens.
+        memory: what nodes may fill with results.
+    """
 
     def __init__(
-        self, policy: FaultPolicy, transport: Callable[[str], Transport], application: Application
+        self,
+        policy: FaultPolicy,
+        transport: Callable[[str], Transport],
+        application: Application,
+        memory: ResultMemory,
     ) -> None:
+        self._memory = memory
         self.engine = SchedulerEngine(policy)
         self.dialer: Dialer
         self._transport = transport
@@ -92,6 +112,8 @@ class SchedulerDriver:
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
             fx.TellFile: self._tell_file,
+            fx.TellOutput: self._tell_output,
+            fx.TellLog: self._tell_log,
             fx.Report: self._report,
         }
 
@@ -173,13 +195,13 @@ class SchedulerDriver:
         jobs: list[Job] = []
         for _ in range(len(waiting)):
             item = waiting.popleft()
-            if type(item) is Job:
+            if isinstance(item, Job):
                 jobs.append(item)
                 continue
             if jobs:
                 self.handle(ev.JobsSubmitted(jobs))
                 jobs = []
-            item()  # type: ignore[operator]  # mypy does not narrow by type()
+            item()
         if jobs:
             self.handle(ev.JobsSubmitted(jobs))
 
@@ -197,6 +219,12 @@ class SchedulerDriver:
 
     # ---- links
 
+    def expect(self, target: Target, node: NodeId) -> None:
+        """Take it that *target* leads to *node*, which has proved what the target asks for: one link is enough."""
+        known = self.engine.nodes.get(node)
+        if known is not None and (target.trust is None or target.trust.realm in known.realms):
+            self._aliases.setdefault(target, node)
+
     def _may_dial(self, target: Target) -> bool:
         node = self.engine.nodes.get(self._aliases.get(target, NodeId("")))
         return node is None or node.state is not NodeState.CONNECTED
@@ -211,7 +239,10 @@ class SchedulerDriver:
         )
         link = Link(number, stream, peer, session)
         self._links[number] = link
-        self._inboxes[number] = ResultInbox(partial(self._land, number))
+        # The embedded node is this program's own child: it may fill all that there is.
+        account = self._memory.account(target, trusted=target == LOCAL_TARGET)
+        is_awaited = partial(self.engine.is_awaited, number)
+        self._inboxes[number] = ResultInbox(partial(self._land, number), is_awaited, account)
         reason = "cancelled"
         try:
             reason = await link.run(lambda link, events: self._received(link, events, target))
@@ -232,18 +263,16 @@ class SchedulerDriver:
                 case MessagesReceived(messages):
                     inbox = self._inboxes[link.number]
                     for message in messages:
-                        now = inbox.hold_back(message) if type(message) in HELD_BACK else [message]
-                        for one in now:
-                            self.handle(ev.MessageReceived(link.number, one))
+                        if type(message) not in HELD_BACK:
+                            self.handle(ev.MessageReceived(link.number, message))
+                            continue
+                        for one in inbox.hold_back(message):
+                            self._pass_on(link.number, one)
                 case ChunkReceived(stream, data):
                     self._inboxes[link.number].add_chunk(stream, data)
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
-                    done = self._inboxes[link.number].finish(stream, reason)
-                    if isinstance(done, NewsEnd):
-                        self.handle(ev.FileArrived(link.number, done.computation, done.news, done.taken))
-                    else:
-                        self.handle(ev.MessageReceived(link.number, done))
+                    self._pass_on(link.number, self._inboxes[link.number].finish(stream, reason))
                 case Greeted(hello):
                     self._greeted(link, hello, target)
                 case PeerSilent():
@@ -260,6 +289,12 @@ class SchedulerDriver:
         if node is not None and node.owner.is_same(owner):  # else somebody else says its ident
             self._aliases[target] = node.id
 
+    def _pass_on(self, link: LinkId, what: Message | NewsEnd) -> None:
+        if isinstance(what, NewsEnd):
+            self.handle(ev.FileArrived(link, what.computation, what.news, what.taken))
+        else:
+            self.handle(ev.MessageReceived(link, what))
+
     def _land(self, link: LinkId, computation: str, news: News) -> Landing:
         """Begin to receive a file, if it is of a job that runs at that node.
 
@@ -274,6 +309,9 @@ class SchedulerDriver:
             raise UsageError(
                 'the client takes no files: its cluster has results="safe", or its working directory was removed'
             )
+        problem = too_large(news.path, news.size, known.max_file_bytes, "max_file_size of the client")
+        if problem:
+            raise UsageError(problem)
         return Landing(known.folder, news)
 
     # ---- effects
@@ -307,6 +345,12 @@ class SchedulerDriver:
 
     def _tell_file(self, effect: fx.TellFile) -> None:
         self._application.file_sent(effect.handle, effect.reason)
+
+    def _tell_output(self, effect: fx.TellOutput) -> None:
+        self._application.output_came(effect)
+
+    def _tell_log(self, effect: fx.TellLog) -> None:
+        self._application.job_logged(effect)
 
     def _report(self, effect: fx.Report) -> None:
         computation = self.engine.computations.get(effect.computation or ComputationId(""))

@@ -20,6 +20,8 @@ from dispy.interfaces import Peer
 LOCAL_HOST = "local"
 """What users write for the embedded node: ``nodes=["local"]``."""
 
+SECRET_VARIABLE = "DISPY_SECRET"
+
 END_S = 3.0
 """How long the node may take to end its jobs after the link is closed, before it is killed."""
 
@@ -27,6 +29,12 @@ END_S = 3.0
 def is_available() -> bool:
     """Tell whether dispy-node is installed here."""
     return importlib.util.find_spec("dispy_node") is not None
+
+
+def _environment() -> dict[str, str]:
+    """Give what the node inherits: not the secret, which it needs none of, and which its jobs could look for."""
+    kept = {name: value for name, value in os.environ.items() if name != SECRET_VARIABLE}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 class EmbeddedNode:
@@ -58,7 +66,7 @@ class EmbeddedNode:
                     stdout=subprocess.DEVNULL,
                     # A terminal's Ctrl-C is for the program, which then ends the node in good order.
                     start_new_session=True,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                    env=_environment(),
                 )
         except BaseException:
             ours.close()

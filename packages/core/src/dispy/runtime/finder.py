@@ -11,8 +11,10 @@ from dispy.engine.events import JobsGivenUp
 from dispy.engine.records import Computation, Node, NodeState, Placement, PlacementState
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Target
+from dispy.runtime.searching import NodeSearch
 
 if TYPE_CHECKING:
+    from dispy.discovery import Discovery, DiscoveryScope
     from dispy.nodes import NodePattern
     from dispy.runtime.driver import SchedulerDriver
     from dispy.runtime.trust import Trust
@@ -47,6 +49,8 @@ class NodeFinder:
         *,
         trust: Trust | None = None,
         local_hosts: Sequence[str] = (),
+        scope: DiscoveryScope | None = None,
+        discoveries: Callable[[], Sequence[Discovery]] = tuple,
     ) -> None:
         self._driver = driver
         self._computation = computation
@@ -56,6 +60,19 @@ class NodeFinder:
         self._trust = trust
         self._node_port = node_port
         self._here = self._find_here(patterns)
+        self._search: NodeSearch | None = None
+        if scope is not None and self._here:
+            named = [self._target_of(pattern.target) for pattern in patterns if pattern.target is not None]
+            self._search = NodeSearch(
+                driver,
+                computation,
+                patterns,
+                scope,
+                discoveries,
+                trust=trust,
+                local_hosts=local_hosts,
+                keep=[*named, *self._here],
+            )
 
     async def run(self) -> None:
         """Dial what is named, look around for wildcards, start a node here if that is all there can be."""
@@ -67,9 +84,13 @@ class NodeFinder:
                 self._want(self._target_of(pattern.target))
         for target in self._here:  # what listens on this machine needs no discovery
             self._want(target)
-        if any(pattern.matches_everything for pattern in self._patterns):
-            await self._start_node_if_alone(began)
-        await self._watch(began)
+        async with trio.open_nursery() as nursery:
+            if self._search is not None:
+                nursery.start_soon(self._search.run)
+            if any(pattern.matches_everything for pattern in self._patterns):
+                await self._start_node_if_alone(began)
+            await self._watch(began)
+            nursery.cancel_scope.cancel()
 
     def look(self, patterns: Sequence[NodePattern]) -> None:
         """Look for these nodes now; they are looked for from now on."""
@@ -139,6 +160,7 @@ class NodeFinder:
         lines += map(_describe_placement, self._computation.placements.values())
         lines += self._describe_targets()
         lines += self._describe_others()
+        lines += [] if self._search is None else self._search.describe()
         if not used:
             lines.append(
                 "  what to do: start `dispy node` on the machines named, or name others with nodes=[...]; "
@@ -204,7 +226,10 @@ class NodeFinder:
         while self._is_open() and not self._has_answer():
             # Refused everywhere is an answer too: it need not be waited for. Nodes that another cluster of this
             # process is about to reach may serve this one as well.
-            if all(found.failed for found in targets.values()) or (trio.current_time() - began >= LOOK_S):
+            nobody = all(found.failed for found in targets.values())
+            if self._search is not None:
+                nobody = nobody and self._search.has_nothing_to_wait_for
+            if nobody or trio.current_time() - began >= LOOK_S:
                 self._start_node()
                 return
             await trio.sleep(POLL_S)
@@ -220,10 +245,12 @@ class NodeFinder:
             if all(pattern.target != target[:3] for pattern in self._patterns):
                 self._driver.dialer.unwant_target(target, self._computation.id)
         self._want(LOCAL_TARGET)
-        self._tell(
+        text = (
             f"no node answered for {self._computation.name!r}: running its jobs on this machine "
             '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)'
         )
+        refused = [] if self._search is None else self._search.describe_refused()
+        self._tell("\n".join([text, *refused]))
 
 
 def _is_reachable(placement: Placement) -> bool:

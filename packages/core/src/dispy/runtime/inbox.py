@@ -10,8 +10,19 @@ import msgspec
 
 from dispy.errors import RemoteProtocolError, UsageError
 from dispy.logger import logger
-from dispy.model import Outcome
+from dispy.model import INLINE_BODY_BYTES, Outcome
+from dispy.runtime.holding import Account, HeldBody, ResultMemory
 from dispy.wire.messages import FILE, JobNews, JobResult, JobResults, JobsStarted, JobStart, Message, News
+
+MOST_INLINE_BYTES = 2 * INLINE_BODY_BYTES
+"""Longest body that is taken without a stream; nodes send half as much."""
+
+MOST_ANNOUNCED = 65_536
+"""Streams of one link that are announced and have not ended: a node has one for each large result of a job in flight,
+of which a client allows it 129 for each slot."""
+
+NEWS_BYTES = 512
+"""What an intermediate result takes besides its body, about."""
 
 
 class Landing(Protocol):
@@ -40,9 +51,18 @@ Land = Callable[[str, News], Landing]
 """Begins to receive a file of a computation; raises UsageError or OSError if it is refused."""
 
 
+IsAwaited = Callable[[str, int, int], bool]
+"""Tells whether the node may have a result of an attempt (computation, job, attempt)."""
+
+
 def refuse(computation: str, news: News) -> Landing:
     """Take no files."""
     raise UsageError(f"file {news.path!r} is not taken")
+
+
+def await_all(computation: str, job: int, attempt: int) -> bool:
+    """Take whatever is told."""
+    return True
 
 
 class ResultInbox:
@@ -51,34 +71,51 @@ class ResultInbox:
     What has half arrived when the link breaks is dropped: the node keeps what it tells until it is acknowledged, and
     tells it again on the next link.
 
+    A node need not be honest. Of jobs that it cannot have nothing is kept, nor what there is no memory for.
+
     Args:
         land: where files go.
+        is_awaited: which attempts the node may tell of.
+        account: where bodies of this node count; they count as long as anybody refers to them.
     """
 
-    def __init__(self, land: Land = refuse) -> None:
+    def __init__(
+        self, land: Land = refuse, is_awaited: IsAwaited = await_all, account: Account | None = None
+    ) -> None:
         self._land = land
+        self._is_awaited = is_awaited
+        self._account = account or ResultMemory(1 << 62).account(None)
         self._awaited: dict[int, _Result | _Partial | _File] = {}
+        self._results: set[tuple[str, int, int]] = set()
+        """Attempts whose results are on their way."""
 
-    def hold_back(self, message: Message) -> list[Message]:
+    def hold_back(self, message: Message) -> list[Message | NewsEnd]:
         """Return what can be handled at once; keep what has a body that is still to come.
 
         Of a job whose result is held back it is told that it has started: whatever overtakes the result, the
         scheduler must not take the job for one that can safely be started elsewhere.
 
         Raises:
-            RemoteProtocolError: a file has no stream.
+            RemoteProtocolError: a file has no stream, an inline body should have one, or a stream is announced twice.
         """
         if isinstance(message, JobResults):
             return self._hold_results(message)
         return self._hold_news(message) if isinstance(message, JobNews) else [message]
 
-    def _hold_results(self, message: JobResults) -> list[Message]:
-        streamed = [result for result in message.results if result.stream]
+    def _hold_results(self, message: JobResults) -> list[Message | NewsEnd]:
+        streamed = []
+        for result in message.results:
+            if result.stream:
+                streamed.append(result)
+            elif len(result.body) > MOST_INLINE_BYTES:
+                raise RemoteProtocolError(
+                    f"result of job {result.job} has {len(result.body)} bytes and no stream"
+                )
         if not streamed:
             return [message]
         for result in streamed:
-            self._awaited[result.stream] = _Result(message.computation, result)
-        now: list[Message] = []
+            self._hold_result(message.computation, result)
+        now: list[Message | NewsEnd] = []
         starts = [JobStart(one.job, one.attempt, one.started_at) for one in streamed if one.started_at > 0.0]
         if starts:
             now.append(JobsStarted(message.computation, starts))
@@ -87,19 +124,71 @@ class ResultInbox:
             now.append(JobResults(message.computation, rest))
         return now
 
-    def _hold_news(self, message: JobNews) -> list[Message]:
+    def _hold_result(self, computation: str, result: JobResult) -> None:
+        key = (computation, result.job, result.attempt)
+        again = key in self._results
+        entry = _Result(computation, result, self._account, again=again)
+        if again or not self._is_awaited(*key):
+            entry.refuse("nobody waits for it")
+        self._await(result.stream, entry)
+        self._results.add(key)
+
+    def _await(self, stream: int, entry: _Result | _Partial | _File) -> None:
+        """Take note of a stream.
+
+        Raises:
+            RemoteProtocolError: it is announced already, or too many are.
+        """
+        trouble = ""
+        if stream in self._awaited:
+            trouble = f"stream {stream} is announced twice"
+        elif len(self._awaited) >= MOST_ANNOUNCED:
+            trouble = f"peer has announced more than {MOST_ANNOUNCED} streams that it has not sent"
+        if trouble:
+            entry.close()
+            raise RemoteProtocolError(trouble)
+        self._awaited[stream] = entry
+
+    def _hold_news(self, message: JobNews) -> list[Message | NewsEnd]:
         computation = message.computation
-        now = []
+        now: list[Message | NewsEnd] = []
+        small: list[News] = []
         for news in message.news:
-            if news.kind == FILE and not news.stream:
-                raise RemoteProtocolError(f"file {news.path!r} of job {news.job} comes without a stream")
-            if not news.stream:
-                now.append(news)
+            if news.stream:
+                self._await(news.stream, self._expect(computation, news))
             elif news.kind == FILE:
-                self._awaited[news.stream] = _File(computation, news, self._land)
+                raise RemoteProtocolError(f"file {news.path!r} of job {news.job} comes without a stream")
+            elif (taken := self._take_inline(computation, news)) is not None:
+                small.append(taken)
             else:
-                self._awaited[news.stream] = _Partial(computation, news)
-        return [JobNews(computation, now)] if now else []
+                now.append(NewsEnd(computation, news, taken=False))
+        if small:
+            now.append(JobNews(computation, small))
+        return now
+
+    def _expect(self, computation: str, news: News) -> _File | _Partial:
+        if news.kind == FILE:
+            return _File(computation, news, self._land)
+        partial = _Partial(computation, news, self._account)
+        if not self._is_awaited(computation, news.job, news.attempt):
+            partial.refuse("")
+        return partial
+
+    def _take_inline(self, computation: str, news: News) -> News | None:
+        """Count a small intermediate result, as many may gather before somebody looks; None if there is no room.
+
+        Raises:
+            RemoteProtocolError: it is not small.
+        """
+        if len(news.body) > MOST_INLINE_BYTES:
+            raise RemoteProtocolError(f"news of job {news.job} has {len(news.body)} bytes and no stream")
+        if not self._is_awaited(computation, news.job, news.attempt):
+            return msgspec.structs.replace(news, body=b"")
+        body = HeldBody(self._account)
+        if not body.add(news.body, besides=NEWS_BYTES):
+            _tell_lost(news, describe_lack(self._account))
+            return None
+        return msgspec.structs.replace(news, body=body)
 
     def add_chunk(self, stream: int, data: bytes | bytearray | memoryview) -> None:
         """Take a piece.
@@ -127,6 +216,8 @@ class ResultInbox:
         if not reason and entry.received != entry.size:
             entry.close()
             raise RemoteProtocolError(f"stream {stream} has {entry.received} bytes instead of {entry.size}")
+        if isinstance(entry, _Result) and not entry.again:
+            self._results.discard(entry.key)
         return entry.finish(reason)
 
     def close(self) -> None:
@@ -134,57 +225,81 @@ class ResultInbox:
         for entry in self._awaited.values():
             entry.close()
         self._awaited.clear()
+        self._results.clear()
 
 
-class _Result:
-    """A result whose body is on its way."""
+class _Body:
+    """A body on its way, or, if there is no room for it or nobody wants it, what is thrown away to its end."""
 
-    def __init__(self, computation: str, result: JobResult) -> None:
-        self.size, self.received = result.size, 0
-        self._computation, self._result = computation, result
-        self._body = bytearray()
+    def __init__(self, size: int, account: Account) -> None:
+        self.size, self.received = size, 0
+        self._account = account
+        self._body: HeldBody | None = HeldBody(account)
+        self._refusal = ""
+        if size > account.room():
+            self.refuse(describe_lack(account))
+
+    def refuse(self, why: str) -> None:
+        """Keep nothing of it."""
+        if self._body is not None:
+            self._body.drop()
+            self._body, self._refusal = None, why
 
     def add(self, data: bytes | bytearray | memoryview) -> None:
-        self._body += data
+        if self._body is not None and not self._body.add(data):
+            self.refuse(describe_lack(self._account))
+
+    def close(self) -> None:
+        self.refuse("")
+
+
+class _Result(_Body):
+    """A result whose body is on its way.
+
+    Args:
+        again: it is on its way on another stream, too, and this one has no effect.
+    """
+
+    def __init__(self, computation: str, result: JobResult, account: Account, *, again: bool) -> None:
+        super().__init__(result.size, account)
+        self.again = again
+        self.key = (computation, result.job, result.attempt)
+        self._computation, self._result = computation, result
 
     def finish(self, reason: str) -> Message:
-        if reason:
+        if self.again:
+            return JobResults(self._computation, [])
+        if reason or self._body is None:
             # The link goes on, so the node will not tell the result again: without this the job would run for ever.
-            detail = f"its result could not be read at the node: {reason}"
+            detail = (
+                f"its result could not be read at the node: {reason}" if reason else self._describe_refusal()
+            )
             result = msgspec.structs.replace(
                 self._result, outcome=int(Outcome.BROKEN), detail=detail, stream=0, size=0
             )
         else:
-            # The bytearray is passed on as it is: a copy of a gigabyte would double what the client holds.
+            # It is passed on as it is: a copy of a gigabyte would double what the client holds.
             result = msgspec.structs.replace(self._result, body=self._body, stream=0, size=0)
         return JobResults(self._computation, [result])
 
-    def close(self) -> None:
-        self._body.clear()
+    def _describe_refusal(self) -> str:
+        return f"its result of {self.size} bytes was not taken: {self._refusal}"
 
 
-class _Partial:
+class _Partial(_Body):
     """An intermediate result whose body is on its way."""
 
-    def __init__(self, computation: str, news: News) -> None:
-        self.size, self.received = news.size, 0
+    def __init__(self, computation: str, news: News, account: Account) -> None:
+        super().__init__(news.size, account)
         self._computation, self._news = computation, news
-        self._body = bytearray()
-
-    def add(self, data: bytes | bytearray | memoryview) -> None:
-        self._body += data
 
     def finish(self, reason: str) -> Message | NewsEnd:
-        if reason:
-            logger.warning(
-                "an intermediate result of job %s could not be received: %s", self._news.job, reason
-            )
+        if reason or self._refusal:
+            _tell_lost(self._news, reason or self._refusal)
             return NewsEnd(self._computation, self._news, taken=False)
-        news = msgspec.structs.replace(self._news, body=self._body, stream=0, size=0)
+        # One that nobody waits for is told without a body: it is acknowledged, as it always was, and has no effect.
+        news = msgspec.structs.replace(self._news, body=self._body or b"", stream=0, size=0)
         return JobNews(self._computation, [news])
-
-    def close(self) -> None:
-        self._body.clear()
 
 
 class _File:
@@ -193,13 +308,22 @@ class _File:
     def __init__(self, computation: str, news: News, land: Land) -> None:
         self.size, self.received = news.size, 0
         self._computation, self._news = computation, news
+        self._land: Land | None = land
+        """None as soon as it was asked."""
         self._landing: Landing | None = None
+
+    def _begin(self) -> None:
+        """Open the file, if that is still to be done: of those announced only few arrive at once."""
+        if self._land is None:
+            return
+        land, self._land = self._land, None
         try:
-            self._landing = land(computation, news)
+            self._landing = land(self._computation, self._news)
         except (OSError, UsageError) as error:
             self._tell(error)
 
     def add(self, data: bytes | bytearray | memoryview) -> None:
+        self._begin()
         if self._landing is None:
             return
         try:
@@ -209,6 +333,8 @@ class _File:
             self._tell(error)
 
     def finish(self, reason: str) -> NewsEnd:
+        if not reason:
+            self._begin()
         landing = self._landing
         if reason:
             self.close()
@@ -229,3 +355,17 @@ class _File:
 
     def _tell(self, reason: object) -> None:
         logger.warning("file %r of job %s was not taken: %s", self._news.path, self._news.job, reason)
+
+
+def _tell_lost(news: News, reason: str) -> None:
+    logger.warning("an intermediate result of job %s could not be received: %s", news.job, reason)
+
+
+def describe_lack(account: Account) -> str:
+    """Tell that there is no room for more of a node, and what to do."""
+    total = account.memory.total_bytes
+    return (
+        f"this client holds {account.memory.held_bytes} bytes of results, {account.held} of them from this node, and "
+        f"dispy.config.ResultMemory is {total}, of which one node may fill half: let go of results that were looked "
+        "at, return less, send files, or raise it"
+    )

@@ -15,6 +15,7 @@ from dispy.errors import RemoteProtocolError, TransportError
 from dispy.interfaces import Peer
 from dispy.model import LinkId
 from dispy.wire.messages import Message
+from dispy.wire.owing import OWED_HIGH, OWED_LOW, OWED_MAX, STALL_S
 from dispy.wire.session import Greeted, PeerLeft, PeerSilent, Session, SessionEvent, StreamSource
 
 READ_BYTES = 1024 * 1024
@@ -51,6 +52,8 @@ class Link:
         self._greeted = trio.Event()
         self._closing = ""
         self._writing = False
+        self._written: trio.Event | None = None
+        """Awaited by the reader while we owe the peer too much; set after each write."""
         self._flushing = trio.CancelScope()
         """Around every write; gets a deadline when the link is to be closed, also if a write hangs by then."""
 
@@ -123,9 +126,15 @@ class Link:
 
     async def _read(self, handle: EventHandler) -> str:
         session, stream = self.session, self._stream
+        allowed = 0
+        """Bytes that may be read although we owe the peer too much."""
         try:
             while True:
+                if allowed <= 0 and session.owed_bytes > OWED_HIGH:
+                    await self._let_peer_read()
+                    allowed = READ_BYTES  # whatever the transport gives at once
                 data = await stream.receive_some(READ_BYTES)
+                allowed -= len(data)
                 if not data:
                     session.receive_eof()
                     return "the peer closed the connection"
@@ -141,6 +150,22 @@ class Link:
             return str(error)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             return f"connection lost: {error.__cause__ or error}"
+
+    async def _let_peer_read(self) -> None:
+        """Wait until the peer has read answers, or for `STALL_S` at most: it may be waiting for us in the same way.
+
+        Raises:
+            RemoteProtocolError: it has not, and we owe it too much to go on.
+        """
+        with trio.move_on_after(STALL_S):
+            while self.session.owed_bytes > OWED_LOW:
+                self._written = trio.Event()
+                await self._written.wait()
+        self._written = None
+        if self.session.owed_bytes > OWED_MAX:
+            raise RemoteProtocolError(
+                f"peer goes on sending, but does not read the answers: {self.session.owed_bytes} bytes wait for it"
+            )
 
     def _deliver(self, events: Sequence[SessionEvent], handle: EventHandler) -> str:
         """Pass events on; return a reason if the link is over."""
@@ -175,7 +200,12 @@ class Link:
             deadline=trio.current_time() + FLUSH_S if self._closing else float("inf")
         )
         with self._flushing:
-            while pieces := self.session.data_to_send():
+            while True:
+                pieces = self.session.data_to_send()
+                if self._written is not None:
+                    self._written.set()
+                if not pieces:
+                    return
                 # Cancelled in the middle of a frame, nothing more can be said on this stream.
                 self._writing = True
                 await self._send_pieces(pieces)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from dispy import config
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
 from dispy.engine.records import Computation, Job, Node, SourceFile
@@ -30,11 +31,13 @@ from dispy.runtime.callbacks import CallbackThread
 from dispy.runtime.driver import SchedulerDriver
 from dispy.runtime.embedded import LOCAL_HOST
 from dispy.runtime.finder import NodeFinder
+from dispy.runtime.holding import ResultMemory
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import Trust, TrustStore
 from dispy.runtime.waiting import EngineThread
 
 if TYPE_CHECKING:
+    from dispy.discovery import DiscoveryScope
     from dispy.nodes import NodePattern
 
 T = TypeVar("T")
@@ -58,6 +61,9 @@ class Listener(Protocol):
 
     def closed(self) -> None:
         """It is closed at every node."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """One of its jobs has logged something."""
 
 
 _reword: Callable[[str], str] | None = None
@@ -94,8 +100,9 @@ class Runtime:
         self.plugins = PluginManager.load()
         self.trusts = TrustStore(self.plugins)
         self.policy = self.plugins.fault_policy(need_reentrant=False)
+        memory = ResultMemory(config.result_memory_bytes())
         self.callbacks = CallbackThread()
-        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self)
+        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self, memory)
         self._listeners: dict[ComputationId, Listener] = {}
         self._finders: dict[ComputationId, NodeFinder] = {}
         self._nursery: trio.Nursery | None = None
@@ -117,18 +124,28 @@ class Runtime:
         *,
         trust: Trust,
         local_hosts: Sequence[str] = (),
+        scope: DiscoveryScope | None = None,
     ) -> None:
         """Take up a computation and start to look for its nodes.
 
         Args:
             trust: what is asked of nodes.
             local_hosts: addresses of this machine to connect from, where one fits; else the system chooses.
+            scope: where to look for nodes that patterns mean; None: nowhere.
 
         Raises:
             DispyError: the engine's thread has ended.
         """
         finder = NodeFinder(
-            self.driver, computation, patterns, node_port, tell_user, trust=trust, local_hosts=local_hosts
+            self.driver,
+            computation,
+            patterns,
+            node_port,
+            tell_user,
+            trust=trust,
+            local_hosts=local_hosts,
+            scope=scope,
+            discoveries=self.plugins.discoveries,
         )
 
         def add() -> None:
@@ -390,6 +407,16 @@ class Runtime:
         """Let `send_file` return (`driver.Application`)."""
         handle.put(reason)
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """Pass output on to who looks at it (`driver.Application`)."""
+        piece.viewer.take(piece)
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """Pass a record of logging on (`driver.Application`)."""
+        listener = self._listeners.get(log.job.computation)
+        if listener is not None:
+            listener.job_logged(log)
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Tell the user (`driver.Application`)."""
         tell_user(text)
@@ -419,6 +446,18 @@ def acquire() -> Runtime:
             runtime = _holder.runtime = Runtime()
         runtime.users += 1
         return runtime
+
+
+def current() -> Runtime | None:
+    """Return the runtime of this process, if there is one."""
+    return _holder.runtime
+
+
+def tell(event: ev.Event) -> None:
+    """Have the engine of this process handle an event soon; if there is none any more, nothing happens."""
+    runtime = current()
+    if runtime is not None:
+        runtime.post(lambda: runtime.driver.handle(event))
 
 
 def release(runtime: Runtime) -> None:

@@ -13,6 +13,7 @@ make us gather more than that. Whatever is wrong with bytes of the peer is a `Re
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 
@@ -205,31 +206,49 @@ def encode_batch(messages: Sequence[Message], max_frame_bytes: int = MAX_FRAME_B
     Raises:
         LocalProtocolError: a message is too large and has no parts, or cannot be encoded.
     """
+    return encode_some(messages, max_frame_bytes, math.inf)[0]
+
+
+def encode_some(
+    messages: Sequence[Message], max_frame_bytes: int, enough_bytes: float
+) -> tuple[list[bytearray], int]:
+    """Do as `encode_batch`, but stop when there are *enough_bytes*; return the frames and how many messages they have.
+
+    At least one message is, if there is one.
+
+    Raises:
+        LocalProtocolError: a message is too large and has no parts, or cannot be encoded.
+    """
     frames: list[bytearray] = []
     limit = HEADER.size + max_frame_bytes
     empty = HEADER.size + _ARRAY.size
     frame, count = bytearray(empty), 0
-    todo = list(messages)
-    todo.reverse()
-    while todo:
-        message = todo.pop()
-        before = len(frame)
-        _append(message, frame)
-        if len(frame) <= limit:
-            count += 1
-            continue
-        # Too much. What came before it in the frame goes first, then it is tried alone, then in parts.
-        size = len(frame) - before
-        del frame[before:]
-        if count:
-            frames.append(_seal(frame, count))
-            frame, count = bytearray(empty), 0
-            todo.append(message)
-        else:
-            todo.extend(reversed(_divide(message, size, max_frame_bytes)))
+    sealed = done = 0
+    for first in messages:
+        if done and sealed + len(frame) >= enough_bytes:
+            break
+        done += 1
+        todo = [first]
+        while todo:
+            message = todo.pop()
+            before = len(frame)
+            _append(message, frame)
+            if len(frame) <= limit:
+                count += 1
+                continue
+            # Too much. What came before it in the frame goes first, then it is tried alone, then in parts.
+            size = len(frame) - before
+            del frame[before:]
+            if count:
+                frames.append(_seal(frame, count))
+                sealed += len(frame)
+                frame, count = bytearray(empty), 0
+                todo.append(message)
+            else:
+                todo.extend(reversed(_divide(message, size, max_frame_bytes)))
     if count:
         frames.append(_seal(frame, count))
-    return frames
+    return frames, done
 
 
 def _append(message: Message, frame: bytearray) -> None:

@@ -40,9 +40,11 @@ from dispy.wire.frames import (
     decode_batch,
     encode_batch,
     encode_chunk_header,
+    encode_some,
 )
 from dispy.wire.greeting import MIN_FRAME_BYTES, check_greeting, describe_peer, find_defect
 from dispy.wire.messages import Goodbye, Heartbeat, Hello, Message, StreamCredit, StreamEnded
+from dispy.wire.owing import COST_OF
 from dispy.wire.rights import (
     STREAMING,
     allowed_messages,
@@ -238,6 +240,10 @@ class Session:
         self._decoder = FrameDecoder(hello.max_frame_bytes)
         self._opening: list[bytes | bytearray] = [PREFACE, *encode_batch([hello], GREETING_BYTES)]
         self._queue: list[Message] = []
+        self._owed = 0
+        """Bytes of answers in the queue, about."""
+        self._sending = 0
+        """Bytes of answers that were given out to be written last."""
         self._frame_bytes = MIN_FRAME_BYTES
         self._incoming = IncomingStreams()
         self._outgoing = OutgoingStreams()
@@ -377,7 +383,7 @@ class Session:
             return
         credit = self._incoming.consume(stream, size_bytes)
         if credit:
-            self._queue.append(StreamCredit(stream, credit))
+            self._push(StreamCredit(stream, credit))
 
     # What goes out.
 
@@ -390,7 +396,21 @@ class Session:
         if type(message) in _INTERNAL:
             raise LocalProtocolError(f"{type(message).__name__} is sent by the session itself")
         if self._may_send(f"{type(message).__name__}"):
-            self._queue.append(message)
+            self._push(message)
+
+    def _push(self, message: Message) -> None:
+        self._queue.append(message)
+        cost = COST_OF.get(type(message))
+        if cost is not None:
+            self._owed += cost(message)
+
+    @property
+    def owed_bytes(self) -> int:
+        """What the peer's messages have made us queue and it has not read, in memory, about; see `dispy.wire.owing`.
+
+        What `data_to_send` has given out counts until that is called again, as only then it is written.
+        """
+        return self._owed + self._sending
 
     def send_stream(self, stream: int, source: StreamSource, size_bytes: int) -> None:
         """Send *size_bytes* of *source* as stream number *stream*; send the message that announces it first.
@@ -440,24 +460,39 @@ class Session:
         return bool(self._queue or self._outgoing.has_ready or (self._opening and self._state is State.OPEN))
 
     def data_to_send(self, limit: int = WRITE_BYTES) -> list[bytes | bytearray | memoryview]:
-        """Return what to write now, in order: all messages, then chunks until *limit* bytes are reached.
+        """Return what to write now, in order: messages, and if these are all, chunks until *limit* bytes are reached.
 
-        The last chunk may go past the limit. An empty list means that there is nothing to write.
+        The last message or chunk may go past the limit; at least one message goes out. An empty list means that there
+        is nothing to write. Call it only when all that it returned before is written.
 
         Raises:
             LocalProtocolError: a queued message cannot be encoded or is too large for the peer.
         """
         out: list[bytes | bytearray | memoryview] = []
+        self._sending = 0
         if not self.has_data:
             return out
         out += self._opening
         self._opening = []
         if self._state is not State.GREETING:
-            messages, self._queue = self._queue, []
-            out += encode_batch(messages, self._frame_bytes)
-            self._append_chunks(out, limit)
+            self._append_messages(out, limit)
+            if not self._queue:
+                self._append_chunks(out, limit)
         self._wrote = True
         return out
+
+    def _append_messages(self, out: list[bytes | bytearray | memoryview], limit: int) -> None:
+        """Encode what is queued, but not much more than the limit: what is encoded takes memory a second time."""
+        queue = self._queue
+        frames, count = encode_some(queue, self._frame_bytes, limit)
+        out += frames
+        if count == len(queue):
+            self._queue = []
+            self._sending, self._owed = self._owed, 0
+            return
+        self._queue = queue[count:]
+        self._sending = sum(COST_OF[type(one)](one) for one in queue[:count] if type(one) in COST_OF)
+        self._owed -= self._sending
 
     def _append_chunks(self, out: list[bytes | bytearray | memoryview], limit: int) -> None:
         total = sum(map(len, out))
@@ -525,6 +560,7 @@ class Session:
                 self._outgoing.close()
                 if before is not State.OPEN or after is not State.LEAVING:
                     self._queue.clear()
+                    self._owed = 0
         violation = VIOLATIONS.get((before, what))
         if violation:
             raise RemoteProtocolError(violation)

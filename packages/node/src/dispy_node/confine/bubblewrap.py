@@ -1,7 +1,10 @@
 """Jobs see a read-only system, their own folder and nothing of the owner's: a sandbox by bubblewrap, see bwrap(1).
 
-Inside there are no other processes, no home folder, no keys, no state of the node, no sockets in /run, and empty
-temporary folders. Python, dispy and what else is on the import path are put back where that hides them.
+Inside there are no other processes, no home folder, no keys, no state of the node, no sockets in /run, empty temporary
+folders, and no network, unless ``net=yes`` lets them have that of the machine: with it they reach all that listens on
+loopback, and sockets of other processes that have an abstract name. The runner itself needs none, as it talks with the
+node through a socket that it inherits. Python, dispy and what else is on the import path are put back where all that
+hides them.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ RESOLVER = "/etc/resolv.conf"
 
 
 class BubblewrapExecutor(Executor):
-    """``--confine bubblewrap``, or ``--confine bubblewrap:net=no``."""
+    """``--confine bubblewrap``, or ``--confine bubblewrap:net=yes``."""
 
     NAME: ClassVar[str] = "bubblewrap"
     API_VERSION: ClassVar[int] = API_VERSION
@@ -64,10 +67,10 @@ def _find_program() -> str:
 
 
 def _wants_net(request: ExecutorRequest) -> bool:
-    wanted = request.options.get("net", "yes")
+    wanted = request.options.get("net", "no")
     if wanted not in ("yes", "no"):
         raise UsageError(
-            f"--confine bubblewrap:net={wanted} is neither yes nor no; write net=no or leave it out"
+            f"--confine bubblewrap:net={wanted} is neither yes nor no; write net=yes or leave it out"
         )
     return wanted == "yes"
 

@@ -2,7 +2,10 @@
 
 Each runner has a group of its own below the node's, which must have been delegated to the node (systemd:
 ``Delegate=yes``). As the kernel wants no processes in a group whose children have limits, the node moves itself into
-a group beside those of its runners. At the end of a runner its group is killed, which nothing in it can escape.
+a group beside those of its runners. At the end of a runner its group is killed, with all that is in it.
+
+The files of these groups belong to the node's user. Jobs that run as that user, and see them, can raise their limits,
+and move into another group before theirs is killed: only with ``user=`` or ``bubblewrap`` besides do the limits hold.
 
 See cgroups(7) and the kernel's Documentation/admin-guide/cgroup-v2.rst.
 """

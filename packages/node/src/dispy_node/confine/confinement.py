@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import subprocess
 import sys
@@ -16,10 +17,20 @@ from dispy.interfaces import Executor, ExecutorPlan, ExecutorRequest
 from dispy.model import ComputationId
 from dispy_node.confine.accounts import find_account
 from dispy_node.confine.enter import entering
-from dispy_node.environment import runner_environment
+from dispy_node.environment import check_names, runner_environment
 
 if TYPE_CHECKING:
     from dispy_node.storage import StateFolder
+
+log = logging.getLogger("dispy.node")
+
+HOLDING = frozenset({"user", "bubblewrap"})
+"""Kinds that keep jobs from the files of control groups, and from processes outside of theirs."""
+
+CGROUP_ALONE = (
+    "--confine cgroup alone bounds mistakes, and nobody who means harm: jobs run as the node's user, who can lift the "
+    "limits and leave the group; add --confine user=NAME or --confine bubblewrap"
+)
 
 REHEARSAL = ComputationId("rehearsal")
 REHEARSAL_S = 60.0
@@ -43,13 +54,24 @@ class Layer:
 class Confinement:
     """All kinds that were asked for; without any, plans stay as they are."""
 
-    def __init__(self, layers: Sequence[Layer] = (), secrets: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer] = (),
+        secrets: Sequence[Path] = (),
+        let_through: frozenset[str] = frozenset(),
+    ) -> None:
         self.layers = tuple(layers)
         self._secrets = tuple(secrets)
+        self.let_through = let_through if layers else None
+        """Variables of the node that its jobs get besides the usual ones; None: all, as they are not confined."""
 
     @classmethod
     def parse(
-        cls, texts: Sequence[str], find: Callable[[str], Executor], secrets: Sequence[Path] = ()
+        cls,
+        texts: Sequence[str],
+        find: Callable[[str], Executor],
+        secrets: Sequence[Path] = (),
+        let_through: Sequence[str] = (),
     ) -> Confinement:
         """Understand what follows ``--confine``: ``NAME``, ``NAME=VALUE`` or ``NAME:OPTION=VALUE,...``.
 
@@ -57,17 +79,28 @@ class Confinement:
             texts: in the order in which they are to be applied.
             find: gives the executor of a name, or raises a DispyError.
             secrets: files with keys that the node uses.
+            let_through: names of variables of the node that its jobs are to get besides the usual ones.
 
         Raises:
             DispyError: a name or an option is unknown, makes no sense, or is there twice.
         """
+        if let_through and not texts:
+            raise UsageError(
+                f"--env {let_through[0]} is of use only with --confine: jobs that are not confined get all variables "
+                "but dispy's own; leave it out"
+            )
         layers: list[Layer] = []
         for text in texts:
             layer = _parse_one(text, find)
             if any(layer.executor is other.executor for other in layers):
                 raise UsageError(f"--confine {layer.executor.NAME} is there twice; join both into one")
             layers.append(layer)
-        return cls(layers, secrets)
+        return cls(layers, secrets, check_names(let_through))
+
+    @property
+    def user(self) -> str:
+        """Name of the user as whom jobs run; empty: as whom the node runs."""
+        return next((layer.options["user"] for layer in self.layers if layer.executor.NAME == "user"), "")
 
     def wrap(self, request: ExecutorRequest, plan: ExecutorPlan) -> ExecutorPlan:
         """Confine what an executor has planned for *request*; `finished` must follow, even if this raises.
@@ -94,7 +127,14 @@ class Confinement:
         for layer in self.layers:
             layer.executor.check(self._for_layer(request, layer, None))
         if self.layers:
+            self._warn()
             self._rehearse(state)
+
+    def _warn(self) -> None:
+        """Tell if jobs could undo what confines them."""
+        names = {layer.executor.NAME for layer in self.layers}
+        if "cgroup" in names and names.isdisjoint(HOLDING):
+            log.warning(CGROUP_ALONE)
 
     def _for_layer(
         self, request: ExecutorRequest, layer: Layer, inner: ExecutorPlan | None
@@ -108,7 +148,7 @@ class Confinement:
         try:
             plan = self.wrap(request, ExecutorPlan(command))
             state.hand_over(plan.user, folder, spool)
-            trouble = _try_out(plan, request)
+            trouble = _try_out(plan, request, self.let_through)
             if trouble:
                 names = ", ".join(layer.executor.NAME for layer in self.layers)
                 raise UsageError(
@@ -144,13 +184,13 @@ def _parse_one(text: str, find: Callable[[str], Executor]) -> Layer:
     return Layer(executor, options)
 
 
-def _try_out(plan: ExecutorPlan, request: ExecutorRequest) -> str:
+def _try_out(plan: ExecutorPlan, request: ExecutorRequest, let_through: frozenset[str] | None) -> str:
     """Run a plan to its end; return what went wrong, or an empty text."""
     account = find_account(plan.user) if plan.user else None
     try:
         done = subprocess.run(
             entering(plan.command, account, plan.cgroup),
-            env=runner_environment(os.environ, plan, {}),
+            env=runner_environment(os.environ, plan, {}, let_through),
             cwd=request.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

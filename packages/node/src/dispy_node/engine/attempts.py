@@ -12,11 +12,13 @@ from dispy.wire.messages import (
     CancelJobs,
     DataLost,
     JobAssignment,
+    JobLimits,
     JobResult,
     JobsStarted,
 )
 from dispy_node.engine.effects import CancelAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
+from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED, NEED_BYTES
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     Attempt,
@@ -35,6 +37,12 @@ MAX_JOB = 2**63 - 1
 
 MAX_ATTEMPT = 2**32 - 1
 """Highest number of an attempt: what fits a frame to the runner."""
+
+MAX_LIMIT_S = 1e9
+"""Longest time that a limit may be."""
+
+MAX_PROCESSES = 2**31 - 1
+"""The same for processes."""
 
 QUEUED = AttemptState.QUEUED
 RUNNING = AttemptState.RUNNING
@@ -75,33 +83,62 @@ class Attempts:
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
         lacking: list[JobAssignment] = []
+        limits: dict[AttemptKey, JobLimits] = {}
+        crowded: list[AttemptKey] = []
+        room = left = ledger.holding.room(client)
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
+                cost = ATTEMPT_BYTES + len(job.body) + NEED_BYTES * len(job.needs)
                 if key in attempts or key in elsewhere:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
-                elif job.needs and not all(
-                    data in computation.data or data in computation.arriving for data in job.needs
-                ):
+                elif job.limits is not None and not _are_limits(job.limits):
+                    raise Violation(f"job {job.job} has the limits {job.limits}")
+                elif cost > left or crowded:  # those that follow would overtake it
+                    crowded.append(key)
                     self._leave_out(client, job)
+                elif not computation.expects(job.needs):
                     lacking.append(job)
+                    self._leave_out(client, job)
+                elif job.carries is not None and (excess := ledger.excess(*job.carries)):
+                    left -= cost
+                    self._end_unfit(client, computation, job, cost, excess)
                 elif job.stream:
                     ledger.announce(client, job.stream)
-                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, needs=job.needs)
+                    left -= cost
+                    attempt = Attempt(
+                        key, AttemptState.RECEIVING, job.stream, needs=job.needs, limits=job.limits, cost=cost
+                    )
+                    attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready and computation.has(job.needs):
-                    attempts[key] = Attempt(key, QUEUED)
+                    left -= cost
+                    attempts[key] = attempt = Attempt(key, QUEUED, cost=cost)
+                    attempt.carries = job.carries is not None
                     run.append((key, job.body))
+                    if job.limits is not None:
+                        limits[key] = job.limits
                 else:
-                    attempts[key] = Attempt(key, AttemptState.WAITING, body=job.body, needs=job.needs)
+                    left -= cost
+                    attempts[key] = attempt = Attempt(
+                        key,
+                        AttemptState.WAITING,
+                        body=job.body,
+                        needs=job.needs,
+                        limits=job.limits,
+                        cost=cost,
+                    )
+                    attempt.carries = job.carries is not None
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
-            self._run(computation, run)
+            ledger.holding.count(client, room - left)
+            ledger.reject(client, computation.id, crowded, CROWDED)
+            self._run(computation, run, limits)
         self._refuse_lacking(client, computation, lacking)
 
     def _refuse_lacking(
@@ -113,6 +150,18 @@ class Attempts:
         for data in sorted(needs - computation.data - computation.arriving.keys()):
             self._ledger.tell(client, DataLost(computation.id, data, "it is not there"))
         self._ledger.reject(client, computation.id, [(job.job, job.attempt) for job in jobs], reason)
+
+    def _end_unfit(
+        self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
+    ) -> None:
+        """End a job at once that this node does not run; *cost* is what is counted for it."""
+        self._leave_out(client, job)
+        key = (job.job, job.attempt)
+        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"", cost=cost)
+        computation.pending += 1
+        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -212,22 +261,32 @@ class Attempts:
     def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
         """Give those of *attempts* that are WAITING, and lack no shared data, to the runner, which is ready."""
         run: list[tuple[AttemptKey, Body]] = []
+        limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
             waits = attempt.state is AttemptState.WAITING and attempt.body is not None
             if waits and computation.has(attempt.needs):
                 assert attempt.body is not None
                 run.append((attempt.key, attempt.body))
+                if attempt.limits is not None:
+                    limits[attempt.key] = attempt.limits
                 attempt.body = None
                 advance_attempt(attempt, AttemptStep.HANDED_OVER)
                 # The dictionary has those that the runner has in the order in which it got them; see `settle`.
                 computation.attempts[attempt.key] = computation.attempts.pop(attempt.key)
         computation.pending -= len(run)
-        self._run(computation, run)
+        self._run(computation, run, limits)
 
-    def _run(self, computation: HostedComputation, jobs: list[tuple[AttemptKey, Body]]) -> None:
+    def _run(
+        self,
+        computation: HostedComputation,
+        jobs: list[tuple[AttemptKey, Body]],
+        limits: dict[AttemptKey, JobLimits],
+    ) -> None:
         if jobs:
             computation.active += len(jobs)
-            self._ledger.out.append(RunJobs(computation.id, jobs))
+            attempts = computation.attempts
+            carrying = frozenset([key for key, _ in jobs if attempts[key].carries])
+            self._ledger.out.append(RunJobs(computation.id, jobs, limits, carrying))
             self._ledger.slots.note_more(computation)
 
     # -- what the runner tells
@@ -238,6 +297,7 @@ class Attempts:
         computation = ledger.with_runner(event.computation)
         attempts = computation.attempts if computation is not None else {}
         told = []
+        freed = 0
         for start in event.starts:
             attempt = attempts.get((start.job, start.attempt))
             if attempt is None or attempt.state is not QUEUED:
@@ -246,11 +306,15 @@ class Attempts:
             advance_attempt(attempt, AttemptStep.STARTED)
             attempt.started_at = start.started_at
             attempt.seen_at = ledger.now
+            freed += attempt.cost - ATTEMPT_BYTES
+            attempt.needs = ()
+            attempt.cost = ATTEMPT_BYTES
             if not attempt.unwanted:
                 told.append(start)
-        if told and computation is not None:
+        if computation is not None:
             client = ledger.client_of(computation)
-            if client.reconciled:
+            ledger.holding.count(client, -freed)
+            if told and client.reconciled:
                 ledger.tell(client, JobsStarted(computation.id, told))
 
     def ended(self, event: AttemptsEnded) -> None:
@@ -264,6 +328,8 @@ class Attempts:
         client = ledger.client_of(computation)
         attempts = computation.attempts
         told, others = [], []
+        room = ledger.holding.room(client) + ledger.holding.reserve
+        grown = 0
         for item in event.results:
             result = item.result
             attempt = attempts.get((result.job, result.attempt))
@@ -277,11 +343,16 @@ class Attempts:
             ):
                 others.append((attempt, item))
             else:
+                if result.body and grown > room:
+                    result = _without_body(result)
+                grown += _cost_result(attempt, result)
                 advance_attempt(attempt, AttemptStep.FINISHED)
                 attempt.result = result
                 attempt.spooled = item.spooled
-                self._results.drop_files(attempt)
+                if attempt.news:
+                    self._results.drop_files(client, attempt)
                 told.append(attempt)
+        ledger.holding.count(client, grown)
         ledger.counters.ended += len(told)
         computation.active -= len(told) + len(others)
         if others:
@@ -307,9 +378,10 @@ class Attempts:
                 continue
             detail = "the node ended it as its client was away for longer than the lease"
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
+            self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
             attempt.spooled = item.spooled
             advance_attempt(attempt, AttemptStep.FINISHED)
-            self._results.drop_files(attempt)
+            self._results.drop_files(client, attempt)
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
@@ -378,6 +450,7 @@ class Attempts:
         """Drop an attempt without a word; `active` is left to the caller."""
         self._take_body(client, computation, attempt)
         self._ledger.remove(spool_files(attempt))
+        self._ledger.holding.count(client, -attempt.cost)
         advance_attempt(attempt, AttemptStep.DROPPED)
         del computation.attempts[attempt.key]
 
@@ -408,6 +481,34 @@ class Attempts:
             ended_at = attempt.started_at + self._ledger.now - attempt.seen_at
         job, number = attempt.key
         attempt.result = JobResult(job, number, int(outcome), 0, detail, attempt.started_at, ended_at, b"")
+        self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
         advance_attempt(attempt, AttemptStep.FINISHED)
-        self._results.drop_files(attempt)
+        self._results.drop_files(client, attempt)
         self._ledger.counters.ended += 1
+
+
+def _are_limits(limits: JobLimits) -> bool:
+    """Tell whether these are what a correct scheduler sends, and so fit a frame to the runner."""
+    times = limits.timeout_s, limits.cpu_time_s
+    return (
+        all(0.0 <= time <= MAX_LIMIT_S for time in times)
+        and 0 <= limits.memory_bytes <= MAX_JOB
+        and 0 <= limits.processes <= MAX_PROCESSES
+    )
+
+
+def _cost_result(attempt: Attempt, result: JobResult) -> int:
+    """Count the result of an attempt that was not ENDED, and not its arguments any more; return the difference."""
+    before = attempt.cost
+    attempt.needs = ()
+    if attempt.state is not RUNNING:
+        attempt.cost = ATTEMPT_BYTES
+    attempt.cost += len(result.body) + len(result.detail)
+    return attempt.cost - before
+
+
+def _without_body(result: JobResult) -> JobResult:
+    """Tell that a result was dropped."""
+    return msgspec.structs.replace(
+        result, outcome=int(Outcome.BROKEN), detail=f"its result was dropped: {CROWDED}", body=b""
+    )

@@ -10,6 +10,7 @@ from dispy.wire.owner import Owner
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
+from dispy_node.engine.holding import cost_of_file
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
@@ -103,15 +104,17 @@ class Clients:
         client.link = None
         # Half of a body is worthless: what was arriving is forgotten, and will be missed at reconciliation.
         client.awaited.clear()
+        ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
         client.sharing.clear()
+        client.asked = False
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
-            computation.arriving.clear()
+            ledger.forget_data(client, computation.arriving)
             for attempt in list(computation.attempts.values()):
                 lacking = receiving or not computation.has(attempt.needs)
                 if (
@@ -143,7 +146,8 @@ class Clients:
         """Let go of clients that are away and have nothing here, or only results."""
         ledger = self._ledger
         for client in list(ledger.away.values()):
-            if not client.lapsed or client.computations or client.forget_at < math.inf:
+            here = client.computations or client.searched
+            if not client.lapsed or here or client.forget_at < math.inf:
                 continue
             if client.leftovers:
                 client.forget_at = ledger.now + ledger.keep_results_s
@@ -170,7 +174,7 @@ class Clients:
                     queued.append(attempt.key)
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))
-            self._news.lapse(computation)
+            self._news.lapse(client, computation)
             ledger.touch(computation)
 
     def _end(self, client: Client) -> None:

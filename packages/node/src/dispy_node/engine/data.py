@@ -9,6 +9,7 @@ from __future__ import annotations
 from dispy.wire.messages import DataLost, DropData, ShareData
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.effects import ForgetData, KeepData
+from dispy_node.engine.holding import CROWDED, DATA_BYTES
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import AttemptState, Client, ComputationState, HostedComputation, Spooled
 
@@ -44,7 +45,11 @@ class DataStore:
         elif number in computation.data or number in computation.arriving:
             ledger.counters.duplicates += 1
             ledger.drop_stream(client, message.stream)
+        elif ledger.holding.room(client) < DATA_BYTES:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(client, DataLost(message.computation, number, CROWDED))
         else:
+            ledger.holding.count(client, DATA_BYTES)
             computation.arriving[number] = message.stream
             client.sharing[message.stream] = (computation, number)
 
@@ -67,6 +72,7 @@ class DataStore:
             return False
         computation, number = entry
         del computation.arriving[number]
+        self._ledger.holding.count(client, -DATA_BYTES)
         self._ledger.tell(client, DataLost(computation.id, number, reason))
         self._break_off(client, computation, number, f"shared data that it needs: {reason}")
         return True
@@ -77,12 +83,14 @@ class DataStore:
         if computation is None:
             self._ledger.counters.stale += len(message.data)
             return
-        here = [number for number in message.data if number in computation.data]
+        here = [number for number in dict.fromkeys(message.data) if number in computation.data]
         computation.data.difference_update(here)
+        self._ledger.holding.count(client, -DATA_BYTES * len(here))
         for number in message.data:
             stream = computation.arriving.pop(number, None)
             if stream is not None:
                 self._ledger.drop_stream(client, stream)
+                self._ledger.holding.count(client, -DATA_BYTES)
             self._break_off(client, computation, number, "shared data that it needs was released")
         if here:
             self._ledger.out.append(ForgetData(computation.id, here))

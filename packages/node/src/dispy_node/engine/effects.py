@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Message, SendFile
+from dispy.wire.messages import JobLimits, Message, SendFile, WatchOutput
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -36,6 +36,13 @@ class CloseLink:
 
 
 @dataclass(frozen=True, slots=True)
+class FindFiles:
+    """Look which files of an offer are in the folder that it names, by content. Answered by FilesFound."""
+
+    computation: HostedComputation
+
+
+@dataclass(frozen=True, slots=True)
 class StartRunner:
     """Make the computation's folder, place its files, start its runner and have it load the code.
 
@@ -51,6 +58,10 @@ class RunJobs:
 
     computation: ComputationId
     jobs: Sequence[tuple[AttemptKey, Body]]
+    limits: Mapping[AttemptKey, JobLimits] = field(default_factory=dict)
+    """What those of them may use that have limits."""
+    carrying: frozenset[AttemptKey] = frozenset()
+    """Those in whose bodies files or code for them alone come along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,14 @@ class AnswerNews:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchAttempt:
+    """Have the runner send output of an attempt that runs. Answered by OutputTold, as it comes."""
+
+    computation: ComputationId
+    message: WatchOutput
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceFile:
     """Put a spool file into the folder of a computation that runs. Answered by FilePlaced."""
 
@@ -153,6 +172,7 @@ Effect = (
     SendMessage
     | SendStream
     | CloseLink
+    | FindFiles
     | StartRunner
     | RunJobs
     | SetSlots
@@ -162,6 +182,7 @@ Effect = (
     | RemoveSpooled
     | DropStream
     | AnswerNews
+    | WatchAttempt
     | PlaceFile
     | KeepData
     | ForgetData

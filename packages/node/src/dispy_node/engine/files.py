@@ -5,6 +5,7 @@ from __future__ import annotations
 from dispy.wire.messages import FileTaken, SendFile
 from dispy_node.engine.effects import PlaceFile
 from dispy_node.engine.events import FilePlaced
+from dispy_node.engine.holding import CROWDED, cost_of_file
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import Client, ComputationState, HostedComputation, Spooled
 
@@ -32,6 +33,17 @@ class Files:
             ledger.drop_stream(client, stream)
             self._tell(client, message, "the computation is not ready at the node")
             return
+        excess = ledger.excess(message.file.path, message.file.size)
+        if excess:
+            ledger.drop_stream(client, stream)
+            self._tell(client, message, excess)
+            return
+        cost = cost_of_file(message)
+        if cost > ledger.holding.room(client):
+            ledger.drop_stream(client, stream)
+            self._tell(client, message, CROWDED)
+            return
+        ledger.holding.count(client, cost)
         client.files[stream] = (computation, message)
 
     def stored(self, client: Client, stream: int, spooled: Spooled) -> bool:
@@ -40,6 +52,7 @@ class Files:
         if entry is None:
             return False
         computation, message = entry
+        self._ledger.holding.count(client, -cost_of_file(message))
         if self._is_there(computation):
             self._ledger.out.append(PlaceFile(computation.id, client.id, message, spooled))
         else:
@@ -52,6 +65,7 @@ class Files:
         entry = client.files.pop(stream, None)
         if entry is None:
             return False
+        self._ledger.holding.count(client, -cost_of_file(entry[1]))
         self._tell(client, entry[1], reason)
         return True
 

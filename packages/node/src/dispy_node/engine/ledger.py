@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
+from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -50,9 +52,19 @@ class Ledger:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it, in seconds.
         keep_results_s: how long results are kept for a client that stays away, in seconds.
+        memory_bytes: how much may be held for all clients together.
+        max_file_bytes: largest file that is taken; 0 for no limit.
     """
 
-    def __init__(self, cpus: int, lease_s: float, keep_results_s: float) -> None:
+    def __init__(
+        self,
+        cpus: int,
+        lease_s: float,
+        keep_results_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
+    ) -> None:
+        self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
         self.keep_results_s = keep_results_s
         self.now = -math.inf
@@ -72,6 +84,7 @@ class Ledger:
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
+        self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
 
@@ -125,7 +138,17 @@ class Ledger:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
             self.drop_stream(client, stream)
-        computation.arriving.clear()
+        self.forget_data(client, computation.arriving)
+
+    def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
+        """Take note that shared data of a computation is not there any more, or will not come."""
+        self.holding.count(client, -DATA_BYTES * len(data))
+        data.clear()
+
+    def excess(self, name: str, size_bytes: int) -> str:
+        """Say that a file is too large for this node; empty if it is not."""
+        problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
+        return problem and f"{problem}; use another node, or have its owner raise that"
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""
@@ -155,6 +178,20 @@ class Ledger:
         for member in self.slots.members:
             assert any(member is computation for computation in hosted), member
         self.slots.check_invariants()
+        self._check_holding(hosted)
+
+    def _check_holding(self, hosted: list[HostedComputation]) -> None:
+        found = dict.fromkeys(self.clients.values(), 0)
+        for computation in hosted:
+            assert computation.cost == cost_of_offer(computation.offer), computation
+            attempts = list(computation.attempts.values())
+            data = DATA_BYTES * (len(computation.data) + len(computation.arriving))
+            found[self.client_of(computation)] += computation.cost + data + sum(one.cost for one in attempts)
+        for client in found:
+            found[client] += sum(cost_of_file(message) for _, message in client.files.values())
+            found[client] += sum(one.cost for one in client.searched)
+            found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
+        self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
@@ -211,11 +248,12 @@ class Ledger:
             assert client.sharing.get(stream) == (computation, data), (data, computation)
         assert not computation.data & computation.arriving.keys(), computation
         assert state is not ComputationState.READY or computation in self.slots.members, computation
-        assert state is ComputationState.RECEIVING or not computation.awaited, computation
+        incomplete = computation.awaited or computation.looking or computation.wanted_files
+        assert state is ComputationState.RECEIVING or not incomplete, computation
         for stream in computation.awaited:
             assert client.awaited.get(stream) == (computation, None), (stream, computation)
         if state is ComputationState.RECEIVING:
-            assert computation.awaited or computation.id in self.outgoing, "nothing keeps it from starting"
+            assert incomplete or computation.id in self.outgoing, "nothing keeps it from starting"
         elif state is not ComputationState.CLOSING:
             stays = not (computation.finishing or client.lapsed) or active or pending
             assert stays, "it should have been closed"

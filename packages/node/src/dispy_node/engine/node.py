@@ -9,9 +9,9 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `news`, `files`, `data`, `computations`, `clients` and `reconciling` handle what
-concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events
-apart.
+The parts: `attempts`, `results`, `news`, `watching`, `files`, `data`, `computations`, `clients` and `reconciling`
+handle what concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only
+takes events apart.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dispy.wire.messages import (
     CancelJobs,
     CloseComputation,
     DropData,
+    FilesComing,
     Goodbye,
     Heartbeat,
     LimitSlots,
@@ -40,6 +41,7 @@ from dispy.wire.messages import (
     ShareData,
     StreamCredit,
     StreamEnded,
+    WatchOutput,
 )
 from dispy_node.engine import events as ev
 from dispy_node.engine.attempts import Attempts
@@ -48,11 +50,13 @@ from dispy_node.engine.computations import Computations
 from dispy_node.engine.data import DataStore
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
+from dispy_node.engine.holding import MEMORY_BYTES
 from dispy_node.engine.ledger import Counters, Ledger, Violation
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
+from dispy_node.engine.watching import Watching
 
 LEASE_S = 15.0
 """How long a client may be away, in seconds: three heartbeats of 5 s, as everywhere in dispy."""
@@ -70,19 +74,30 @@ class NodeEngine:
         cpus: number of slots.
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
+        memory_bytes: how much it may hold in memory for its clients, about.
+        max_file_bytes: largest file that is taken; 0 for no limit.
 
     Attributes:
         counters: what the node has seen, for the operator.
     """
 
     def __init__(
-        self, *, cpus: int, lease_s: float = LEASE_S, keep_results_s: float = KEEP_RESULTS_S
+        self,
+        *,
+        cpus: int,
+        lease_s: float = LEASE_S,
+        keep_results_s: float = KEEP_RESULTS_S,
+        memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s)
+        ledger = self._ledger = Ledger(
+            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
+        )
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
         news = NewsDesk(ledger, results)
+        watching = Watching(ledger)
         files = self._files = Files(ledger)
         data = self._data = DataStore(ledger, attempts)
         self._clients = Clients(ledger, attempts, results, computations, news)
@@ -96,12 +111,14 @@ class NodeEngine:
             ev.MessageReceived: self._message_received,
             ev.StreamStored: self._stream_stored,
             ev.StreamFailed: self._stream_failed,
+            ev.FilesFound: computations.files_found,
             ev.RunnerReady: computations.runner_ready,
             ev.RunnerFailed: computations.runner_gone,
             ev.RunnerEnded: computations.runner_gone,
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
             ev.NewsTold: news.told,
+            ev.OutputTold: watching.told,
             ev.FilePlaced: files.placed,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
@@ -113,7 +130,9 @@ class NodeEngine:
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
             AckNews: news.acknowledge,
+            WatchOutput: watching.watch,
             SendFile: files.offered,
+            FilesComing: computations.files_coming,
             ShareData: data.offered,
             DropData: data.drop,
             CancelJobs: attempts.cancel,
@@ -159,6 +178,11 @@ class NodeEngine:
     def counters(self) -> Counters:
         """What the node has seen."""
         return self._ledger.counters
+
+    @property
+    def held_bytes(self) -> int:
+        """What the node holds in memory for its clients, about."""
+        return self._ledger.holding.shares.held
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]:
         """Take in what has happened; tell what is to be done, in order.

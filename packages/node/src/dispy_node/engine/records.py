@@ -7,7 +7,15 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import (
+    FileOffer,
+    Hello,
+    JobLimits,
+    JobResult,
+    News,
+    OpenComputation,
+    SendFile,
+)
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -61,6 +69,8 @@ class Attempt:
     """Stream of its body while RECEIVING."""
     body: Body | None = None
     """Set while WAITING; from then on it is the runner's."""
+    carries: bool = False
+    """Files or code for it alone are in its body."""
     needs: tuple[int, ...] = ()
     """Shared data without which it must not run."""
     started_at: float = 0.0
@@ -80,6 +90,14 @@ class Attempt:
     """What it has told and the scheduler does not have, in order; files only while RUNNING."""
     last_news: int = 0
     """Highest number of what it has told."""
+    limits: JobLimits | None = None
+    """What it may use; the runner's, too, when it has been handed over."""
+    cost: int = 0
+    """What is counted for it; see `dispy_node.engine.holding`."""
+    log_bytes: int = 0
+    """Size of the records of logging among its news."""
+    logs_missed: int = 0
+    """Records that were dropped since the last that is kept."""
 
 
 CODE = ""
@@ -124,6 +142,12 @@ class HostedComputation:
     """Relative path -> where its content waits to be placed."""
     awaited: dict[int, str] = field(default_factory=dict)
     """Stream -> relative path of the file on it, or `CODE` or `SETUP_ARGS`."""
+    looking: bool = False
+    """It is not known yet which of the files that were offered without a stream are there."""
+    wanted_files: dict[str, FileOffer] = field(default_factory=dict)
+    """Path -> offer of a file that was asked for and is not announced yet."""
+    found: dict[str, str] = field(default_factory=dict)
+    """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
     data: set[int] = field(default_factory=set)
     """Shared data that its runner has."""
@@ -144,10 +168,16 @@ class HostedComputation:
     """Its attempts are being ended because it closes."""
     told: bool = True
     """The scheduler wants to hear of its end."""
+    cost: int = 0
+    """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
 
     def has(self, needs: tuple[int, ...]) -> bool:
         """Tell whether all this shared data is here."""
         return not needs or self.data.issuperset(needs)
+
+    def expects(self, needs: tuple[int, ...]) -> bool:
+        """Tell whether each of these is here or arriving."""
+        return all(data in self.data or data in self.arriving for data in needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +213,12 @@ class Client:
     """Stream from the client -> the file for a computation that runs which comes on it."""
     reconciled: bool = True
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
+    asked: bool = False
+    """It has sent Reconcile on the present link."""
+    held: int = 0
+    """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
+    choked: bool = False
+    """It holds too much, so its jobs are not started."""
     lapsed: bool = False
     """Its lease has run out: nothing new is started for it."""
     forget_at: float = math.inf
@@ -191,3 +227,5 @@ class Client:
     """As that of a computation, among clients."""
     leftovers: dict[ComputationId, dict[AttemptKey, Attempt]] = field(default_factory=dict)
     """Unacknowledged results of computations that are gone."""
+    searched: dict[HostedComputation, None] = field(default_factory=dict)
+    """Computations that are gone while it is still looked which of their files are there."""

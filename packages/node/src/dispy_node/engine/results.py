@@ -89,7 +89,7 @@ class Results:
         computation = ledger.owned(client, message.computation)
         attempts = computation.attempts if computation is not None else {}
         files = []
-        done = 0
+        done = cost = 0
         for key in message.attempts:
             attempt = attempts.get(key)
             if attempt is not None and attempt.state is AttemptState.ENDED:
@@ -100,18 +100,22 @@ class Results:
                 continue
             advance_attempt(attempt, AttemptStep.ACKNOWLEDGED)
             done += 1
+            cost += attempt.cost
             files += spool_files(attempt)
+        ledger.holding.count(client, -cost)
         ledger.counters.acknowledged += done
         ledger.counters.stale += len(message.attempts) - done
         ledger.remove(files)
 
-    def drop_files(self, attempt: Attempt) -> None:
+    def drop_files(self, client: Client, attempt: Attempt) -> None:
         """Forget files that an attempt was sending: it has ended, and nobody waits for them."""
         if attempt.news:
             files = [kept for kept in attempt.news if kept.news.kind == FILE]
             attempt.news = [kept for kept in attempt.news if kept.news.kind != FILE]
             for kept in attempt.news:
                 kept.waits = False
+            for kept in files:
+                self._ledger.holding.count_news(client, attempt, kept, -1)
             self._ledger.remove([kept.spooled for kept in files if kept.spooled is not None])
 
     def drop_leftovers(
@@ -123,6 +127,7 @@ class Results:
             attempt = attempts[key]
             self._take_leftover(client, computation, key)
             advance_attempt(attempt, AttemptStep.DROPPED)
+            self._ledger.holding.count(client, -attempt.cost)
             self._ledger.remove(spool_files(attempt))
 
     def move_to_leftovers(self, client: Client, computation: HostedComputation) -> None:

@@ -133,6 +133,9 @@ class SlotShares:
         return sum(member.held for member in self.members)
 
     def _limit(self, computation: HostedComputation) -> int:
+        client = self.members.get(computation)
+        if client is not None and client.choked:
+            return 0
         limit = computation.offer.cpus
         return min(limit, self.cpus) if limit > 0 else self.cpus
 

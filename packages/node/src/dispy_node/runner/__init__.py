@@ -10,6 +10,7 @@ sends *replies* (`replies`). With isolation "process" a child runs one job and e
     offspring   a child as the runner sees it, and the fork
     child       a child as itself sees it: waits for jobs, runs them, answers
     call        one call of the function, and what it came to
+    desk        where programs speak while they run; `tell` is the command by which they do
     namespace   the code bundle becomes a callable
 
 The cost of a fork grows with the memory of the process that forks (about a third of a fork per imported

@@ -18,6 +18,7 @@ RAISED = 2
 DIED = 3
 BROKEN = 4
 CANCELLED = 5
+EXCEEDED = 6
 
 TRAILER = struct.Struct("<QIII")
 """Lengths of value, error, stdout and stderr."""

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
     from dispy_node.runner.jobs import Job
 
+MEMORY = 3
+"""Number of the limit of memory, as in `dispy_node.runner.limits`."""
+MEMORY_GRACE_S = 0.5
+"""So long a job that uses too much memory may take to write what it has printed and to end."""
 NEVER = float("inf")
 """A time that does not come; ``math`` is a library of its own."""
 
@@ -27,6 +31,10 @@ class Escalation:
 
     def begin(self, job: Job, now: float) -> None:
         """Take note that a job has just been interrupted."""
+        if job.excess is not None and job.excess[0] == MEMORY:
+            # It may go on growing: there is no time for asking twice.
+            self._waiting.append((now + MEMORY_GRACE_S, job, signals.SIGKILL))
+            return
         self._waiting.append((now + self._grace_s[0], job, signals.SIGTERM))
 
     def due_at(self) -> float:

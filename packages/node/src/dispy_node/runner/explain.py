@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from dispy_node.runner.bare import signals
 
@@ -40,6 +41,43 @@ def death(code: int) -> str:
     return text
 
 
+def excess(limit: int, allowed: str, used: str, place: str) -> str:
+    """Say which limit a job has gone beyond.
+
+    Args:
+        limit: its number, as in `dispy_node.runner.limits`.
+        allowed: what it may use, with the unit.
+        used: what it has used; empty if that says no more.
+    """
+    found = f", it was found to use {used}" if used else ""
+    did, name = {
+        1: (f"ran for longer than {allowed}", "timeout"),
+        2: (f"used more than {allowed} of processors' time", "cpu_time"),
+        3: (f"used more than {allowed} of memory", "memory"),
+        4: (f"had more than {allowed} processes at a time", "processes"),
+    }[limit]
+    return (
+        f"the job {did} on {place}{found}, and was ended: give it less to do, or set another limit ({name})"
+    )
+
+
+def unwatchable(place: str) -> str:
+    """Say that limits other than of time cannot be kept."""
+    return (
+        f"what a job uses cannot be seen on {place}, which has no lists of children in /proc (Linux has them): "
+        "leave out memory, cpu_time and processes"
+    )
+
+
+def amount(size_bytes: int) -> str:
+    """Write an amount of memory."""
+    value, units = float(size_bytes), ["bytes", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.4g} {units[0]}"
+
+
 def missing(error: ImportError, place: str) -> str:
     """Say which module is not where it is needed."""
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -60,12 +98,38 @@ def bundle(error: BaseException, place: str) -> str:
 
 def arguments(error: BaseException, place: str) -> str:
     """Say why the arguments of a job cannot be loaded."""
+    if type(error).__name__ == "NotCarried":
+        return str(error)
     if isinstance(error, ImportError):
         return f"the job's arguments cannot be loaded: {missing(error, place)}"
     text = f"the job's arguments cannot be loaded on {place}: {brief(error)}"
     if isinstance(error, AttributeError):
         text += "; ship the class or function that they need with depends=[...]"
     return text
+
+
+def add_hint(error: BaseException, place: str) -> None:
+    """Tell in a note on an exception that a job raised what may be missing at the node, and what to do."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = missing(error, place).partition(": ")[2]
+    elif isinstance(error, NameError) and not isinstance(error, UnboundLocalError) and error.name:
+        hint = (
+            f"there is no {error.name!r} on {place}: if your program has it, name it in depends=[...], "
+            "or have setup make it global"
+        )
+    elif isinstance(error, AttributeError) and error.name and _is_main(error.obj):
+        hint = f"there is no {error.name!r} in the main module on {place}: name it in depends=[...]"
+    else:
+        return
+    try:
+        error.add_note(f"dispy: {hint}")
+    except Exception:
+        # A class of the user's that lets nobody set attributes: then it goes without.
+        return
+
+
+def _is_main(value: object) -> bool:
+    return value is sys.modules.get("__main__")
 
 
 def setup_arguments(error: BaseException, place: str) -> str:
@@ -175,6 +239,11 @@ def no_execution(error: OSError, program: str, place: str) -> str:
         )
     if error.errno == errno.ENOENT:
         interpreter = _interpreter(program)
+        if interpreter.endswith("\r"):
+            return (
+                f"program {program!r} has lines that end as on Windows, so {place} looks for {interpreter!r}: "
+                f"convert it, as dos2unix does"
+            )
         if interpreter:
             return f"program {program!r} needs {interpreter!r}, which is not on {place}: install it there"
         return f"program {program!r} is not on {place}: install it there or ship it with depends=[...]"
@@ -191,7 +260,8 @@ def _interpreter(program: str) -> str:
     except OSError:
         # The program itself is not there.
         return ""
-    words = line[2:].split() if line.startswith(b"#!") else []
+    words = line[2:].rstrip(b"\n").split(b" ") if line.startswith(b"#!") else []
+    words = [word for part in words for word in part.split(b"\t") if word]
     if not words:
         # The file is there and is no script: what is missing is the loader of a dynamically linked program.
         return "the program's dynamic loader or a library"

@@ -136,6 +136,28 @@ class Family:
         elif number == signals.SIGKILL:
             kill_rest(child.pid)
 
+    def signal_tree(self, child: Offspring, number: int) -> None:
+        """Signal a child with everything below it, also what has left its group."""
+        others = self._strangers.tree(child.pid) if child.pid in self._children else {}
+        self.signal(child, number)
+        for pid, process in others.items():
+            if process.group != child.pid:
+                try:
+                    os.kill(pid, number)
+                except (ProcessLookupError, PermissionError):
+                    # It has ended in the meantime, or is a set-uid program.
+                    continue
+
+    def note_tree(self, child: Offspring) -> int:
+        """Count the processes below a child; what has left its session is known as its own from then on."""
+        return max(0, len(self._strangers.tree(child.pid)) - 1)
+
+    def show(self, child: Offspring) -> None:
+        """Tell a child that somebody looks at its output; who does not know the signal ignores it."""
+        number = getattr(signals, "SIGURG", None)
+        if number is not None and child.pid in self._children:
+            os.kill(child.pid, number)
+
     def kill_all(self) -> None:
         """Kill every process, at once."""
         for child in list(self._children.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dispy_node.runner.offspring import Offspring
+    from dispy_node.runner.watching import Watch
 
 
 class Job:
@@ -19,7 +20,11 @@ class Job:
         announced: the daemon knows that it runs.
         cancelled: the daemon wants it ended.
         signalled: it has been interrupted for that.
+        limits: seconds from its start, seconds of processors' time, bytes of memory, processes, where 0 is no limit;
+            None if it has none.
+        excess: which limit it has gone beyond, with a text for people; it is cancelled then. None if it has not.
         ended: its result is made; whoever still meets it in a queue passes over it.
+        watches: who looks at its output, by number; None as long as nobody has.
     """
 
     __slots__ = (
@@ -27,20 +32,26 @@ class Job:
         "cancelled",
         "child",
         "ended",
+        "excess",
         "key",
+        "limits",
         "number",
         "record",
         "signalled",
         "started_at",
+        "watches",
     )
 
     def __init__(self, key: bytes, record: bytes) -> None:
         self.key = key
         self.record = record
         self.child: Offspring | None = None
+        self.limits: tuple[float, float, int, int] | None = None
+        self.excess: tuple[int, str] | None = None
         self.number = 0
         self.started_at = 0.0
         self.announced = False
         self.cancelled = False
         self.signalled = False
         self.ended = False
+        self.watches: dict[int, Watch] | None = None

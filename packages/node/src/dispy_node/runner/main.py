@@ -11,6 +11,7 @@ from time import monotonic
 from dispy_node.runner import explain
 from dispy_node.runner.bare import READABLE, WRITABLE, Libc, open_poll
 from dispy_node.runner.child import open_streams
+from dispy_node.runner.desk import Desk
 from dispy_node.runner.frames import (
     CANCEL,
     CLOSE,
@@ -20,9 +21,11 @@ from dispy_node.runner.frames import (
     FAILED,
     JOB,
     KEY,
+    LIMITS,
     LOAD,
     LOG,
     NEWS,
+    OUTPUT,
     READY,
     RUN,
     SAID,
@@ -30,10 +33,12 @@ from dispy_node.runner.frames import (
     SLOTS,
     STARTED,
     TAKEN,
+    WATCH,
     FrameReader,
     frame,
     pack_starts,
     unpack_keys,
+    unpack_limits,
 )
 from dispy_node.runner.inside import Inside
 from dispy_node.runner.jobs import Job
@@ -76,6 +81,7 @@ class Runner:
         settings: what the daemon said.
         computation: what jobs call; None if they are runs of a program.
         foreign: whether loading it has imported modules.
+        desk: where programs speak; None if jobs are function calls.
     """
 
     def __init__(
@@ -85,11 +91,14 @@ class Runner:
         settings: Settings,
         computation: Computation | None,
         foreign: bool,
+        desk: Desk | None = None,
     ) -> None:
         self._control = control
         self._reader = reader
         self._settings = settings
         self._jobs: dict[bytes, Job] = {}
+        self._limits: dict[bytes, tuple[float, float, int, int]] = {}
+        """Of jobs that are about to come."""
         self._results: list[bytes] = []
         self._starts: list[Start] = []
         self._out: list[bytes] = []
@@ -101,13 +110,18 @@ class Runner:
         strangers, libc = Strangers(), Libc()
         if os.environ.pop(SUBREAPER_VARIABLE, "") != "1":
             libc.become_subreaper()
-        own = (control, self._poll.fileno(), strangers.fileno())
+        own = [control, self._poll.fileno(), strangers.fileno()]
+        if desk is not None:
+            own.append(desk.fileno())
         nursery = Nursery(settings, computation, libc, self._poll, own, foreign)
         nursery.rehearse()
         freeze()
         kind = WorkerPool if settings.reuse and computation is not None else Pool
         self._pool: Pool = kind(settings, nursery, self._poll, strangers, self)
         self._poll.register(control, READABLE)
+        self._desk = desk
+        if desk is not None:
+            desk.open(self._poll, self._find_running, self._pool.tell)
 
     # ---- what the pool tells
 
@@ -115,6 +129,8 @@ class Runner:
         """Take the result of a job."""
         self._jobs.pop(job.key, None)
         self._results.append(record)
+        if self._desk is not None:
+            self._desk.forget(job)
 
     def started(self, job: Job, at: float) -> None:
         """Take note that a job runs."""
@@ -133,6 +149,11 @@ class Runner:
     def said(self, record: bytes) -> None:
         """Take a line that a job has written for the log."""
         self._out.append(frame(SAID, record))
+
+    def output(self, record: bytes) -> None:
+        """Take what a job has printed, for somebody who looks on; it goes out behind the start of the job."""
+        self._tell_starts()
+        self._out.append(frame(OUTPUT, record))
 
     # ---- the loop
 
@@ -161,6 +182,8 @@ class Runner:
         """Go once round: what has happened, what follows from it, what is due, and only then what can wait."""
         pool = self._pool
         pool.tick()
+        if self._desk is not None:
+            self._desk.tick()
         pool.dispatch()
         self._confirm_slots()
         self._flush()
@@ -174,7 +197,7 @@ class Runner:
                     self._send(b"")
                 if mask & ~WRITABLE:
                     self._read()
-            else:
+            elif self._desk is None or not self._desk.handle(descriptor):
                 pool.handle(descriptor, mask)
 
     # ---- from the daemon
@@ -204,11 +227,22 @@ class Runner:
             elif kind == TAKEN:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
-                    self._pool.answer(job, payload[KEY_BYTES:])
+                    (self._desk or self._pool).answer(job, payload[KEY_BYTES:])
+            elif kind == LIMITS:
+                for number, attempt, timeout_s, cpu_s, memory, processes in unpack_limits(payload):
+                    self._limits[KEY.pack(number, attempt)] = (timeout_s, cpu_s, memory, processes)
+            elif kind == WATCH:
+                job = self._jobs.get(payload[:KEY_BYTES])
+                if job is not None:
+                    self._pool.watch(job, payload[KEY_BYTES:])
             elif kind == CLOSE:
                 self._close(terminate=payload[:1] == b"\x01")
             else:
                 self.log(f"the runner does not know frames of kind {kind}")
+
+    def _find_running(self, key: bytes) -> Job | None:
+        job = self._jobs.get(key)
+        return None if job is None or job.child is None else job
 
     def _queue(self, payload: bytes) -> None:
         jobs, queue = self._jobs, self._pool.queue
@@ -221,6 +255,8 @@ class Runner:
             jobs[key] = job
             queue.append(job)
             start = stop
+            if self._limits and (limits := self._limits.pop(key, None)) is not None:
+                self._pool.limit(job, limits)
 
     def _change_slots(self, slots: int) -> None:
         if slots < self._pool.slots or self._owed is not None:
@@ -400,6 +436,12 @@ def _serve(
     frames: list[tuple[int, bytes]],
 ) -> int:
     modules = len(sys.modules)
+    try:
+        desk = Desk(settings) if settings.program else None
+    except OSError as error:
+        text = f"what programs speak with cannot be made on {settings.place}: {explain.brief(error)}"
+        _send_last(control, frame(FAILED, text.encode("utf-8", "replace")))
+        return 1
     loaded = _load(settings, code)
     if isinstance(loaded, str):
         _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
@@ -417,7 +459,7 @@ def _serve(
     foreign = len(sys.modules) != modules
     computation = None if settings.program else loaded
     try:
-        Runner(control, reader, settings, computation, foreign).run(frames)
+        Runner(control, reader, settings, computation, foreign, desk).run(frames)
     finally:
         if bracket is not None:
             bracket.end()

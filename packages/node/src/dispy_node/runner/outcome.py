@@ -10,6 +10,7 @@ from dispy_node.runner.body import (
     BROKEN,
     CANCELLED,
     DIED,
+    EXCEEDED,
     EXITED,
     TRAILER,
     append_output,
@@ -48,6 +49,10 @@ class Ending:
         if is_path and os.fsdecode(body) != self._path(job):
             raise GarbledReplies("a result in a place that is not its own")
         times = (started_at, ended_at)
+        if job.excess is not None:  # whatever it has made of KeyboardInterrupt
+            if is_path:
+                self._remove_leftover(job)
+            return self._exceeded(job, job.excess, times, stdout, stderr)
         if job.cancelled and (flags & INTERRUPTED or outcome == DIED):
             if is_path:
                 self._remove_leftover(job)
@@ -76,6 +81,8 @@ class Ending:
         self._remove_leftover(job)
         times = (started_at, time())
         output = (b"", b"", stdout, stderr)
+        if job.excess is not None:
+            return self._exceeded(job, job.excess, times, stdout, stderr)
         if job.cancelled and code != 0:
             return self._result(job, CANCELLED, code, times, b"", output)
         if self._settings.program:
@@ -83,6 +90,14 @@ class Ending:
         if job.cancelled:
             return self._result(job, CANCELLED, code, times, b"", output)
         return self._result(job, DIED, code, times, explain.death(code).encode(), output)
+
+    def _exceeded(
+        self, job: Job, excess: tuple[int, str], times: tuple[float, float], stdout: bytes, stderr: bytes
+    ) -> bytes:
+        """Make the result of a job that has gone beyond a limit."""
+        limit, text = excess
+        detail = text.encode("utf-8", "replace")
+        return self._result(job, EXCEEDED, limit, times, detail, (b"", b"", stdout, stderr))
 
     def broken(self, job: Job, detail: str, stdout: bytes = b"", stderr: bytes = b"") -> bytes:
         """Make the result of a job that could not be run to its end."""
@@ -95,6 +110,8 @@ class Ending:
     def cancelled(self, job: Job) -> bytes:
         """Make the result of a job that was cancelled before it was started."""
         now = time()
+        if job.excess is not None:  # its process had not come to it
+            return self._exceeded(job, job.excess, (now, now), b"", b"")
         return make_result(job.key, CANCELLED, 0, (now, now), b"", False, b"")
 
     def _result(

@@ -16,7 +16,7 @@ from dispy_node.runner.body import RAISED
 from dispy_node.runner.capture import take
 from dispy_node.runner.escalation import NEVER, Escalation
 from dispy_node.runner.family import Family
-from dispy_node.runner.frames import ANSWER, JOB, KEY
+from dispy_node.runner.frames import ANSWER, CARRIES, JOB, KEY, SPOOLED
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
 from dispy_node.runner.replies import (
@@ -25,13 +25,13 @@ from dispy_node.runner.replies import (
     OUTCOME_AT,
     OUTPUT_WAITS,
     SAID,
-    SPOOLED,
     GarbledReplies,
     is_whole,
 )
 from dispy_node.runner.talk import Talk
 from dispy_node.runner.tree import Strangers, kill_rest
 from dispy_node.runner.trouble import Trouble
+from dispy_node.runner.watching import Watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from dispy_node.runner.bare import Poll
     from dispy_node.runner.jobs import Job
+    from dispy_node.runner.limits import Watch
     from dispy_node.runner.replies import Reply
     from dispy_node.runner.settings import Settings
 
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
         def said(self, record: bytes) -> None:
             """Take a line that a job has written for the log."""
+
+        def output(self, record: bytes) -> None:
+            """Take what a job has printed, for somebody who looks on."""
 
 
 IDLE_CHILDREN = 4
@@ -99,10 +103,14 @@ class Pool:
         self._idle: deque[Offspring] = deque()
         self._settings = settings
         self._family = Family(nursery, poll, strangers, self._gone)
-        self._talk = Talk(settings, self._family, self._heard)
+        self._watching = Watching(host, self._family)
+        self._talk = Talk(settings, self._family, self._heard, self._watching.pump)
         self._host = host
         self._ending = Ending(settings)
         self._escalation = Escalation(settings.grace_s)
+        self._strangers = strangers
+        self._watch: Watch | None = None
+        """Of jobs with limits, if there have been any."""
         self._look_at = NEVER
         self._unseen = False
         self._barren = Trouble()
@@ -135,6 +143,8 @@ class Pool:
         job.started_at = time()
         self.busy[child.pid] = child
         self._unseen = True
+        if job.limits is not None and self._watch is not None:
+            self._watch.begin(job, child.pid)
         self._talk.send(child, job.record)
 
     # ---- children come and go
@@ -264,11 +274,21 @@ class Pool:
         self._announce(child, job)
         self._host.news(record)
 
+    def tell(self, job: Job, record: bytes) -> None:
+        """Pass on what a command of a program tells that runs; before that, that it runs."""
+        if job.child is not None:
+            self._announce(job.child, job)
+        self._host.news(record)
+
     def answer(self, job: Job, text: bytes) -> None:
         """Pass on the answer to what a job has told."""
         if job.child is not None and not job.ended:
             number, attempt = KEY.unpack(job.key)
             self._talk.send(job.child, JOB.pack(number, attempt, ANSWER, len(text)) + text)
+
+    def watch(self, job: Job, text: bytes) -> None:
+        """Let somebody look at the output of a job; *text* is the rest of a WATCH behind its key."""
+        self._watching.watch(job, text)
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         """Handle the result of a fresh process: there is just one."""
@@ -321,12 +341,20 @@ class Pool:
     def _end(self, job: Job, record: bytes) -> None:
         job.ended = True
         job.child = None
-        if job.record[KIND_AT] == SPOOLED:
+        kind = job.record[KIND_AT]
+        if kind & SPOOLED:
             try:
                 os.unlink(job.record[JOB.size :])
             except FileNotFoundError:
                 # As it should be: the job has read it.
                 pass
+        if job.limits is not None and self._watch is not None:
+            self._watch.end(job)
+        if kind & CARRIES:
+            # Here, because it is rare.
+            from dispy_node.runner.carried import note_path, remove_files
+
+            remove_files(self._settings, note_path(self._settings, *KEY.unpack(job.key)))
         self._host.ended(job, record)
 
     # ---- cancellation
@@ -343,8 +371,35 @@ class Pool:
 
     def _interrupt(self, child: Offspring, job: Job) -> None:
         job.signalled = True
+        # Else a process with a session of its own could not be told from those of other jobs when its parent has ended.
+        self._family.note_tree(child)
         self._signal(child, signals.SIGINT)
         self._escalation.begin(job, monotonic())
+
+    # ---- limits
+
+    def limit(self, job: Job, limits: tuple[float, float, int, int]) -> None:
+        """Give limits to a job that is queued; it is broken if they cannot be kept here."""
+        if self._strangers.fileno() < 0 and any(limits[1:]):
+            self._end(job, self._ending.broken(job, explain.unwatchable(self._settings.place)))
+            return
+        job.limits = limits
+        if self._watch is None:
+            from dispy_node.runner.limits import Watch  # most runners never need it
+
+            self._watch = Watch(self._strangers, self._settings.place, self._exceeded)
+
+    def _exceeded(self, job: Job, limit: int, text: str, at_once: bool) -> None:
+        """End a job that has gone beyond a limit."""
+        if job.child is None or job.ended:
+            return
+        if not job.cancelled:
+            job.cancelled = True
+            job.excess = limit, text
+            if not at_once:
+                self._interrupt(job.child, job)
+        if at_once:
+            self._family.signal_tree(job.child, signals.SIGKILL)
 
     def _signal(self, child: Offspring, number: int) -> None:
         self._family.signal(child, number)
@@ -370,7 +425,9 @@ class Pool:
         if now >= self._escalation.due_at():
             for job, number in self._escalation.due(now):
                 if job.child is not None:
-                    self._signal(job.child, number)
+                    self._family.signal_tree(job.child, number)
+        if self._watch is not None:
+            self._watch.tick(now)
 
     def _look(self, child: Offspring, now: float) -> bool:
         """Announce a child's oldest job if it was already that at the last look; tell whether to look again."""
@@ -394,6 +451,8 @@ class Pool:
         if self._unseen and self._look_at == NEVER:
             self._look_at = now + LOOK_S
         due = min(self._look_at, self._family.due_at(any_busy=bool(self.busy)), self._escalation.due_at())
+        if self._watch is not None:
+            due = min(due, self._watch.due_at())
         if now < self._retry_at < due and not self.draining:
             due = self._retry_at
         if due == NEVER:

@@ -17,8 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dispy_node.runner.census import Process
     from dispy_node.runner.offspring import Offspring
 
+MANY = 100_000
+"""So many processes below one job are looked at."""
 LISTING_BYTES = 4096
 """The kernel makes the list of children at each read; a longer one is asked for when this is full."""
 
@@ -59,6 +62,8 @@ class Strangers:
     def __init__(self) -> None:
         self._listing = -1
         self._suspects: dict[int, set[int]] = {}
+        self._known: dict[int, dict[int, int]] = {}
+        """Child -> processes below it that have left its session, with their start times; see `tree`."""
         self._own_sessions = {os.getsid(0)}
         """Those of processes that were there before the first child: the computation's import or setup started them."""
         if sys.platform == "linux":
@@ -92,6 +97,8 @@ class Strangers:
         strangers = [pid for pid in self._list() if pid not in children]
         if not strangers:
             self._suspects.clear()
+            # What is below processes that have just been killed becomes a stranger with their end, not later.
+            self._known = {leader: own for leader, own in self._known.items() if leader in children}
             return 0
         living = {pid for pid, child in children.items() if child.used and not child.leaving}
         suspects: dict[int, set[int]] = {}
@@ -108,6 +115,50 @@ class Strangers:
         self._suspects = suspects
         return killed
 
+    def tree(self, leader: int, at_most: int = MANY) -> dict[int, Process]:
+        """Find the processes of a child, itself included; empty where the system does not tell.
+
+        A process that is found here belongs to the child for good, whatever it does to get away.
+
+        Args:
+            leader: process id of the child, which has not been waited for.
+            at_most: it is enough to find one more than so many.
+        """
+        if self._listing < 0:
+            return {}
+        # Not needed by most runners, and each module makes forks dearer.
+        from dispy_node.runner.census import find_tree
+
+        roots = [leader, *[pid for pid in self._list() if pid != leader and self._belongs(pid, leader)]]
+        found = find_tree(roots, at_most)
+        own = {pid: process.started for pid, process in found.items() if process.session != leader}
+        if own:
+            self._known[leader] = own
+        else:
+            self._known.pop(leader, None)
+        return found
+
+    def _belongs(self, pid: int, leader: int) -> bool:
+        """Tell whether a child of the runner surely is a stranger of this child."""
+        try:
+            if os.getsid(pid) == leader:
+                return True
+        except ProcessLookupError:
+            return False
+        return self._owner(pid) == leader or self._suspects.get(pid) == {leader}
+
+    def _owner(self, pid: int) -> int:
+        """Tell below which child a process was found that has left its session; 0 if below none."""
+        owners = [leader for leader, own in self._known.items() if pid in own]
+        if owners:
+            from dispy_node.runner.census import read_process
+
+            process = read_process(pid)
+            for leader in owners:
+                if process is not None and process.started == self._known[leader][pid]:
+                    return leader
+        return 0
+
     def _list(self) -> list[int]:
         """List the children of this process."""
         size = LISTING_BYTES
@@ -119,6 +170,8 @@ class Strangers:
 
     def _owners(self, pid: int, living: set[int]) -> set[int] | None:
         """Tell which children a stranger may belong to; None if it is not below any."""
+        if self._known and (owner := self._owner(pid)):
+            return {owner}
         if pid in self._suspects:
             return self._suspects[pid]
         try:

@@ -91,6 +91,8 @@ class WorkerPool(Pool):
         while queue and len(records) < room:
             job = queue[0]
             if not job.ended:
+                if job.limits is not None:
+                    break  # it must not wait: its time counts from its start
                 size += len(job.record)
                 if size > AHEAD_BYTES:
                     break
@@ -103,6 +105,8 @@ class WorkerPool(Pool):
 
     def _assign(self, child: Offspring, job: Job) -> None:
         self._number(child, job)
+        if job.limits is not None:
+            child.withdrawn_at = NEVER  # nothing behind it: what the worker uses is the job's
         super()._assign(child, job)
 
     def _number(self, child: Offspring, job: Job) -> None:
@@ -135,6 +139,8 @@ class WorkerPool(Pool):
             self._unseen = True
 
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
+        if child.leaving:
+            return
         job = self._expected(child, record)
         child.jobs.popleft()
         if (
@@ -156,13 +162,30 @@ class WorkerPool(Pool):
         else:
             self._last_record = record
             self._settle(child, job, flags, record)
-            if flags & OUTPUT_WAITS:
+            if job.cancelled and self._is_spoilt(child, job):
+                self._retire(child)
+            elif flags & OUTPUT_WAITS:
                 self._talk.send(child, GO_ON_RECORD)
         if not child.jobs:
             child.withdrawn_at = 0.0
             self.busy.pop(child.pid, None)
             if not child.deaf and not child.leaving:
                 self._idle.append(child)
+
+    def _is_spoilt(self, child: Offspring, job: Job) -> bool:
+        """Tell whether a job that was ended has left a worker that should not go on, and need not."""
+        if not all(other.ended for other in child.jobs):
+            return False  # it may be at one of them already
+        return job.excess is not None or self._family.note_tree(child) > 0
+
+    def _retire(self, child: Offspring) -> None:
+        """End a worker with all that is below it: its job has left processes there, or memory that is in use."""
+        self.busy.pop(child.pid, None)
+        child.leaving = True
+        child.jobs.clear()
+        self._family.signal_tree(child, signals.SIGKILL)
+        self._family.expect_end(child)
+        self._family.close(child)
 
     def _started(self, child: Offspring) -> list[Job]:
         jobs, last = list(child.jobs), _cells(child)[STARTED_AT]

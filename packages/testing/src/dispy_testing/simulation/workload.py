@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass, field
 
@@ -118,7 +119,11 @@ class Workload:
             source = f"file of {ident}"
             size = rng.choice((0, 10, *LARGE_BYTES))
             application.client.files = {**application.client.files, source: bytes(size)}
-            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0))
+            digest = hashlib.sha256(bytes(size)).digest() if rng.random() < 0.5 else b""
+            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0, digest))
+            if digest:
+                files.append(SourceFile(source, "again.txt", size, 0o644, 0.0, digest))
+        dest_path = "shared" if rng.random() < 0.3 else ""
         return Computation(
             ident,
             f"work{index}",
@@ -129,6 +134,7 @@ class Workload:
             lambda python: code,
             files,
             observed=rng.random() < 0.3,
+            dest_path=dest_path,
         )
 
     def _widen(self, application: Application, ident: ComputationId) -> None:
