@@ -119,8 +119,11 @@ class LimitedJob(Job):
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
-        super().__init__(job_id, computation, body, pinned=pinned, handle=handle, carries=carries)
+        super().__init__(
+            job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
+        )
         self.limits = limits
 
 
