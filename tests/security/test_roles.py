@@ -52,6 +52,9 @@ EXAMPLES: dict[type[msg.Message], msg.Message] = {
         msg.JobOutput(CID, 1, 1, 1, 0, 0, b"text"),
         msg.FilesWanted(CID, ["f"]),
         msg.FilesComing(CID, [msg.FileOffer("f", 1, 0o600, 0.0, 1)]),
+        msg.ShareData(CID, 1, 1, 1),
+        msg.DropData(CID, [1]),
+        msg.DataLost(CID, 1, "x"),
     )
 }
 

@@ -19,6 +19,8 @@ BULK = {
     msg.SendFile,
     msg.LimitSlots,
     msg.FilesComing,
+    msg.ShareData,
+    msg.DropData,
     msg.WatchOutput,
     msg.Reconcile,
     msg.JobsStarted,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
+    from dispy.packing.sharing import SharedRef
     from dispy.wire.messages import JobLimits
 
 CLOSE_S = 12.0
@@ -203,6 +204,7 @@ class JobCluster(Submitting, NodeManagement):
         from dispy.logs import LogCalls, checked_level
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
+        from dispy.runtime.releasing import make_sharer
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
@@ -240,6 +242,7 @@ class JobCluster(Submitting, NodeManagement):
             self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
             self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._sharer = make_sharer(self._runtime, self._computation.id)
             self._closed = False  # from here on, callbacks may use it
             self._runtime.add(
                 self._computation,
@@ -287,7 +290,7 @@ class JobCluster(Submitting, NodeManagement):
             depends = kwargs.pop("dispy_job_depends")
             if depends:
                 parts = self._packed.pack_parts(depends, max_file_bytes=self._max_file_bytes)
-        body = self._packed.pack_arguments(args, kwargs, parts)
+        body, needs = self._packed.pack_job(args, kwargs, self._sharer, parts)
         runtime = self._runtime
         uid = runtime.next_job()
         number = next(self._ids)
@@ -307,6 +310,7 @@ class JobCluster(Submitting, NodeManagement):
             pinned=None if node is None else node.id,
             handle=job,
             carries=None if parts is None else parts.carries,
+            needs=needs,
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
@@ -357,6 +361,21 @@ class JobCluster(Submitting, NodeManagement):
         if done < 0:
             logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
         return done
+
+    def put(self, value: Any) -> SharedRef:
+        """Keep an object that many jobs are to read: each node gets it once, with its first job that needs it.
+
+        Passed as an argument of this cluster's jobs, or anywhere inside one, what this returns arrives as the object
+        itself, as it was when it was put. NumPy arrays in it are not copied at the node and cannot be written to there.
+
+        Raises:
+            NotPicklable: it cannot be sent; the message names what in it.
+            UsageError: the computation is a program.
+            ClusterClosed: the cluster is closed.
+        """
+        self._check_open()
+        ref: SharedRef = self._packed.put(value, self._sharer)
+        return ref
 
     def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
         """Send a file to a node now; it waits until jobs there find it, those that run too.
@@ -439,6 +458,7 @@ class JobCluster(Submitting, NodeManagement):
                 return None
             self._closed = True
         _open_clusters.discard(self)
+        self._sharer.close()
         self._end(terminate)
         return True
 

@@ -74,6 +74,25 @@ class Pieces:
 OUTPUT_BYTES = 10_000_000
 """Output of a job that is kept, per stream; of more, the middle is dropped, see `dispy.live.rest_of`."""
 
+
+class SharedData:
+    """Bytes that several jobs of a computation read, and that each node gets once.
+
+    Args:
+        ident: number of the data, unique within its computation.
+        source: the bytes; they do not change any more.
+        automatic: it was found among the arguments of jobs; else somebody has put it there and will release it.
+    """
+
+    __slots__ = ("__weakref__", "automatic", "id", "size", "source")
+
+    def __init__(self, ident: int, source: bytes | Pieces, *, automatic: bool = False) -> None:
+        self.id = ident
+        self.source = source
+        self.size = len(source)
+        self.automatic = automatic
+
+
 INLINE_BODY_BYTES = 64 * 1024
 """Arguments and results up to this size travel inside the message, larger ones on a stream of their own.
 

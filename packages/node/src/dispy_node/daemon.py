@@ -116,6 +116,8 @@ class NodeDaemon:
             fx.AnswerNews: self._answer_news,
             fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
+            fx.KeepData: self._keep_data,
+            fx.ForgetData: self._forget_data,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -522,6 +524,18 @@ class NodeDaemon:
         if reason:
             self._state.remove_spooled(effect.spooled)
         self.handle(ev.FilePlaced(effect.client, effect.message, reason))
+
+    def _keep_data(self, effect: fx.KeepData) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.keep_data(effect.data, effect.spooled)
+        else:
+            self._state.remove_spooled(effect.spooled)
+
+    def _forget_data(self, effect: fx.ForgetData) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.forget_data(effect.data)
 
     def _close_runner(self, effect: fx.CloseRunner) -> None:
         runner = self._runners.get(effect.computation)

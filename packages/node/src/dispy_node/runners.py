@@ -16,7 +16,7 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -42,6 +42,7 @@ from dispy_node.engine.records import Body, Spooled
 from dispy_node.environment import runner_environment
 from dispy_node.outlet import Outlet
 from dispy_node.runner import frames
+from dispy_node.runner.shared import shared_name
 
 log = logging.getLogger("dispy.node")
 
@@ -239,14 +240,27 @@ class RunnerProcess:
 
         The runner removes it when it has been read, and whoever removes the folder does if the runner was killed.
         """
-        target = self._spool / f"in-{uuid.uuid4().hex}"
+        return os.fsencode(self._move(body, f"in-{uuid.uuid4().hex}"))
+
+    def keep_data(self, number: int, data: Spooled) -> None:
+        """Take over shared data; it stays until it is forgotten, or the folder is removed."""
+        self._move(data, shared_name(number))
+
+    def forget_data(self, numbers: Sequence[int]) -> None:
+        """Remove shared data; what jobs have mapped of it stays until they end."""
+        for number in numbers:
+            with contextlib.suppress(FileNotFoundError):  # a job of this very computation was faster
+                os.unlink(self._spool / shared_name(number))
+
+    def _move(self, body: Spooled, name: str) -> Path:
+        target = self._spool / name
         try:
             if self.account is not None:  # before the move: behind it, the user could put a link in its place
                 os.chown(body.path, self.account.uid, self.account.gid)
             os.rename(body.path, target)
         except OSError as error:
             log.warning("the runner of %s will miss %s: %s", self.computation, body.path, error.strerror)
-        return os.fsencode(target)
+        return target
 
     def set_slots(self, slots: int) -> None:
         """Allow so many jobs at once."""

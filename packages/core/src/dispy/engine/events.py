@@ -191,6 +191,14 @@ class WatchDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class DataReleased:
+    """The application lets go of shared data that it has put there; jobs that were submitted keep it."""
+
+    computation: ComputationId
+    data: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline named by `next_deadline` is reached."""
 
@@ -214,5 +222,6 @@ Event = (
     | WatchWanted
     | OutputUsed
     | WatchDropped
+    | DataReleased
     | TimePassed
 )

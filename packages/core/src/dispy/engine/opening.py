@@ -116,6 +116,7 @@ class Opening:
             self.fail(computation, placement, failure)
             return
         placement.opened_with = placement.told = _most(placement)
+        placement.data.clear()
         streams: list[Effect] = []
         code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:

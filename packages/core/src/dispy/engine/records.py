@@ -18,6 +18,7 @@ from dispy.model import (
     NodeId,
     Pieces,
     PythonVersion,
+    SharedData,
 )
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
@@ -47,6 +48,7 @@ class Job:
         computation: what it is a call of.
         body: pickled arguments, or the arguments of a program; opaque to the engine.
         pinned: the node that it must run on, or None.
+        needs: shared data without which it must not run, each once; empty when it is settled.
         handle: the application's own object for this job; opaque to the engine.
         carries: name and size of the largest file that is only for this job, ("", 0) if it brings only code; or None.
         attempt: number of its latest start, 0 before the first.
@@ -67,6 +69,7 @@ class Job:
         "handle",
         "id",
         "last_news",
+        "needs",
         "node",
         "pinned",
         "started_at",
@@ -82,6 +85,7 @@ class Job:
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
         self.id = job_id
         self.computation = computation
@@ -89,6 +93,7 @@ class Job:
         self.pinned = pinned
         self.handle = handle
         self.carries = carries
+        self.needs = needs
         self.state = JobState.QUEUED
         self.attempt = 0
         self.last_news = 0
@@ -114,8 +119,11 @@ class LimitedJob(Job):
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
-        super().__init__(job_id, computation, body, pinned=pinned, handle=handle, carries=carries)
+        super().__init__(
+            job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
+        )
         self.limits = limits
 
 
@@ -137,6 +145,15 @@ class SourceFile:
     def content(self) -> FilePart:
         """What is sent."""
         return FilePart(self.source, self.size, self.modified_at)
+
+
+@dataclass(slots=True)
+class DataUse:
+    """Shared data that jobs have named and that is not dropped."""
+
+    automatic: bool
+    jobs: int = 0
+    """Jobs that need it and are not forgotten."""
 
 
 @dataclass(slots=True)
@@ -191,6 +208,12 @@ class Computation:
     """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
+    shared: dict[int, DataUse] = field(default_factory=dict)
+    """Number of shared data -> its use."""
+    idle: dict[int, SharedData] = field(default_factory=dict)
+    """Automatic data that no job needs at present, the longest idle first; kept to be recognised."""
+    released: set[int] = field(default_factory=set)
+    """Data that the application has let go of."""
 
 
 class NodeState(enum.Enum):
@@ -285,6 +308,7 @@ class Placement:
         initialized: the application was told that the node is usable, and not yet that it is lost.
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
+        data: shared data that was sent there since it was opened and has not been lost there.
     """
 
     node: Node
@@ -310,6 +334,7 @@ class Placement:
     """What was offered when it was opened last, but for what the node has asked for since."""
     resting: bool = False
     dismissed: bool = False
+    data: set[int] = field(default_factory=set)
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

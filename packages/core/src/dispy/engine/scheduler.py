@@ -6,7 +6,8 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
 where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
-(what they print meanwhile), `sending` (files for jobs), `managing` (what the application says about single nodes),
+(what they print meanwhile), `sending` (files for jobs), `sharing`
+(data that several jobs read), `managing` (what the application says about single nodes),
 `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
@@ -25,6 +26,7 @@ from dispy.engine.events import (
     CancelRequested,
     ComputationAdded,
     ComputationClosing,
+    DataReleased,
     Event,
     FileArrived,
     FileWanted,
@@ -53,6 +55,7 @@ from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
+from dispy.engine.sharing import Sharing
 from dispy.engine.tables import JobStep
 from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
@@ -62,6 +65,7 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    DataLost,
     FilesWanted,
     FileTaken,
     Goodbye,
@@ -98,6 +102,7 @@ class SchedulerEngine:
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
         self._watching = Watching(ledger)
+        self._sharing = Sharing(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
         self._managing = Managing(ledger, self._opening)
@@ -139,6 +144,8 @@ class SchedulerEngine:
                 self._watching.used(event)
             case WatchDropped():
                 self._watching.drop(event)
+            case DataReleased():
+                self._sharing.release(event)
             case JobsSubmitted():
                 self._jobs_submitted(event)
             case JobsGivenUp():
@@ -206,6 +213,8 @@ class SchedulerEngine:
         if ledger.acks:
             effects.extend(ledger.acks)
             ledger.acks.clear()
+        if ledger.unneeded:
+            self._sharing.drop_unneeded()
         self._placing.dispatch()
         self._closing.finish()
         ledger.effects = []
@@ -244,6 +253,8 @@ class SchedulerEngine:
                 continue
             jobs[job.id] = job
             computation.pending += 1
+            if job.needs:
+                self._sharing.need(computation, job)
 
     def _jobs_given_up(self, event: JobsGivenUp) -> None:
         computation = self._ledger.computations.get(event.computation)
@@ -329,6 +340,8 @@ class SchedulerEngine:
                 self._sending.taken(node, message)
             case FilesWanted():
                 self._files_wanted(node, message)
+            case DataLost():
+                self._sharing.lost(node, message)
             case JobsRejected():
                 self._settling.rejected(node, message, now)
             case ComputationReady():

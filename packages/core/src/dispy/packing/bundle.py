@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from dispy.engine.records import SourceFile
-from dispy.errors import InvalidComputation, NotPicklable
-from dispy.model import Pieces, PythonVersion
+from dispy.errors import InvalidComputation, NotPicklable, UsageError
+from dispy.model import Pieces, PythonVersion, SharedData
 from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.contents import Contents
@@ -27,6 +27,7 @@ from dispy.packing.elements import (
 from dispy.packing.files import Files
 from dispy.packing.jobparts import JobParts
 from dispy.packing.preparation import Preparation
+from dispy.packing.sharing import SharedRef, Sharer
 from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
@@ -163,6 +164,22 @@ class FunctionBundle:
         """
         return self._code.pack_parts(depends, max_file_bytes=max_file_bytes)
 
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Make the body of a job, and tell which shared data it needs; see `ArgumentPacker.pack_job`."""
+        if self._callee.instance is not None:
+            args = self._callee.bind_arguments(args, kwargs)
+        if parts is None:
+            return self._arguments.pack_job(args, kwargs, sharer)
+        packer = parts.arguments or self._arguments
+        body, needs = packer.pack_job(args, kwargs, sharer)
+        return parts.body(body), needs
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Pickle what jobs are to share; see `ArgumentPacker.put`."""
+        return self._arguments.put(value, sharer)
+
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""
         return self._code.pack_setup_arguments(args)
@@ -208,6 +225,22 @@ class ProgramBundle:
     def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
         """Pack what one job brings along; see `FunctionBundle.pack_parts`."""
         return JobParts.of_program(depends, max_file_bytes=max_file_bytes)
+
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Make the body of a job, with what it brings along; it needs no shared data."""
+        return self.pack_arguments(args, kwargs, parts), ()
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Refuse.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"jobs of program {self.name!r} cannot read shared data: send a file with depends or send_file"
+        )
 
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""

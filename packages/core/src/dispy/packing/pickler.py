@@ -21,6 +21,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import cloudpickle.cloudpickle as reducers  # type: ignore[import-untyped]
 
 from dispy.packing.modules import MAIN, MAINS, SPAWNED_MAIN, is_local
+from dispy.packing.sharing import Collection
 
 PROTOCOL = 5
 """Pickle protocol: the newest that every supported Python has."""
@@ -201,10 +202,17 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     Args:
         shipped: functions and classes that are in the bundle and known by name at the node.
         is_whole: tells whether a local module came along as a whole.
+        buffer_callback: as that of `pickle.Pickler`.
     """
 
-    def __init__(self, file: io.BytesIO, shipped: Names, is_whole: Callable[[str], bool]) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(
+        self,
+        file: Any,
+        shipped: Names,
+        is_whole: Callable[[str], bool],
+        buffer_callback: Callable[[Any], bool] | None = None,
+    ) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
         self._shipped = shipped
         self._is_whole = is_whole
 
@@ -226,6 +234,24 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if is_local(sys.modules.get(module)) and not self._is_whole(module):
             return by_value(self, obj)
         return super().reducer_override(obj)
+
+
+class SharingPickler(ArgumentPickler):
+    """Does the same, and refers to shared data.
+
+    Args:
+        collection: takes what is shared.
+    """
+
+    def __init__(
+        self, file: Any, shipped: Names, is_whole: Callable[[str], bool], collection: Collection
+    ) -> None:
+        super().__init__(file, shipped, is_whole, collection.take_buffer)
+        self._reference = collection.reference
+
+    def persistent_id(self, obj: object) -> object:
+        """Name shared data."""
+        return self._reference(obj)
 
 
 def by_value(pickler: Any, obj: Any) -> Any:
@@ -281,8 +307,17 @@ def error_of(attempt: Callable[[], object]) -> BaseException | None:
     return None
 
 
-def dump_arguments(value: object, shipped: Names, is_whole: Callable[[str], bool]) -> bytes:
-    """Pickle arguments (see `ArgumentPickler`); raises whatever the objects' own code raises."""
+def dump_arguments(
+    value: object, shipped: Names, is_whole: Callable[[str], bool], collection: Collection | None = None
+) -> bytes:
+    """Pickle arguments (see `ArgumentPickler`); raises whatever the objects' own code raises.
+
+    Args:
+        collection: takes what is shared; None if there is to be no such thing.
+    """
     file = io.BytesIO()
-    ArgumentPickler(file, shipped, is_whole).dump(value)
+    if collection is None:
+        ArgumentPickler(file, shipped, is_whole).dump(value)
+    else:
+        SharingPickler(file, shipped, is_whole, collection).dump(value)
     return file.getvalue()

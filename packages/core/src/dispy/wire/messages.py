@@ -169,6 +169,8 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     limits: JobLimits | None = None
     carries: tuple[str, int] | None = None
     """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
+    needs: tuple[int, ...] = ()
+    """Shared data without which it must not run; each was announced by ShareData before."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -263,6 +265,8 @@ class Finding(msgspec.Struct, frozen=True, array_like=True):
     """"unknown", "preparing", "ready" or "closing"."""
     missing: list[AttemptKey]
     """Attempts that the scheduler named and the node does not have."""
+    data: list[int] = []
+    """Shared data of the computation that the node has whole."""
 
 
 class Reconciled(msgspec.Struct, frozen=True, array_like=True, tag="reconciled"):
@@ -409,6 +413,31 @@ class FilesComing(msgspec.Struct, frozen=True, array_like=True, tag="coming"):
     files: list[FileOffer]
 
 
+class ShareData(msgspec.Struct, frozen=True, array_like=True, tag="share"):
+    """Scheduler to node: keep this for the jobs of a computation that name it. Answered only if it cannot be kept."""
+
+    computation: str
+    data: int
+    """Number of the data within the computation."""
+    stream: int
+    size: int
+
+
+class DropData(msgspec.Struct, frozen=True, array_like=True, tag="drop-data"):
+    """Scheduler to node: no job will name these shared data any more. It has no answer."""
+
+    computation: str
+    data: list[int]
+
+
+class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
+    """Node to scheduler: it does not have this shared data, for this reason; jobs that waited for it have ended."""
+
+    computation: str
+    data: int
+    reason: str
+
+
 Message = (
     Hello
     | Heartbeat
@@ -438,5 +467,8 @@ Message = (
     | JobOutput
     | FilesWanted
     | FilesComing
+    | ShareData
+    | DropData
+    | DataLost
 )
 """Every message that may stand in a batch."""

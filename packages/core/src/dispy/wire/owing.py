@@ -71,6 +71,7 @@ COST_OF: dict[type[msg.Message], Callable[[Any], int]] = {
     msg.ComputationClosed: _plain,
     msg.FileTaken: _reason,
     msg.FilesWanted: _paths,
+    msg.DataLost: _reason,
     msg.StreamCredit: _plain,
     msg.JobOutput: _output,
 }

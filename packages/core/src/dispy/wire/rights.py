@@ -39,6 +39,9 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.JobOutput: AccessRole.NODE,
     msg.FilesWanted: AccessRole.NODE,
     msg.FilesComing: AccessRole.SUBMIT,
+    msg.ShareData: AccessRole.SUBMIT,
+    msg.DropData: AccessRole.SUBMIT,
+    msg.DataLost: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

@@ -20,6 +20,7 @@ REASONS: Mapping[type, str] = {
     msg.ComputationClosed: "problem",
     msg.JobsRejected: "reason",
     msg.FileTaken: "reason",
+    msg.DataLost: "reason",
 }
 """Message -> its field that says why; it may have several lines."""
 

@@ -10,6 +10,7 @@ from dispy.model import AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
+    DataLost,
     JobAssignment,
     JobLimits,
     JobResult,
@@ -84,6 +85,7 @@ class Attempts:
         limits: dict[AttemptKey, JobLimits] = {}
         crowded: list[AttemptKey] = []
         room = left = ledger.holding.room(client)
+        lacking: list[JobAssignment] = []
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
@@ -102,15 +104,21 @@ class Attempts:
                 elif job.carries is not None and (excess := ledger.excess(*job.carries)):
                     left -= cost
                     self._end_unfit(client, computation, job, cost, excess)
+                elif job.needs and not all(
+                    data in computation.data or data in computation.arriving for data in job.needs
+                ):
+                    self._leave_out(client, job)
+                    lacking.append(job)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
+                    attempt.needs = job.needs
                     attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
-                elif ready:
+                elif ready and computation.has(job.needs):
                     left -= cost
                     attempts[key] = attempt = Attempt(key, QUEUED, cost=cost)
                     attempt.carries = job.carries is not None
@@ -123,12 +131,14 @@ class Attempts:
                         key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
                     attempt.carries = job.carries is not None
+                    attempt.needs = job.needs
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             ledger.holding.count(client, room - left)
             ledger.reject(client, computation.id, crowded, CROWDED)
             self._run(computation, run, limits)
+        self._refuse_lacking(client, computation, lacking)
 
     def _end_unfit(
         self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
@@ -143,6 +153,16 @@ class Attempts:
         self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
         self._results.send(client, computation.id, [attempt])
         self._ledger.touch(computation)
+
+    def _refuse_lacking(
+        self, client: Client, computation: HostedComputation, jobs: list[JobAssignment]
+    ) -> None:
+        """Reject jobs whose shared data is not here, and say so, that it is sent again."""
+        reason = "the node does not have the shared data that it needs"
+        needs = {data for job in jobs for data in job.needs}
+        for data in sorted(needs - computation.data - computation.arriving.keys()):
+            self._ledger.tell(client, DataLost(computation.id, data, "it is not there"))
+        self._ledger.reject(client, computation.id, [(job.job, job.attempt) for job in jobs], reason)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -191,9 +211,7 @@ class Attempts:
             if key in known:
                 self._pass_over(client, job)
                 continue
-            if job.stream:
-                self._ledger.announce(client, job.stream)
-                self._ledger.drop_stream(client, job.stream)
+            self._leave_out(client, job)
             rejected.append(key)
         self._ledger.reject(client, message.computation, rejected, reason)
 
@@ -209,6 +227,10 @@ class Attempts:
     def _pass_over(self, client: Client, job: JobAssignment) -> None:
         """Leave out an assignment of what is already here."""
         self._ledger.counters.duplicates += 1
+        self._leave_out(client, job)
+
+    def _leave_out(self, client: Client, job: JobAssignment) -> None:
+        """Throw away the body of a job that is not taken."""
         if job.stream:
             self._ledger.announce(client, job.stream)
             self._ledger.drop_stream(client, job.stream)
@@ -226,16 +248,25 @@ class Attempts:
     def body_failed(self, client: Client, computation: HostedComputation, attempt: Attempt, why: str) -> None:
         """End an attempt whose body could not be received."""
         attempt.stream = 0
-        self._end_here(client, computation, attempt, Outcome.BROKEN, why)
-        self._results.send(client, computation.id, [attempt])
+        self.break_off(client, computation, [attempt], why)
+
+    def break_off(
+        self, client: Client, computation: HostedComputation, attempts: list[Attempt], why: str
+    ) -> None:
+        """End attempts that the runner does not have and never will, as what they need cannot be had."""
+        for attempt in attempts:
+            self._end_here(client, computation, attempt, Outcome.BROKEN, why)
+        self._results.send(client, computation.id, attempts)
         self._ledger.touch(computation)
 
     def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
-        """Give those of *attempts* that are WAITING to the runner, which is ready."""
+        """Give those of *attempts* that are WAITING, and lack no shared data, to the runner, which is ready."""
         run: list[tuple[AttemptKey, Body]] = []
         limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
-            if attempt.state is AttemptState.WAITING and attempt.body is not None:
+            waits = attempt.state is AttemptState.WAITING and attempt.body is not None
+            if waits and computation.has(attempt.needs):
+                assert attempt.body is not None
                 run.append((attempt.key, attempt.body))
                 if attempt.limits is not None:
                     limits[attempt.key] = attempt.limits

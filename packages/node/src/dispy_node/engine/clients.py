@@ -107,15 +107,19 @@ class Clients:
         ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
         client.asked = False
+        client.sharing.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
+            computation.arriving.clear()
             for attempt in list(computation.attempts.values()):
-                pending = receiving and attempt.state is AttemptState.WAITING
-                if pending or attempt.state is AttemptState.RECEIVING:
+                lacking = receiving or not computation.has(attempt.needs)
+                if (
+                    lacking and attempt.state is AttemptState.WAITING
+                ) or attempt.state is AttemptState.RECEIVING:
                     self._attempts.forget(client, computation, attempt)
             if receiving:
                 self._computations.drop(client, computation)

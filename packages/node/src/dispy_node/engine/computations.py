@@ -256,6 +256,8 @@ class Computations:
             ledger.out.append(Report(text, warning=True))
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
         self._remove_parts(computation)
+        ledger.drop_arriving(client, computation)
+        computation.data.clear()
         unsure = computation.held if event.reason else 0
         ledger.slots.leave(computation)
         self._attempts.settle(client, computation, reason, unsure)
@@ -309,6 +311,7 @@ class Computations:
             return
         computation.finishing = computation.terminate = True
         self._attempts.cancel_pending(client, computation)
+        self._ledger.drop_arriving(client, computation)
         if computation.state is RECEIVING:
             self.drop(client, computation)
             self._tell_end(client, computation, "")
@@ -325,6 +328,7 @@ class Computations:
             self.drop(client, computation)
             self._tell_end(client, computation, "")
         elif computation.state in (PREPARING, READY):
+            self._ledger.drop_arriving(client, computation)
             # One that is still being prepared has nothing to clean up: do not wait for it.
             computation.terminate = computation.state is PREPARING
             advance_computation(computation, ComputationStep.CLOSED)

@@ -139,6 +139,23 @@ class PlaceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepData:
+    """Give a spool file to the runner, as shared data of this number, before any job that needs it."""
+
+    computation: ComputationId
+    data: int
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetData:
+    """Remove shared data of the runner; jobs that have it open go on with it."""
+
+    computation: ComputationId
+    data: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write a line to the node's log for the operator. ``warning``: something is wrong."""
 
@@ -167,6 +184,8 @@ Effect = (
     | AnswerNews
     | WatchAttempt
     | PlaceFile
+    | KeepData
+    | ForgetData
     | Report
     | EndDaemon
 )

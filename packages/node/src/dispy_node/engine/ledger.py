@@ -130,6 +130,7 @@ class Ledger:
     def drop_stream(self, client: Client, stream: int) -> None:
         """Throw away what (still) comes on a stream of the client's present link."""
         client.awaited.pop(stream, None)
+        client.sharing.pop(stream, None)
         if client.link is not None:
             self.out.append(DropStream(client.link, stream))
 
@@ -137,6 +138,12 @@ class Ledger:
         """Say that a file is too large for this node; empty if it is not."""
         problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
         return problem and f"{problem}; use another node, or have its owner raise that"
+
+    def drop_arriving(self, client: Client, computation: HostedComputation) -> None:
+        """Throw away shared data that is arriving for a computation that is not wanted any more."""
+        for stream in computation.arriving.values():
+            self.drop_stream(client, stream)
+        computation.arriving.clear()
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""
@@ -183,10 +190,14 @@ class Ledger:
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
-        assert client.link is not None or not (client.awaited or client.files), (
+        assert client.link is not None or not (client.awaited or client.files or client.sharing), (
             "streams are awaited from nowhere"
         )
-        assert not client.awaited.keys() & client.files.keys(), "a stream is awaited for two ends"
+        streams = [*client.awaited, *client.files, *client.sharing]
+        assert len(set(streams)) == len(streams), "a stream is awaited for two ends"
+        for stream, (computation, data) in client.sharing.items():
+            assert computation.arriving.get(data) == stream, (computation, data)
+            assert computation.state is ComputationState.READY, computation
         mine = {key for key, item in self.computations.items() if item.client == client.id}
         assert client.computations == mine, client
         for stream, (computation, attempt) in client.awaited.items():
@@ -212,6 +223,10 @@ class Ledger:
             assert attempt.key == key, attempt
             counts[attempt.state] += 1
             self._check_attempt(attempt)
+            if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
+                assert computation.data.union(computation.arriving).issuperset(attempt.needs), attempt
+            if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
+                assert not computation.has(attempt.needs), "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
         active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
@@ -223,7 +238,9 @@ class Ledger:
         assert has_runner or not active, "jobs are at a runner that is not ready"
         assert has_runner or not computation.held, "slots are held without a runner"
         assert state is not ComputationState.CLOSING or not pending, "jobs wait for a runner that ends"
-        assert state is not ComputationState.READY or not counts[AttemptState.WAITING], computation
+        for data, stream in computation.arriving.items():
+            assert client.sharing.get(stream) == (computation, data), (data, computation)
+        assert not computation.data & computation.arriving.keys(), computation
         assert state is not ComputationState.READY or computation in self.slots.members, computation
         incomplete = computation.awaited or computation.looking or computation.wanted_files
         assert state is ComputationState.RECEIVING or not incomplete, computation

@@ -9,9 +9,9 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `news`, `watching`, `files`, `computations`, `clients` and `reconciling` handle what
-concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only takes events
-apart.
+The parts: `attempts`, `results`, `news`, `watching`, `files`, `data`, `computations`, `clients` and `reconciling`
+handle what concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only
+takes events apart.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
     CloseComputation,
+    DropData,
     FilesComing,
     Goodbye,
     Heartbeat,
@@ -37,6 +38,7 @@ from dispy.wire.messages import (
     OpenComputation,
     Reconcile,
     SendFile,
+    ShareData,
     StreamCredit,
     StreamEnded,
     WatchOutput,
@@ -45,6 +47,7 @@ from dispy_node.engine import events as ev
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
+from dispy_node.engine.data import DataStore
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
 from dispy_node.engine.holding import MEMORY_BYTES
@@ -96,6 +99,7 @@ class NodeEngine:
         news = NewsDesk(ledger, results)
         watching = Watching(ledger)
         files = self._files = Files(ledger)
+        data = self._data = DataStore(ledger, attempts)
         self._clients = Clients(ledger, attempts, results, computations, news)
         reconciling = Reconciling(ledger, attempts, results, computations, news)
         self._avail: Avail | None = None
@@ -129,6 +133,8 @@ class NodeEngine:
             WatchOutput: watching.watch,
             SendFile: files.offered,
             FilesComing: computations.files_coming,
+            ShareData: data.offered,
+            DropData: data.drop,
             CancelJobs: attempts.cancel,
             LimitSlots: computations.limit,
             OpenComputation: computations.open,
@@ -255,7 +261,10 @@ class NodeEngine:
 
     def _stream_stored(self, event: ev.StreamStored) -> None:
         client = self._ledger.links.get(event.link)
-        if client is not None and self._files.stored(client, event.stream, event.spooled):
+        if client is not None and (
+            self._files.stored(client, event.stream, event.spooled)
+            or self._data.stored(client, event.stream, event.spooled)
+        ):
             return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if awaited is None:
@@ -270,7 +279,10 @@ class NodeEngine:
 
     def _stream_failed(self, event: ev.StreamFailed) -> None:
         client = self._ledger.links.get(event.link)
-        if client is not None and self._files.failed(client, event.stream, event.reason):
+        if client is not None and (
+            self._files.failed(client, event.stream, event.reason)
+            or self._data.failed(client, event.stream, event.reason)
+        ):
             return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if client is None or awaited is None:

@@ -73,7 +73,8 @@ class Reconciling:
         known = self._known(client, key)
         missing = [attempt for attempt in belief.attempts if attempt not in known]
         computation = self._ledger.owned(client, key)
-        return Finding(belief.computation, _describe(computation), missing)
+        data = [] if computation is None else sorted(computation.data)
+        return Finding(belief.computation, _describe(computation), missing, data)
 
     def _known(self, client: Client, key: ComputationId) -> dict[AttemptKey, Attempt]:
         """Give all that is here and wanted of one computation, those of its earlier lives too."""

@@ -36,7 +36,7 @@ class AttemptState(enum.Enum):
     RECEIVING = "receiving"
     """Its body is still arriving on a stream."""
     WAITING = "waiting"
-    """Its body is here, the computation's runner is not ready yet."""
+    """Its body is here; the computation's runner is not ready yet, or shared data that it needs is not."""
     QUEUED = "queued"
     """Handed to the runner, not started."""
     RUNNING = "running"
@@ -71,6 +71,8 @@ class Attempt:
     """Set while WAITING; from then on it is the runner's."""
     carries: bool = False
     """Files or code for it alone are in its body."""
+    needs: tuple[int, ...] = ()
+    """Shared data without which it must not run."""
     started_at: float = 0.0
     """When it started, by the node's clock."""
     seen_at: float = 0.0
@@ -147,6 +149,10 @@ class HostedComputation:
     found: dict[str, str] = field(default_factory=dict)
     """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
+    data: set[int] = field(default_factory=set)
+    """Shared data that its runner has."""
+    arriving: dict[int, int] = field(default_factory=dict)
+    """Shared data that is arriving -> its stream."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
@@ -164,6 +170,10 @@ class HostedComputation:
     """The scheduler wants to hear of its end."""
     cost: int = 0
     """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
+
+    def has(self, needs: tuple[int, ...]) -> bool:
+        """Tell whether all this shared data is here."""
+        return not needs or self.data.issuperset(needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,8 @@ class Client:
     """What it showed on its first link, and must show on each as long as anything of it is here."""
     lease_ends_at: float = 0.0
     computations: set[ComputationId] = field(default_factory=set)
+    sharing: dict[int, tuple[HostedComputation, int]] = field(default_factory=dict)
+    """Stream from the client -> the shared data of a computation that comes on it."""
     next_stream: int = 1
     """Number of the next stream to the client, on the present link."""
     last_stream: int = 0

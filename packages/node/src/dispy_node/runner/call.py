@@ -84,6 +84,8 @@ class Caller:
         self.job, self.attempt = job, attempt
         try:
             args, kwargs = loads(body) if not kind else self._load_other(kind, body)
+            if kwargs is None:
+                args, kwargs = self._load_shared(*args)
         except Exception as error:
             if self._settle is not None:
                 self._settle()
@@ -149,6 +151,12 @@ class Caller:
             os.unlink(path)
             args, kwargs = load(source)
             return args, kwargs
+
+    def _load_shared(self, data: bytes, buffers: list[int]) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Unpickle arguments that refer to shared data."""
+        from dispy_node.runner import shared  # here, because most runners do without
+
+        return shared.load_arguments(data, buffers, self._settings.spool)
 
     def _pickle(self, value: object) -> bytes:
         try:

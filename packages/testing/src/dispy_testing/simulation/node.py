@@ -106,6 +106,8 @@ class SimulatedNode:
             fx.AnswerNews: self._answer_news,
             fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
+            fx.KeepData: self._keep_data,
+            fx.ForgetData: self._forget_data,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -231,6 +233,10 @@ class SimulatedNode:
             )
             if attempt is not None:
                 self._excuse([attempt.key[0]], client.id, Excuse.NOT_STORED)
+            if client.link == end.number and stream in client.sharing:
+                computation, number = client.sharing[stream]
+                lacking = [one.key[0] for one in computation.attempts.values() if number in one.needs]
+                self._excuse(lacking, client.id, Excuse.NOT_STORED)
 
     def _excuse(self, jobs: list[int], client: str, excuse: Excuse) -> None:
         for number in jobs:
@@ -378,6 +384,17 @@ class SimulatedNode:
     def _place_file(self, effect: fx.PlaceFile) -> None:
         self.spool.take(effect.spooled)
         self.handle(ev.FilePlaced(effect.client, effect.message))
+
+    def _keep_data(self, effect: fx.KeepData) -> None:
+        content = self.spool.take(effect.spooled)
+        runner = self.runners.get(effect.computation)
+        if runner is None:
+            raise Broken(f"{self.name} has data for {effect.computation}, which has no runner")
+        runner.data[effect.data] = content
+
+    def _forget_data(self, effect: fx.ForgetData) -> None:
+        for number in effect.data:
+            del self.runners[effect.computation].data[number]
 
     def _report(self, effect: fx.Report) -> None:
         self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")

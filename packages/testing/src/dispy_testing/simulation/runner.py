@@ -74,6 +74,8 @@ class SimulatedRunner:
         self.computation = computation
         self.jobs: dict[AttemptKey, RunningJob] = {}
         self.busy: dict[AttemptKey, RunningJob] = {}
+        self.data: dict[int, bytes] = {}
+        """Shared data, which the daemon puts there and removes."""
         self.ready = False
         self.doom: Action | None = None
         """Called when the next job has been started, before anybody is told of that."""
@@ -222,7 +224,7 @@ class SimulatedRunner:
         self.busy[job.key] = job
         self._counts(1)
         job.started_at = self._clock()
-        job.truth = self._truth.started(job.key, job.body)
+        job.truth = self._truth.started(job.key, job.body, self.data)
         self._starts.append((job, JobStart(*job.key, job.started_at)))
         self._timeline.after(job.truth.duration_s, lambda: self._has_run(job))
         count = job.key[0] % (NEWS_MAX + 1)
