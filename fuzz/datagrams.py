@@ -1,7 +1,7 @@
 """Fuzzes the datagrams of the search for nodes, at a node and at a client, from strangers and from insiders.
 
-The first byte of an input chooses: bit 0, who receives it; bit 1, whether it has a good HMAC, as an insider could make it;
-bit 2, open operation.
+The first byte of an input chooses: bit 0, who receives it; bit 1, whether it has a good HMAC, as an insider could make
+it; bit 2, open operation.
 """
 
 from __future__ import annotations
