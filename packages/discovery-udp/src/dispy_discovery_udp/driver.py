@@ -122,7 +122,7 @@ class Driver:
                 case Whisper(data, source):
                     station = self._stations.get(source.path)
                     if station is not None:
-                        self._send(station, data, (source.host, source.port))
+                        self._send(station, data, (source.host, source.port), level=logging.DEBUG)
                 case _:
                     self._tell(effect)
         self._wake.set()
@@ -216,7 +216,9 @@ class Driver:
                     self._complain(station.path, f"could not be heard on: {error.strerror or error}")
                     break
                 host = str(address[0])
-                is_own = host.partition("%")[0] in self._own
+                is_own = host in self._own
+                if len(address) == 4 and address[3]:  # an address of the link, whose zone Python tells apart
+                    host = f"{host}%{station.path.interface}"
                 self.handle(DatagramReceived(data, Source(station.path.key, host, int(address[1]), is_own)))
 
     # ---- sending
@@ -231,19 +233,24 @@ class Driver:
         """Send to a machine that may be elsewhere; from where, the system cannot choose for us, so each tries."""
         family = socket.AF_INET6 if ":" in client else socket.AF_INET
         for station in self._stations.values():
-            if station.path.family == family and not station.path.is_loopback:
+            if station.path.family == family and not (
+                station.path.is_loopback or "%" in station.path.address
+            ):
                 self._send(station, data, (client, port))
 
-    def _send(self, station: _Station, data: bytes, address: tuple[str, int]) -> None:
+    def _send(
+        self, station: _Station, data: bytes, address: tuple[str, int], *, level: int = logging.WARNING
+    ) -> None:
+        """Send; what goes wrong is told on *level*: one who cannot be answered is no trouble of the network."""
         try:
             station.talker.sendto(data, address)
         except BlockingIOError:
             pass  # the network is busy: this is one more datagram that is lost
         except OSError as error:
-            self._complain(station.path, f"did not take a datagram: {error.strerror or error}")
+            self._complain(station.path, f"did not take a datagram: {error.strerror or error}", level)
 
-    def _complain(self, path: Path, what: str) -> None:
+    def _complain(self, path: Path, what: str, level: int = logging.WARNING) -> None:
         """Log what is wrong with a network, once."""
         if (path.key, what) not in self._troubles:
             self._troubles.add((path.key, what))
-            log.warning("network %s (%s) %s", path.interface, path.address, what)
+            log.log(level, "network %s (%s) %s", path.interface, path.address, what)
