@@ -23,7 +23,7 @@ atexit.register(shutil.rmtree, os.environ["DISPY_CONFIG_DIR"], ignore_errors=Tru
 # Nothing that tests send in search of nodes leaves this machine.
 os.environ["DISPY_INTERFACES"] = "lo"
 
-pytest_plugins = ("watching", "real_nodes")  # in tests/support
+pytest_plugins = ("watching", "real_nodes", "namespaces")  # in tests/support
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

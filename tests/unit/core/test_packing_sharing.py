@@ -166,7 +166,7 @@ def test_what_was_put_is_as_it_was_then(packer: ArgumentPacker, sharer: Sharer) 
 
 @given(st.lists(st.binary(max_size=100), max_size=5), st.lists(st.binary(), min_size=1))
 def test_container_has_its_parts_where_it_says(buffers: list[bytes], pickled: list[bytes]) -> None:
-    container = make_container(pickled, buffers)
+    container = make_container(Pieces(tuple(pickled)), buffers)
     whole = b"".join(container.parts)
     assert len(whole) == len(container)
     _, count = HEAD.unpack_from(whole)

@@ -58,6 +58,7 @@ def test_each_network_that_is_up_and_reaches_more_than_one_machine() -> None:
         "eth0 192.168.1.5 192.168.1.255",
         "eth0 10.0.0.5 10.0.0.255",
         "eth0 fd00::5",
+        "eth0 fe80::5%eth0",
         "wlan0 fe80::6%wlan0",
     ]
 

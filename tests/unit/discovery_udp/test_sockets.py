@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from dispy_discovery_udp.interfaces import Path, list_paths
-from dispy_discovery_udp.sockets import Groups, open_ears, open_talker
+from dispy_discovery_udp.sockets import Groups, open_direct_ear, open_ears, open_talker
 
 GROUPS = Groups("239.255.61.59", "ff05::b409:3171:9705:5134:6159")
 (LOOPBACK,) = list_paths(environment={"DISPY_INTERFACES": "lo"})
@@ -35,6 +35,17 @@ def test_all_who_share_a_port_hear_what_is_sent_to_everybody_and_answer_the_talk
         ears[0].sendto(b"welcome", talker.getsockname())
         assert heard(talker) == b"welcome"
         assert not talker.getblocking()
+
+
+def test_what_is_sent_to_this_machine_alone_is_heard_by_one() -> None:
+    port = free_port()
+    with (
+        open_talker(LOOPBACK) as talker,
+        open_direct_ear(LOOPBACK, port),
+        open_direct_ear(LOOPBACK, port) as ear,
+    ):
+        talker.sendto(b"hello", ("127.0.0.1", port))
+        assert heard(ear) == b"hello"
 
 
 def test_port_that_somebody_does_not_share_is_an_error() -> None:

@@ -251,7 +251,7 @@ class JobCluster(Submitting, NodeManagement):
                 self,
                 trust=self._trust,
                 local_hosts=self._hosts,
-                scope=self._make_scope(patterns, groups, multicast=bool(ipv4_udp_multicast)),
+                scope=self._make_scope(groups, multicast=bool(ipv4_udp_multicast)),
             )
         except BaseException:
             self._closed = True
@@ -632,18 +632,13 @@ class JobCluster(Submitting, NodeManagement):
 
             tell_user(f"THE CONNECTIONS of {self.name!r} ARE OPEN: {OPEN_WARNING}")
 
-    def _make_scope(
-        self, patterns: Sequence[NodePattern], groups: tuple[str, str], *, multicast: bool
-    ) -> DiscoveryScope | None:
-        """Tell where to look for nodes: nowhere, if each of them is named (A20)."""
+    def _make_scope(self, groups: tuple[str, str], *, multicast: bool) -> DiscoveryScope:
+        """Tell where to look for nodes, if not each of them is named (A20)."""
         from dispy.discovery import DiscoveryScope
 
-        ports = {pattern.port or self._node_port for pattern in patterns if pattern.is_wildcard}
-        if not ports:
-            return None
         return DiscoveryScope(
             keys=self._trust.discovery_keys,
-            node_ports=tuple(sorted(ports)),
+            node_ports=(self._node_port,),
             client_port=config.client_port(),
             hosts=tuple(self._hosts),
             multicast=multicast,

@@ -57,7 +57,8 @@ class UdpDiscovery(Discovery):
             places = [f"{path.interface} ({path.address})" for path in paths]
             listener.looking(places, is_local=all(path.is_loopback for path in paths))
 
-        await Driver(seeker, scope, [scope.client_port], tell=tell, looking=looking).run(keys)
+        driver = Driver(seeker, scope, [scope.client_port], tell=tell, looking=looking, hears_directly=True)
+        await driver.run(keys)
 
     async def announce(self, scope: DiscoveryScope, presence: Presence) -> None:
         """Announce a node and answer those who ask, until cancelled."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,12 +29,15 @@ from dispy_discovery_udp.engine.values import (
     Whisper,
 )
 from dispy_discovery_udp.interfaces import Path, list_paths
-from dispy_discovery_udp.sockets import Groups, open_ears, open_talker
+from dispy_discovery_udp.sockets import Groups, open_direct_ear, open_ears, open_talker
 
 log = logging.getLogger("dispy")
 
 POLL_S = 2.0
 """How often it is looked for networks that have come or gone, and for other keys."""
+
+TRIES = 3
+"""An address that is not usable for so many looks in a row is complained of."""
 
 BATCH_MAX = 64
 """Datagrams that are taken from a socket before others have their turn."""
@@ -65,7 +70,8 @@ class Driver:
         ports: at which it hears what is sent to everybody.
         tell: called with each effect that is for others.
         looking: called with the networks that are used, when they are known and when they change.
-        clients: (address, port) pairs that get whatever is shouted, too.
+        clients: addresses elsewhere that get whatever is shouted, too.
+        hears_directly: what is sent to this machine alone is heard at *ports*, too.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Driver:
         tell: Callable[[Effect], None] = lambda effect: None,
         looking: Callable[[Sequence[Path]], None] = lambda paths: None,
         clients: Sequence[str] = (),
+        hears_directly: bool = False,
     ) -> None:
         self._engine = engine
         self._scope = scope
@@ -84,6 +91,8 @@ class Driver:
         self._tell = tell
         self._looking = looking
         self._clients = clients
+        self._hears_directly = hears_directly
+        self._tries: Counter[str] = Counter()
         self._groups = Groups(scope.ipv4_group, scope.ipv6_group, scope.multicast)
         self._stations: dict[str, _Station] = {}
         self._troubles: set[tuple[str, str]] = set()
@@ -113,7 +122,7 @@ class Driver:
                 case Whisper(data, source):
                     station = self._stations.get(source.path)
                     if station is not None:
-                        self._send(station, data, (source.host, source.port))
+                        self._send(station, data, (source.host, source.port), level=logging.DEBUG)
                 case _:
                     self._tell(effect)
         self._wake.set()
@@ -171,8 +180,13 @@ class Driver:
                 ears: list[socket.socket] = []
                 for port in self._ports:
                     ears += map(stack.enter_context, open_ears(path, port, self._groups))
+                    if self._hears_directly and not path.is_loopback:
+                        ears.append(stack.enter_context(open_direct_ear(path, port)))
             except OSError as error:  # it is tried again with the next look
-                self._complain(path, f"cannot be used to find nodes: {error.strerror or error}")
+                self._tries[path.key] += 1
+                # A new IPv6 address cannot be used for a second or two, until nobody else turns out to have it.
+                if error.errno != errno.EADDRNOTAVAIL or self._tries[path.key] >= TRIES:
+                    self._complain(path, f"cannot be used to find nodes: {error.strerror or error}")
                 return False
             stack.pop_all()
         station = self._stations[path.key] = _Station(path, talker)
@@ -202,7 +216,9 @@ class Driver:
                     self._complain(station.path, f"could not be heard on: {error.strerror or error}")
                     break
                 host = str(address[0])
-                is_own = host.partition("%")[0] in self._own
+                is_own = host in self._own
+                if len(address) == 4 and address[3]:  # an address of the link, whose zone Python tells apart
+                    host = f"{host}%{station.path.interface}"
                 self.handle(DatagramReceived(data, Source(station.path.key, host, int(address[1]), is_own)))
 
     # ---- sending
@@ -217,19 +233,24 @@ class Driver:
         """Send to a machine that may be elsewhere; from where, the system cannot choose for us, so each tries."""
         family = socket.AF_INET6 if ":" in client else socket.AF_INET
         for station in self._stations.values():
-            if station.path.family == family and not station.path.is_loopback:
+            if station.path.family == family and not (
+                station.path.is_loopback or "%" in station.path.address
+            ):
                 self._send(station, data, (client, port))
 
-    def _send(self, station: _Station, data: bytes, address: tuple[str, int]) -> None:
+    def _send(
+        self, station: _Station, data: bytes, address: tuple[str, int], *, level: int = logging.WARNING
+    ) -> None:
+        """Send; what goes wrong is told on *level*: one who cannot be answered is no trouble of the network."""
         try:
             station.talker.sendto(data, address)
         except BlockingIOError:
             pass  # the network is busy: this is one more datagram that is lost
         except OSError as error:
-            self._complain(station.path, f"did not take a datagram: {error.strerror or error}")
+            self._complain(station.path, f"did not take a datagram: {error.strerror or error}", level)
 
-    def _complain(self, path: Path, what: str) -> None:
+    def _complain(self, path: Path, what: str, level: int = logging.WARNING) -> None:
         """Log what is wrong with a network, once."""
         if (path.key, what) not in self._troubles:
             self._troubles.add((path.key, what))
-            log.warning("network %s (%s) %s", path.interface, path.address, what)
+            log.log(level, "network %s (%s) %s", path.interface, path.address, what)

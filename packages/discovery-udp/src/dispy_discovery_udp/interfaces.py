@@ -113,13 +113,22 @@ def _ipv4_paths(interface: str, entries: Iterable[Entry]) -> list[Path]:
 
 
 def _ipv6_paths(interface: str, entries: Iterable[Entry]) -> list[Path]:
-    """Return at most one: multicast is of the interface. Loopback has no multicast, and IPv4 serves there."""
+    """Return at most two: one for addresses of the link, which all who are on it can answer to, and one for others.
+
+    Who has an address of the link alone cannot answer to another, and such an address leads no further than the link.
+    Loopback has no multicast, and IPv4 serves there.
+    """
     addresses = [address for address, _, _ in entries if ":" in address]
     addresses = [address for address in addresses if not ipaddress.ip_address(_bare(address)).is_loopback]
-    if not addresses:
-        return []
-    addresses.sort(key=lambda address: ipaddress.ip_address(_bare(address)).is_link_local)
-    return [Path(interface, addresses[0], "", _index(interface), False, tuple(addresses[1:]))]
+    first: dict[bool, str] = {}
+    for address in addresses:
+        first.setdefault(ipaddress.ip_address(_bare(address)).is_link_local, address)
+    return [
+        Path(
+            interface, one, "", _index(interface), False, tuple(other for other in addresses if other != one)
+        )
+        for _, one in sorted(first.items())
+    ]
 
 
 def _bare(address: str) -> str:

@@ -60,6 +60,25 @@ def open_talker(path: Path) -> socket.socket:
     return sock
 
 
+def open_direct_ear(path: Path, port: int) -> socket.socket:
+    """Return the socket that hears what is sent to this machine alone, on a path and at *port*.
+
+    Of several programs that share the port, the one that came last hears it.
+
+    Raises:
+        OSError: as `open_ears`.
+    """
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(_make(path.family, shared=True))
+        if path.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((path.address.partition("%")[0], port, 0, path.index if "%" in path.address else 0))
+        else:
+            sock.bind((path.address, port))
+        stack.pop_all()
+    return sock
+
+
 def open_ears(path: Path, port: int, groups: Groups) -> list[socket.socket]:
     """Return the sockets that hear what is sent to everybody on a path, at *port*.
 

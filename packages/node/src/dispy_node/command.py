@@ -103,7 +103,7 @@ def _check_interval(context: click.Context, parameter: click.Parameter, value: i
 @_option(
     "--scheduler_host",
     multiple=True,
-    help="Announce the node to clients on this machine too, which is elsewhere (repeatable).",
+    help="Announce the node to a client on this machine too, which is elsewhere (repeatable).",
 )
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
 @_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")

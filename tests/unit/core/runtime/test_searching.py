@@ -35,8 +35,10 @@ class FakeDiscovery(Discovery):
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
+        self.scopes: list[DiscoveryScope] = []
 
     async def search(self, scope: DiscoveryScope, listener: DiscoveryListener) -> None:
+        self.scopes.append(scope)
         if self.failure:
             raise self.failure
         await trio.sleep_forever()
@@ -90,7 +92,9 @@ class Scene:
         computation: Any = type("Computation", (), {"id": ComputationId("c")})()
         scope = DiscoveryScope(self.give_keys, (PORT,), PORT - 1)
         patterns = parse_nodes(nodes, PORT)
-        self.search = NodeSearch(driver, computation, patterns, scope, lambda: offered, trust=None, keep=keep)
+        self.search = NodeSearch(
+            driver, computation, patterns, PORT, scope, lambda: offered, trust=None, keep=keep
+        )
 
     async def give_keys(self) -> DiscoveryKeys:
         await trio.lowlevel.checkpoint()
@@ -298,3 +302,42 @@ def test_why_nothing_is_searched_is_told_and_nothing_waited_for(options: dict[st
 
 def test_open_operation_needs_no_key() -> None:
     assert run(nothing, keys=DiscoveryKeys(is_open=True)).told == ""
+
+
+def test_without_a_wildcard_nothing_is_searched_until_there_is_one() -> None:
+    discovery = FakeDiscovery()
+
+    async def script(scene: Scene) -> None:
+        assert not discovery.scopes
+        scene.search.widen(parse_nodes(["10.0.*:5000"], PORT))
+        await wait_all_tasks_blocked()
+        scene.sight("10.0.0.1", port=5000)
+
+    scene = run(script, "10.1.0.1", discoveries=[discovery])
+    assert [scope.node_ports for scope in discovery.scopes] == [(5000,)]
+    assert list(scene.driver.targets) == [target("10.0.0.1", 5000)]
+
+
+def test_who_asks_for_more_has_what_is_known_at_once_and_the_rest_asked_for_anew() -> None:
+    discovery = FakeDiscovery()
+
+    async def script(scene: Scene) -> None:
+        scene.sight("10.1.0.1")
+        assert "does not ask for" in scene.told
+        scene.search.widen(parse_nodes(["10.1.*", "10.0.*"], PORT))
+        assert list(scene.driver.targets) == [target("10.1.0.1")]
+        assert "does not ask for" not in scene.told
+        await wait_all_tasks_blocked()
+
+    run(script, "10.0.*", discoveries=[discovery])
+    assert [scope.node_ports for scope in discovery.scopes] == [(PORT,), (PORT,)]
+
+
+def test_what_has_been_named_later_is_never_let_go() -> None:
+    async def script(scene: Scene) -> None:
+        scene.search.widen([], [target("10.0.0.1")])
+        scene.sight("10.0.0.1")
+        scene.search.departed("node", 1)
+        await trio.sleep(2 * FORGET_S)
+
+    assert list(run(script).driver.targets) == [target("10.0.0.1")]

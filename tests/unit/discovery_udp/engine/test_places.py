@@ -44,6 +44,7 @@ def test_node_on_this_machine() -> None:
 
 def test_address_of_a_link_is_used_with_its_zone_only() -> None:
     assert ordered(["fe80::1", "fe80::7"], "fe80::1%eth0") == ("fe80::1%eth0",)
+    assert ordered(["fe80::1", "fd00::1"], "fe80::1%eth0") == ("fd00::1", "fe80::1%eth0")
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "fe80::1%eth0"])

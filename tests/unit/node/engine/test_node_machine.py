@@ -357,8 +357,9 @@ class NodeMachine(RuleBasedStateMachine):
             stream = self.announce(scheduler) if large else 0
             needed = self.needs[self.last_job] = tuple(sorted(needs)) if self.last_job % 2 else ()
             size = 9 if large else 0
-            body = b"" if large else b"args"
-            jobs.append(ms.JobAssignment(self.last_job, 1, body, stream, size, needs=needed))
+            jobs.append(
+                ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, size, needs=needed)
+            )
             scheduler.believed[self.last_job, 1] = name
         self.send(scheduler, ms.AssignJobs(name, jobs))
 

@@ -183,9 +183,10 @@ class Placing:
                 batch.jobs.append(JobAssignment(job.id, job.attempt, b""))  # see `_flush`
                 batch.size += ASSIGNMENT_BYTES
             else:
-                needs = numbers_of(job.needs)
                 batch.jobs.append(
-                    JobAssignment(job.id, job.attempt, body, 0, 0, job.limits, job.carries, needs)
+                    JobAssignment(
+                        job.id, job.attempt, body, 0, 0, job.limits, job.carries, numbers_of(job.needs)
+                    )
                 )
                 batch.size += size + ASSIGNMENT_BYTES
             if job.needs:

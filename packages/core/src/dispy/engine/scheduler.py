@@ -6,9 +6,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
 where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
-(what they print meanwhile), `sending` (files for jobs), `sharing` (data that several jobs read), `managing` (what the
-application says about single nodes), `reconciling` (links, leases, agreement with nodes about what they have),
-`closing`; `ledger` is what they share.
+(what they print meanwhile), `sending` (files for jobs), `sharing`
+(data that several jobs read), `managing` (what the application says about single nodes),
+`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.

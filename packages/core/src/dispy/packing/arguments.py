@@ -117,7 +117,7 @@ class ArgumentPacker:
             raise
         except Exception as failure:  # code of the objects' classes may raise anything
             raise self._explain({"what is put there": value}, failure, None) from failure
-        return sharer.put(collector.parts, buffers)
+        return sharer.put(Pieces(tuple(collector.parts)), buffers)
 
     def _pack(
         self,

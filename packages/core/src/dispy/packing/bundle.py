@@ -165,13 +165,9 @@ class FunctionBundle:
         return self._code.pack_parts(depends, max_file_bytes=max_file_bytes)
 
     def pack_job(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        sharer: Sharer,
-        parts: JobParts | None = None,
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
     ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
-        """Do as `pack_arguments`, and tell which shared data the job needs; see `ArgumentPacker.pack_job`."""
+        """Make the body of a job, and tell which shared data it needs; see `ArgumentPacker.pack_job`."""
         if self._callee.instance is not None:
             args = self._callee.bind_arguments(args, kwargs)
         if parts is None:
@@ -231,13 +227,9 @@ class ProgramBundle:
         return JobParts.of_program(depends, max_file_bytes=max_file_bytes)
 
     def pack_job(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        sharer: Sharer,
-        parts: JobParts | None = None,
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
     ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
-        """Do as `pack_arguments`; the job needs no shared data."""
+        """Make the body of a job, with what it brings along; it needs no shared data."""
         return self.pack_arguments(args, kwargs, parts), ()
 
     def put(self, value: object, sharer: Sharer) -> SharedRef:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispy.errors import ClusterClosed, UsageError
-from dispy.model import Pieces, SharedData
+from dispy.model import FilePart, Pieces, SharedData
 
 SHARED_BYTES = 1024 * 1024
 """From this size on, to look for an argument among those that nodes have costs less than to send it."""
@@ -105,8 +105,8 @@ class Sharer:
         self._alive: weakref.WeakValueDictionary[int, SharedData] = weakref.WeakValueDictionary()
         """Number of automatic data -> it, as long as jobs need it or the scheduler keeps it for others."""
 
-    def put(self, pickled: Sequence[bytes], buffers: Sequence[bytes]) -> SharedRef:
-        """Keep an object: its pickle in parts, and the buffers that belong to it.
+    def put(self, pickled: Pieces, buffers: Sequence[bytes]) -> SharedRef:
+        """Keep an object: its pickle, and the buffers that belong to it.
 
         Raises:
             ClusterClosed: the cluster has been closed.
@@ -200,12 +200,13 @@ def refuse_large(buffer: pickle.PickleBuffer) -> bool:
     return True
 
 
-def make_container(pickled: Sequence[bytes], buffers: Sequence[bytes]) -> Pieces:
+def make_container(pickled: Pieces, buffers: Sequence[bytes]) -> Pieces:
     """Put a pickle and its buffers into the form in which nodes map them."""
     entries: list[tuple[int, int]] = []
-    parts: list[bytes] = []
+    parts: list[bytes | FilePart] = []
     end = HEAD.size + ENTRY.size * (len(buffers) + 1)
-    for group in (*((buffer,) for buffer in buffers), pickled):
+    groups: list[tuple[bytes | FilePart, ...]] = [*((buffer,) for buffer in buffers), pickled.parts]
+    for group in groups:
         gap = -end % ALIGNMENT
         size = sum(map(len, group))
         entries.append((end + gap, size))

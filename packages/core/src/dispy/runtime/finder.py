@@ -61,17 +61,17 @@ class NodeFinder:
         self._node_port = node_port
         self._here = self._find_here(patterns)
         self._search: NodeSearch | None = None
-        if scope is not None and self._here:
-            named = [self._target_of(pattern.target) for pattern in patterns if pattern.target is not None]
+        if scope is not None:
             self._search = NodeSearch(
                 driver,
                 computation,
                 patterns,
+                node_port,
                 scope,
                 discoveries,
                 trust=trust,
                 local_hosts=local_hosts,
-                keep=[*named, *self._here],
+                keep=[*self._find_named(patterns), *self._here],
             )
 
     async def run(self) -> None:
@@ -79,10 +79,7 @@ class NodeFinder:
         if not self._is_open():
             return  # closed at once: nobody would ever take back what is wanted from here on
         began = trio.current_time()
-        for pattern in self._patterns:
-            if pattern.target is not None:
-                self._want(self._target_of(pattern.target))
-        for target in self._here:  # what listens on this machine needs no discovery
+        for target in [*self._find_named(self._patterns), *self._here]:
             self._want(target)
         async with trio.open_nursery() as nursery:
             if self._search is not None:
@@ -94,14 +91,12 @@ class NodeFinder:
 
     def look(self, patterns: Sequence[NodePattern]) -> None:
         """Look for these nodes now; they are looked for from now on."""
-        for pattern in patterns:
-            if pattern.target is not None:
-                target = self._target_of(pattern.target)
-                self._want(target)
-                self._driver.dialer.hurry(target)
-        for target in self._find_here(patterns):
+        targets = [*self._find_named(patterns), *self._find_here(patterns)]
+        for target in targets:
             self._want(target)
             self._driver.dialer.hurry(target)
+        if self._search is not None:
+            self._search.widen(patterns, targets)
 
     async def _watch(self, began: float) -> None:
         """Tell once whenever no node is usable for SILENT_S, and end jobs that no node will ever run."""
@@ -197,8 +192,11 @@ class NodeFinder:
     def _connected_nodes(self) -> list[Node]:
         return [node for node in self._driver.engine.nodes.values() if node.state is NodeState.CONNECTED]
 
+    def _find_named(self, patterns: Sequence[NodePattern]) -> list[Target]:
+        return [self._target_of(pattern.target) for pattern in patterns if pattern.target is not None]
+
     def _find_here(self, patterns: Sequence[NodePattern]) -> list[Target]:
-        """Tell where a node of this machine listens, if wildcards may mean it."""
+        """Tell where a node of this machine listens, if wildcards may mean it: that needs no discovery."""
         wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
         ports = {self._node_port if pattern.port is None else pattern.port for pattern in wildcards}
         return [Target("tcp", "127.0.0.1", port, self._trust) for port in sorted(ports)]

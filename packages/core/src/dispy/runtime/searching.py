@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -50,6 +50,8 @@ class _Found:
 class NodeSearch:
     """Finds nodes with every `Discovery` that is installed, and has those dialled that the patterns mean.
 
+    Nothing is sent while no pattern is a wildcard.
+
     Args:
         keep: targets that are wanted in any case, and so are never let go here.
     """
@@ -59,6 +61,7 @@ class NodeSearch:
         driver: SchedulerDriver,
         computation: Computation,
         patterns: Sequence[NodePattern],
+        node_port: int,
         scope: DiscoveryScope,
         discoveries: Callable[[], Sequence[Discovery]],
         *,
@@ -68,12 +71,13 @@ class NodeSearch:
     ) -> None:
         self._driver = driver
         self._computation = computation
-        self._wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
+        self._wildcards: list[NodePattern] = []
+        self._node_port = node_port
         self._scope = scope
         self._discoveries = discoveries
         self._trust = trust
         self._local_hosts = local_hosts
-        self._keep = frozenset(keep)
+        self._keep: set[Target] = set()
         self._found: dict[str, _Found] = {}
         """Ident -> what is known, of nodes that are wanted."""
         self._unwanted: dict[str, Sighting] = {}
@@ -84,9 +88,34 @@ class NodeSearch:
         self._looking_since: float | None = None
         self._problem = ""
         """Why nothing is searched."""
+        self._asked_anew = trio.Event()
+        self.widen(patterns, keep)
+
+    def widen(self, patterns: Sequence[NodePattern], keep: Sequence[Target] = ()) -> None:
+        """Search for these, too; whatever is searched for already is asked for at once."""
+        self._keep.update(keep)
+        self._wildcards += [
+            pattern for pattern in patterns if pattern.is_wildcard and pattern not in self._wildcards
+        ]
+        for sighting in list(self._unwanted.values()):
+            self.sighted(sighting)
+        self._asked_anew.set()
 
     async def run(self) -> None:
-        """Search until cancelled; without anything to search with, note why, and return."""
+        """Search until cancelled, anew whenever it is asked for more."""
+        while True:
+            self._asked_anew = trio.Event()
+            async with trio.open_nursery() as nursery:
+                if self._wildcards:
+                    nursery.start_soon(self._search_everywhere)
+                await self._asked_anew.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _search_everywhere(self) -> None:
+        """Search with all there is; without anything to search with, note why, and return."""
+        self._problem = ""
+        ports = sorted({pattern.port or self._node_port for pattern in self._wildcards})
+        scope = replace(self._scope, node_ports=tuple(ports))
         try:
             discoveries = self._discoveries()
             keys = await self._scope.keys()
@@ -101,12 +130,12 @@ class NodeSearch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tidy)
                 for discovery in discoveries:
-                    nursery.start_soon(self._search, discovery)
+                    nursery.start_soon(self._search, discovery, scope)
 
-    async def _search(self, discovery: Discovery) -> None:
+    async def _search(self, discovery: Discovery, scope: DiscoveryScope) -> None:
         """Run one search; what it raises ends that search only."""
         try:
-            await discovery.search(self._scope, self)
+            await discovery.search(scope, self)
         except* Exception as group:
             logger.exception(
                 "a bug in dispy, or in a plugin, has ended the search for nodes (%s)", discovery.NAME
@@ -148,6 +177,7 @@ class NodeSearch:
         if not any(pattern.may_mean(sighting.addresses, sighting.port) for pattern in self._wildcards):
             self._unwanted[sighting.ident] = sighting
             return
+        self._unwanted.pop(sighting.ident, None)
         now = trio.current_time()
         known = self._found.get(sighting.ident)
         target = Target("tcp", sighting.addresses[0], sighting.port, self._trust)

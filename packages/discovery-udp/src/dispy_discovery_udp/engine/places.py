@@ -12,7 +12,8 @@ def order_addresses(told: Sequence[str], source: Source, own: Collection[str]) -
     """Return the addresses at which to try a node, the most promising first; at least one.
 
     Where its answer came from goes first, if it is one of the node's own addresses or of this machine; else last,
-    since then somebody in between has changed it. IPv4 goes before IPv6 (H6).
+    since then somebody in between has changed it. It goes last, too, if it is an address of the link, which nobody
+    would recognise. IPv4 goes before IPv6 (H6).
 
     Left out are addresses that lead elsewhere from here: loopback, those of another link, and those that this machine
     has itself, such as that of a bridge for containers, unless the node is on this machine.
@@ -26,7 +27,7 @@ def order_addresses(told: Sequence[str], source: Source, own: Collection[str]) -
     usable = [address for address in told if _leads_there(address, source, own)]
     usable.sort(key=lambda address: ":" in address)
     others = [address for address in usable if address != bare]
-    if source.is_own or bare in told:
+    if source.is_own or (bare in told and not ipaddress.ip_address(bare).is_link_local):
         return (source.host, *others)
     return (*others, source.host)
 

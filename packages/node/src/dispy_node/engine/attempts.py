@@ -82,10 +82,10 @@ class Attempts:
         known = len(attempts)
         ready = computation.state is ComputationState.READY
         run: list[tuple[AttemptKey, Body]] = []
-        lacking: list[JobAssignment] = []
         limits: dict[AttemptKey, JobLimits] = {}
         crowded: list[AttemptKey] = []
         room = left = ledger.holding.room(client)
+        lacking: list[JobAssignment] = []
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
@@ -98,19 +98,22 @@ class Attempts:
                     raise Violation(f"job {job.job} has the limits {job.limits}")
                 elif cost > left or crowded:  # those that follow would overtake it
                     crowded.append(key)
-                    self._leave_out(client, job)
-                elif not computation.expects(job.needs):
-                    lacking.append(job)
-                    self._leave_out(client, job)
+                    if job.stream:
+                        ledger.announce(client, job.stream)
+                        ledger.drop_stream(client, job.stream)
                 elif job.carries is not None and (excess := ledger.excess(*job.carries)):
                     left -= cost
                     self._end_unfit(client, computation, job, cost, excess)
+                elif job.needs and not all(
+                    data in computation.data or data in computation.arriving for data in job.needs
+                ):
+                    self._leave_out(client, job)
+                    lacking.append(job)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     left -= cost
-                    attempt = Attempt(
-                        key, AttemptState.RECEIVING, job.stream, needs=job.needs, limits=job.limits, cost=cost
-                    )
+                    attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
+                    attempt.needs = job.needs
                     attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
@@ -125,14 +128,10 @@ class Attempts:
                 else:
                     left -= cost
                     attempts[key] = attempt = Attempt(
-                        key,
-                        AttemptState.WAITING,
-                        body=job.body,
-                        needs=job.needs,
-                        limits=job.limits,
-                        cost=cost,
+                        key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
                     attempt.carries = job.carries is not None
+                    attempt.needs = job.needs
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
@@ -140,6 +139,20 @@ class Attempts:
             ledger.reject(client, computation.id, crowded, CROWDED)
             self._run(computation, run, limits)
         self._refuse_lacking(client, computation, lacking)
+
+    def _end_unfit(
+        self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
+    ) -> None:
+        """End a job at once that this node does not run; *cost* is what is counted for it."""
+        if job.stream:
+            self._ledger.announce(client, job.stream)
+            self._ledger.drop_stream(client, job.stream)
+        key = (job.job, job.attempt)
+        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"", cost=cost)
+        computation.pending += 1
+        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
 
     def _refuse_lacking(
         self, client: Client, computation: HostedComputation, jobs: list[JobAssignment]
@@ -150,18 +163,6 @@ class Attempts:
         for data in sorted(needs - computation.data - computation.arriving.keys()):
             self._ledger.tell(client, DataLost(computation.id, data, "it is not there"))
         self._ledger.reject(client, computation.id, [(job.job, job.attempt) for job in jobs], reason)
-
-    def _end_unfit(
-        self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
-    ) -> None:
-        """End a job at once that this node does not run; *cost* is what is counted for it."""
-        self._leave_out(client, job)
-        key = (job.job, job.attempt)
-        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"", cost=cost)
-        computation.pending += 1
-        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
-        self._results.send(client, computation.id, [attempt])
-        self._ledger.touch(computation)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""

@@ -106,8 +106,8 @@ class Clients:
         client.awaited.clear()
         ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
-        client.sharing.clear()
         client.asked = False
+        client.sharing.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client

@@ -13,6 +13,9 @@ from dispy_node.engine.holding import CROWDED, DATA_BYTES
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import AttemptState, Client, ComputationState, HostedComputation, Spooled
 
+DATA_MAX = 16_384
+"""How much shared data may be kept for one client: each takes a little memory, and a file."""
+
 _PENDING = (AttemptState.RECEIVING, AttemptState.WAITING)
 
 
@@ -42,6 +45,12 @@ class DataStore:
             ledger.tell(
                 client, DataLost(message.computation, number, "the computation is not ready at the node")
             )
+        elif self._count(client) >= DATA_MAX:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(
+                client,
+                DataLost(message.computation, number, f"the node keeps {DATA_MAX} objects for this client"),
+            )
         elif number in computation.data or number in computation.arriving:
             ledger.counters.duplicates += 1
             ledger.drop_stream(client, message.stream)
@@ -52,6 +61,10 @@ class DataStore:
             ledger.holding.count(client, DATA_BYTES)
             computation.arriving[number] = message.stream
             client.sharing[message.stream] = (computation, number)
+
+    def _count(self, client: Client) -> int:
+        hosted = [self._ledger.computations[key] for key in client.computations]
+        return sum(len(one.data) + len(one.arriving) for one in hosted)
 
     def stored(self, client: Client, stream: int, spooled: Spooled) -> bool:
         """Have data kept that has come whole, and run what waited for it; False if none is on this stream."""

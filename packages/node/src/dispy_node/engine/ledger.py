@@ -134,6 +134,11 @@ class Ledger:
         if client.link is not None:
             self.out.append(DropStream(client.link, stream))
 
+    def excess(self, name: str, size_bytes: int) -> str:
+        """Say that a file is too large for this node; empty if it is not."""
+        problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
+        return problem and f"{problem}; use another node, or have its owner raise that"
+
     def drop_arriving(self, client: Client, computation: HostedComputation) -> None:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
@@ -144,11 +149,6 @@ class Ledger:
         """Take note that shared data of a computation is not there any more, or will not come."""
         self.holding.count(client, -DATA_BYTES * len(data))
         data.clear()
-
-    def excess(self, name: str, size_bytes: int) -> str:
-        """Say that a file is too large for this node; empty if it is not."""
-        problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
-        return problem and f"{problem}; use another node, or have its owner raise that"
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""

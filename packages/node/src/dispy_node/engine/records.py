@@ -175,10 +175,6 @@ class HostedComputation:
         """Tell whether all this shared data is here."""
         return not needs or self.data.issuperset(needs)
 
-    def expects(self, needs: tuple[int, ...]) -> bool:
-        """Tell whether each of these is here or arriving."""
-        return all(data in self.data or data in self.arriving for data in needs)
-
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:

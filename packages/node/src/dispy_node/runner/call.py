@@ -127,7 +127,7 @@ class Caller:
         return 0, head + data + TRAILER.pack(size, 0, 0, 0)
 
     def _load_other(self, kind: int, body: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Unpickle arguments that do not come alone, or not in the frame; shared data is still to be loaded."""
+        """Unpickle arguments that do not come alone, or not in the frame."""
         if not kind & CARRIES:
             return self._load_spooled(body)
         from dispy_node.runner.carried import Carried

@@ -68,8 +68,7 @@ class _ArgumentUnpickler(Unpickler):
         if isinstance(pid, int):
             return _load_container(_map(self._folder, pid, writable=False))
         kind, number, *_ = pid
-        view = _map(self._folder, number, writable=False)
-        return bytes(view) if kind == "bytes" else bytearray(view)
+        return _read(self._folder, number, kind)
 
 
 def _load_container(view: memoryview) -> object:
@@ -81,14 +80,33 @@ def _load_container(view: memoryview) -> object:
     return loads(pickled, buffers=buffers)
 
 
+def _open(folder: str, number: int) -> int:
+    try:
+        return os.open(os.path.join(folder, shared_name(number)), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise LookupError(f"shared data number {number} is not at the node (any more)") from error
+
+
+def _read(folder: str, number: int, kind: str) -> bytes | bytearray:
+    """Read a file whose bytes are copied anyway; to map it first would be slower."""
+    with open(_open(folder, number), "rb", buffering=0) as file:
+        if kind == "bytes":
+            return file.read()
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        view, got = memoryview(content), 0
+        while got < len(content):
+            count = file.readinto(view[got:])
+            if not count:
+                raise ValueError("shared data is damaged")
+            got += count
+        return content
+
+
 def _map(folder: str, number: int, *, writable: bool) -> memoryview:
     """Map a file; what is written to it is seen by this process only."""
     from mmap import ACCESS_COPY, ACCESS_READ, mmap
 
-    try:
-        descriptor = os.open(os.path.join(folder, shared_name(number)), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise LookupError(f"shared data number {number} is not at the node (any more)") from error
+    descriptor = _open(folder, number)
     try:
         return memoryview(mmap(descriptor, 0, access=ACCESS_COPY if writable else ACCESS_READ))
     finally:
