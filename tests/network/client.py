@@ -34,6 +34,8 @@ if __name__ == "__main__":
         if line.strip() == "explain":
             print(cluster.explain())
             print("explained")
+        elif line.startswith("allocate "):
+            cluster.allocate_node(line.split()[1])
         else:
             asked = time.monotonic()
             job = cluster.submit(int(line))

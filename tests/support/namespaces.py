@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 COMMAND_S = 20.0
+LOSSY_CABLE = str(Path(__file__).with_name("lossy_cable.py"))
 
 
 class Unavailable(Exception):
@@ -93,25 +94,16 @@ class Machine:
     namespace: str
     links: dict[str, str] = field(default_factory=dict)
     """Name of a network -> name of the interface in it."""
+    ports: dict[str, str] = field(default_factory=dict)
+    """Name of a network -> name of the switch's end of the cable."""
 
     def run(self, *words: str) -> str:
         """Run a command there."""
         return run_command("ip", "netns", "exec", self.namespace, *words)
 
     def start(self, *words: str, **variables: str) -> Talk:
-        """Start a program there; all of its output comes together, and it ends with the test."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
-        environment.pop("DISPY_INTERFACES", None)
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**environment, **variables},
-        )
-        talk = Talk(process)
-        self.lab.talks.append(talk)
-        return talk
+        """Start a program there (`Lab.start`)."""
+        return self.lab.start(self.namespace, *words, **variables)
 
     def python(self, *words: str, **variables: str) -> Talk:
         """Start this Python there."""
@@ -127,7 +119,7 @@ class Machine:
             *("peer", "name", inside, "netns", self.namespace),
         )
         run_command("ip", "-n", switch, "link", "set", outside, "master", "br0", "up")
-        self.links[network] = inside
+        self.links[network], self.ports[network] = inside, outside
         for address in addresses:
             broadcast = [] if ":" in address else ["broadcast", "+"]
             no_wait = ["nodad"] if ":" in address else []
@@ -141,20 +133,22 @@ class Machine:
         run_command("ip", "-n", self.namespace, "route", "add", "default", "via", gateway)
 
     def lose(self, network: str, percent: int) -> None:
-        """Lose a share of all packets that leave the machine for a network.
+        """Lose a share of all packets between the machine and a network, in both directions.
 
-        Raises:
-            Unavailable: neither the kernel's netem nor nft is here.
+        All machines of the network must be there already.
         """
-        interface = self.links[network]
-        try:
-            self.run("tc", "qdisc", "add", "dev", interface, "root", "netem", "loss", f"{percent}%")
-        except Unavailable as error:
-            if shutil.which("nft") is None:
-                raise Unavailable(f"{error}; and there is no nft (install nftables)") from error
-            rule = f"numgen random mod 100 < {percent} drop"
-            chain = f"chain out {{ type filter hook output priority 0; oifname {interface} {rule}; }};"
-            self.run("nft", f"table inet loss {{ {chain} }}")
+        switch, port = self.lab.networks[network], self.ports[network]
+        near, far = f"{port}n", f"{port}f"
+        run_command("ip", "-n", switch, "link", "add", near, "type", "veth", "peer", "name", far)
+        run_command("ip", "-n", switch, "link", "set", port, "nomaster", "promisc", "on")
+        run_command("ip", "-n", switch, "link", "set", near, "up", "promisc", "on")
+        run_command("ip", "-n", switch, "link", "set", far, "master", "br0", "up")
+        for machine in self.lab.machines:  # those that are made later leave packets unfinished
+            if network in machine.links:
+                machine.run(sys.executable, LOSSY_CABLE, "bare", machine.links[network])
+        seed = next(self.lab.numbers)
+        cable = [sys.executable, LOSSY_CABLE, "plug", port, near, str(percent), str(seed)]
+        self.lab.start(switch, *cable).wait_for("plugged in")
 
 
 class Lab:
@@ -163,9 +157,25 @@ class Lab:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.networks: dict[str, str] = {}
+        self.machines: list[Machine] = []
         self.talks: list[Talk] = []
         self.numbers = itertools.count()
         self._namespaces: list[str] = []
+
+    def start(self, namespace: str, *words: str, **variables: str) -> Talk:
+        """Start a program in a namespace; all of its output comes together, and it ends with the test."""
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment.pop("DISPY_INTERFACES", None)
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**environment, **variables},
+        )
+        talk = Talk(process)
+        self.talks.append(talk)
+        return talk
 
     def _make_namespace(self, name: str) -> str:
         namespace = f"{self.prefix}-{name}"
@@ -184,6 +194,7 @@ class Lab:
     def machine(self, name: str, networks: dict[str, Sequence[str]]) -> Machine:
         """Make a machine with addresses in networks."""
         machine = Machine(self, name, self._make_namespace(name))
+        self.machines.append(machine)
         for network, addresses in networks.items():
             machine.join(network, *addresses)
         return machine
