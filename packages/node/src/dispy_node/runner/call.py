@@ -68,6 +68,7 @@ class Caller:
 
             self._dump, self._dump_exception = safe.encode, safe.encode_exception
         self._sources = computation.sources
+        self._lacking = computation.lacking
         self._settings = settings
         self._settle = settle
         self.process = self.job = self.attempt = 0
@@ -165,6 +166,8 @@ class Caller:
                 job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b""
             )
         flags = INTERRUPTED if _is_interrupt(error) else 0
+        if self._lacking and isinstance(error, NameError) and error.name in self._lacking:
+            error.add_note(explain.lacking(error.name, self._lacking[error.name]))
         text = explain.trace(error, __file__, self._sources).encode("utf-8", "backslashreplace")
         try:
             data = self._dump_exception(error)

@@ -33,6 +33,8 @@ NEWS = 8
 """It is no result, but news of the job that runs."""
 SAID = 16
 """It is a line of the job that runs."""
+BORN = 32
+"""A child that was not forked is there, and can take jobs; or, with a text behind the key, cannot, and exits."""
 
 DETAIL_BYTES = 64 * 1024
 """Details are cut to this length."""
