@@ -21,7 +21,7 @@ from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
 from dispy.management import NodeManagement
-from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness, StartMethod
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.runtime.waiting import check_may_wait
@@ -76,6 +76,8 @@ class JobCluster(Submitting, NodeManagement):
         reentrant: jobs of a node that is lost are run again elsewhere, rather than abandoned.
         isolation: ``"process"`` runs each job in a fresh process; ``"worker"`` uses processes again, for many
             tiny jobs that need no protection from each other.
+        start_method: ``"fork"``: processes of jobs have what *setup* has left in memory, at nodes that can fork;
+            ``"spawn"``: each is a fresh interpreter, which is sent what can be pickled of that.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
         secret: key, or passphrase, that nodes must have too. By default it is the key in the user's
@@ -116,6 +118,7 @@ class JobCluster(Submitting, NodeManagement):
         callback: JobCallback | None = None,
         reentrant: bool = False,
         isolation: str = "process",
+        start_method: str = "fork",
         port: int | None = None,
         node_port: int | None = None,
         secret: str | Openness | None = None,
@@ -160,6 +163,7 @@ class JobCluster(Submitting, NodeManagement):
         )
         config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
+        self._start_method = _checked_start_method(start_method)
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
@@ -563,6 +567,7 @@ class JobCluster(Submitting, NodeManagement):
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
             arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
             setup_timeout_s=self._setup_timeout_s,
+            start_method=self._start_method,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
@@ -672,6 +677,14 @@ def _checked_isolation(isolation: str) -> Isolation:
     except ValueError as error:
         known = " or ".join(repr(str(one)) for one in Isolation)
         raise UsageError(f"isolation must be {known}, not {isolation!r}") from error
+
+
+def _checked_start_method(start_method: str) -> StartMethod:
+    try:
+        return StartMethod(start_method)
+    except ValueError as error:
+        known = " or ".join(repr(str(one)) for one in StartMethod)
+        raise UsageError(f"start_method must be {known}, not {start_method!r}") from error
 
 
 _open_clusters: set[JobCluster] = set()

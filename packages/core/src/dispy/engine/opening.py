@@ -135,6 +135,7 @@ class Opening:
             b"" if setup_stream else arguments,
             setup_stream,
             len(arguments) if setup_stream else 0,
+            computation.start_method.value,
         )
         self._ledger.send(node, message)
         self._ledger.effects.extend(streams)

@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.model import (
+    Avail,
+    ComputationId,
+    Isolation,
+    JobId,
+    LinkId,
+    NodeId,
+    Pieces,
+    PythonVersion,
+    StartMethod,
+)
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
 
@@ -145,6 +155,7 @@ class Computation:
     handle: Any = None
     arguments_for: Callable[[Node], bytes] = lambda node: b""
     setup_timeout_s: float = 0.0
+    start_method: StartMethod = StartMethod.FORK
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)

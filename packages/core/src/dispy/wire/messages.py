@@ -104,6 +104,8 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
     setup_stream: int = 0
     setup_size: int = 0
+    start_method: str = "fork"
+    """How processes of jobs are started: "fork", where the node can, or "spawn"."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):

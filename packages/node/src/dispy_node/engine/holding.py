@@ -85,6 +85,7 @@ class Holding:
 def cost_of_offer(message: OpenComputation) -> int:
     """Tell what a computation takes in memory."""
     texts = len(message.computation) + len(message.name) + len(message.executor) + len(message.isolation)
+    texts += len(message.start_method)
     files = sum(FILE_BYTES + len(offer.path) for offer in message.files)
     return COMPUTATION_BYTES + texts + len(message.code) + len(message.setup_args) + files
 
