@@ -149,8 +149,9 @@ def test_a_job_sends_results_and_files_while_it_runs(
     def compute(name: str) -> int:
         with open(name, "w") as file:
             file.write("text")
-        sent: int = dispy_provisional_result("half") + dispy_send_file(name)  # type: ignore[name-defined]
-        return sent
+        from dispy.job import provisional_result, send_file
+
+        return provisional_result("half") + send_file(name)
 
     monkeypatch.chdir(tmp_path)
     seen: list[Any] = []

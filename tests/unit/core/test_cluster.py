@@ -523,10 +523,17 @@ def test_reentrant_that_is_no_flag_is_false(
     assert runtime.added[0][0].reentrant is False
 
 
+def test_the_start_method_is_told(make: Make, runtime: FakeRuntime) -> None:
+    make()
+    make(start_method="spawn")
+    assert [str(added[0].start_method) for added in runtime.added] == ["fork", "spawn"]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
         ({"isolation": "thread"}, UsageError, "isolation must be 'process' or 'worker', not 'thread'"),
+        ({"start_method": "exec"}, UsageError, "start_method must be 'fork' or 'spawn', not 'exec'"),
         ({"results": "pickle"}, UsageError, "results must be 'any' or 'safe', not 'pickle'"),
         ({"job_status": 5}, UsageError, "job_status=5 is not callable"),
         ({"job_status": lambda: None}, UsageError, "job_status must take 1 argument"),

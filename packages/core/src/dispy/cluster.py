@@ -21,7 +21,16 @@ from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
 from dispy.management import NodeManagement
-from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness, StartMethod
+from dispy.model import (
+    AccessRole,
+    ComputationId,
+    Isolation,
+    JobId,
+    JobStatus,
+    NodeStatus,
+    Openness,
+    StartMethod,
+)
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.runtime.waiting import check_may_wait

@@ -7,7 +7,7 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def setup():
 
 
 @pytest.fixture
-def new_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+def new_main(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """Give the means to put a new main module in place, as the next process would have it."""
 
     def make(text: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def new_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[s
         exec(text, module.__dict__)
         return module.__dict__
 
-    yield make
+    return make
 
 
 def test_what_setup_sets_changes_and_deletes_is_there_in_another_process(new_main: Any) -> None:
@@ -56,7 +56,8 @@ def test_what_setup_sets_changes_and_deletes_is_there_in_another_process(new_mai
     restore(data)
     assert there["made"] == {"a": 1}
     assert there["both"] is there["made"]
-    assert type(there["box"]) is box and there["box"].size == 3
+    assert type(there["box"]) is box
+    assert there["box"].size == 3
     assert there["function"] is there["helper"]
     assert there["grown"] == [5]
     assert "gone" not in there

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_everything() -> None:
     assert (settings.inline_bytes, settings.output_bytes, settings.program) == (1, 2, ["python", "ä.py"])
     assert settings.grace_s == (1.0, 0.5)
     assert settings.place.startswith("node knoten (Python 3.")
+
+
+def test_processes_are_forked_unless_that_is_not_wanted_or_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spawns(method: str) -> bool:
+        return read_settings(json.dumps({**LEAST, "start_method": method}).encode()).spawn
+
+    assert [spawns("fork"), spawns("spawn")] == [False, True]
+    monkeypatch.delattr(os, "fork")
+    assert spawns("fork")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,8 @@ def lacking(name: str, reason: str) -> str:
     """Say why a job misses a global variable."""
     return (
         f"setup has set {name!r}, which jobs that are not forked (start_method='spawn') do not have, "
-        f"because it cannot be sent to them: {reason}. Make it in the job itself, or keep it in a file"
+        f"because it cannot be sent to them: {reason}. Make it in the job itself, keep it in a file, "
+        "or have setup serve it from a multiprocessing.Manager"
     )
 
 

@@ -4,7 +4,8 @@ To the child go records as in the payload of RUN: `frames.JOB` and the body, whe
 comes is INLINE, SPOOLED or, in a record without a job, GO_ON. From it come replies: `HEAD`, then a result as in the
 payload of ENDED, or, if the job was skipped, its `frames.KEY` alone; and while a job runs, what it tells, as in the
 payload of NEWS or SAID. NEWS is answered by a record without arguments, `frames.ANSWER`. A job without output costs
-the runner no more than cutting these bytes out and passing them on.
+the runner no more than cutting these bytes out and passing them on. A child that was not forked says first that it is
+there (BORN).
 """
 
 from __future__ import annotations
