@@ -69,6 +69,7 @@ class Reconciling:
         is_back = hello.epoch == node.epoch
         _update_node(node, event, python)
         self._ledger.links[event.link] = node
+        node.reconciling = True  # so that nothing is said before Reconcile
         if is_back:
             self._resume_placements(node)
         self._reconcile(node)
