@@ -32,12 +32,15 @@ from dispy.engine.tables import JOB_TABLE, JobStep
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
 
-AHEAD_S = 0.1
-"""Seconds of work that may wait at a node for each slot: some round trips of a slow network, and short enough
-not to matter at the end of a run, when other slots have nothing left to do."""
+AHEAD_S = 0.2
+"""Seconds of work that may wait at a node for each slot: more than a round trip of a slow network and a turn at each
+end take, and short enough that little is left to take back when other slots have nothing to do."""
 
-AHEAD_MAX = 128
-"""Jobs that may wait at a node for each slot: enough for 1 ms jobs at a round trip of 100 ms."""
+AHEAD_MAX = 256
+"""Jobs that may wait at a node for each slot: enough for 1 ms jobs."""
+
+AHEAD_ONE_S = 2.0
+"""One job waits for each slot if jobs take no longer than this: a round trip between two would be felt."""
 
 LOOK_S = 0.05
 """Seconds between two looks at jobs that were sent ahead, as long as there are any; see `dispy.engine.recalling`."""
@@ -79,6 +82,8 @@ def window_of(slots: int, mean_s: float | None) -> int:
     if mean_s is None:
         return slots
     ahead = AHEAD_MAX if mean_s * AHEAD_MAX <= AHEAD_S else int(AHEAD_S / mean_s)
+    if ahead == 0 and mean_s <= AHEAD_ONE_S:
+        ahead = 1
     return slots * (1 + ahead)
 
 

@@ -34,6 +34,10 @@ it drains would otherwise be sent the same jobs as fast as the network carries t
 MEAN_SHARE = 4.0
 """The smoothed run time of jobs weighs as much as this many results: it follows a change within a dozen jobs."""
 
+AHEAD_FOR_EACH = 16
+"""At most so many jobs are sent ahead for each that has ended there: the first ones to end are the short ones, and say
+little about the others."""
+
 _RUN_MAX_S = 1e9
 """Longer runs come from a clock that was set; they say nothing about jobs."""
 
@@ -282,4 +286,5 @@ def _learn(placement: Placement, count: int, total_s: float) -> None:
     if placement.mean_s is not None:
         mean_s = placement.mean_s + (mean_s - placement.mean_s) * (count / (count + MEAN_SHARE))
     placement.mean_s = mean_s
-    placement.window = window_of(placement.slots, mean_s)
+    most = placement.slots + AHEAD_FOR_EACH * placement.jobs_done
+    placement.window = min(window_of(placement.slots, mean_s), most)
