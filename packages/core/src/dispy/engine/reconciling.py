@@ -16,6 +16,7 @@ from dispy.engine.effects import CloseLink, Report
 from dispy.engine.events import LinkOpened
 from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.opening import Opening
+from dispy.engine.recalling import recall_again
 from dispy.engine.records import Computation, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.settling import Settling
 from dispy.engine.sharing import take_found
@@ -218,6 +219,7 @@ class Reconciling:
         ]
         if cancelling:
             self._ledger.send(node, CancelJobs(computation.id, cancelling))
+        recall_again(self._ledger, computation, placement)
 
     def _take_missing(self, computation: Computation, placement: Placement, finding: Finding) -> None:
         jobs = []
