@@ -19,6 +19,7 @@ from dispy.model import (
     Pieces,
     PythonVersion,
     SharedData,
+    StartMethod,
 )
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
@@ -196,6 +197,7 @@ class Computation:
     """The application looks at output of its jobs while they run."""
     log_level: int = -1
     """Records of `logging` from this level on are wanted; -1: none."""
+    start_method: StartMethod = StartMethod.FORK
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)

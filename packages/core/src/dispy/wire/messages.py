@@ -117,6 +117,8 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Folder that the client's computations share, a relative path; empty: one of its own."""
     keep_files: bool = False
     """Let the folder stay when the computation is closed."""
+    start_method: str = "fork"
+    """How processes of jobs are started: "fork", where the node can, or "spawn"."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
