@@ -19,6 +19,7 @@ from dispy.wire.messages import (
     LimitSlots,
     NodeChanged,
     OpenComputation,
+    Reconcile,
     Reconciled,
 )
 
@@ -185,3 +186,11 @@ def test_the_node_is_told_again_when_it_may_have_missed_it(world: World) -> None
     world.do(NodeCpusLimited(world.ident(1), None))
     world.connect(1)
     assert limits(world, world.say(Reconciled([found]))) == [], "it was opened with all"
+
+
+def test_a_node_that_was_given_up_and_returns_is_first_asked_what_it_has(world: World) -> None:
+    computation = ready(world)
+    world.disconnect(final=True)
+    world.do(NodeCpusLimited(world.ident(1), 1))
+    assert [type(message) for message in world.messages(world.connect(1))] == [Reconcile]
+    assert limits(world, world.say(Reconciled([Finding(computation.id, "ready", [])]))) == [1]

@@ -109,6 +109,7 @@ class NodeDaemon:
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
             fx.CancelAttempts: self._cancel_attempts,
+            fx.RecallAttempts: self._recall_attempts,
             fx.CloseRunner: self._close_runner,
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
@@ -493,6 +494,11 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.cancel(list(effect.attempts))
+
+    def _recall_attempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.recall(list(effect.attempts))
 
     def _answer_news(self, effect: fx.AnswerNews) -> None:
         runner = self._runners.get(effect.computation)

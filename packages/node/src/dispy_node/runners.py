@@ -270,6 +270,10 @@ class RunnerProcess:
         """End these attempts."""
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
 
+    def recall(self, attempts: list[AttemptKey]) -> None:
+        """Have those of these attempts given back that are not started."""
+        self._send(frames.frame(frames.RECALL, frames.pack_keys(attempts)))
+
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
         self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))

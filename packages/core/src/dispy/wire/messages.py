@@ -440,6 +440,13 @@ class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
     reason: str
 
 
+class RecallJobs(msgspec.Struct, frozen=True, array_like=True, tag="recall"):
+    """Scheduler to node: give back, by JobsRejected, those of these attempts that have not started; others go on."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
 Message = (
     Hello
     | Heartbeat
@@ -472,5 +479,6 @@ Message = (
     | ShareData
     | DropData
     | DataLost
+    | RecallJobs
 )
 """Every message that may stand in a batch."""

@@ -81,6 +81,8 @@ class Attempt:
     """The scheduler asked for its end."""
     withdrawn: bool = False
     """The node asked for its end, as its client was away too long before it started."""
+    recalled: bool = False
+    """The scheduler wants it back if it has not started."""
     unwanted: bool = False
     """The scheduler does not believe in it (any more): its result is dropped when it comes."""
     result: JobResult | None = None

@@ -27,6 +27,7 @@ from dispy_node.runner.frames import (
     NEWS,
     OUTPUT,
     READY,
+    RECALL,
     RUN,
     SAID,
     SETUP,
@@ -232,6 +233,11 @@ class Runner:
                     job = self._jobs.get(payload[start : start + KEY_BYTES])
                     if job is not None:  # else its result is already on the way
                         self._pool.cancel(job)
+            elif kind == RECALL:
+                for start in range(0, len(payload), KEY_BYTES):
+                    job = self._jobs.get(payload[start : start + KEY_BYTES])
+                    if job is not None:
+                        self._pool.recall(job)
             elif kind == TAKEN:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
