@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy import config
 from dispy.allotment import Allotments
+from dispy.demands import PLAIN, Demands
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
@@ -268,13 +269,14 @@ class JobCluster(Submitting, NodeManagement):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob | None:
         self._check_open()
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: job not submitted", node)
             return None
-        return self._submit(job_id, found, args, kwargs, limits)
+        return self._submit(job_id, found, args, kwargs, limits, demands)
 
     def _submit(
         self,
@@ -283,6 +285,7 @@ class JobCluster(Submitting, NodeManagement):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob:
         self._check_open()  # after a fork, the lock below may be held for ever
         parts = None
@@ -301,8 +304,8 @@ class JobCluster(Submitting, NodeManagement):
             safe_results=self._safe_results or not self._packed.is_function,
         )
         make_record: Callable[..., Any] = self._job_record
-        if limits is not None:
-            make_record = partial(self._limited_record, limits=limits)
+        if limits is not None or demands is not PLAIN:
+            make_record = partial(self._limited_record, limits=limits, priority=demands.priority)
         record = make_record(
             uid,
             self._computation.id,

@@ -57,8 +57,14 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     dead = 0
     pending = 0
     queues: list[tuple[deque[Job], NodeId | None]] = [(computation.queue, None)]
+    queues += [(line, None) for line in computation.ranked.values()]
     queues += [(placement.pinned, ident) for ident, placement in computation.placements.items()]
+    assert all(job.priority == rank for rank, line in computation.ranked.items() for job in line)
+    assert not any(job.priority for job in computation.queue), "a job stands in the line of others"
+    assert all(computation.ranked.values()), "an empty line is kept"
     for queue, ident in queues:
+        priorities = [job.priority for job in queue]
+        assert priorities == sorted(priorities, reverse=True), "a job stands before one of a higher priority"
         for job in queue:
             dead += job.state is JobState.SETTLED
             if job.state is not JobState.SETTLED:
@@ -73,7 +79,8 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
         _check_placement(ledger, computation, placement, places)
         pending += len(placement.inflight)
     assert pending == computation.pending
-    assert not (computation.closing and len(computation.queue) > computation.dropped)
+    waiting = sum(map(len, (computation.queue, *computation.ranked.values())))
+    assert not (computation.closing and waiting > computation.dropped)
     _check_heap(computation)
     idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
     assert computation.closing or computation.idle.keys() == idle
@@ -124,7 +131,8 @@ def _check_heap(computation: Computation) -> None:
         assert placement in valid, "a placement with room is not in the heap"
         assert placement.load == len(placement.inflight) / placement.slots
     if open_ones:
-        assert len(computation.queue) == 0 or all(
-            job.state is not JobState.QUEUED for job in computation.queue
-        ), "a job waits though there is room"
+        lines = (computation.queue, *computation.ranked.values())
+        assert not any(job.state is JobState.QUEUED for line in lines for job in line), (
+            "a job waits though there is room"
+        )
     assert len(computation.heap) <= 4 * len(computation.placements) + 17

@@ -1,6 +1,7 @@
 """Which job goes to which node, and how far ahead.
 
-Rules: jobs of a computation go out in the order of their submission, those bound to a node before others. The
+Rules: jobs of a computation go out by priority, and those of the same in the order of their submission; before them
+go those that are bound to the node in question, in the same order. A job that was sent is not overtaken any more. The
 next job goes to the placement with the smallest load, which is jobs in flight by slots; so every free slot is
 filled (load < 1) before anything is sent ahead.
 
@@ -26,6 +27,7 @@ from heapq import heapify, heappop, heappush
 
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
+from dispy.engine.ranks import forget_empty, lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
@@ -114,8 +116,12 @@ class Placing:
             self._offer(computation, placement)
         ledger.touched.clear()
         for computation in ledger.awake.values():
-            if computation.queue:
-                self._drain_queue(computation)
+            if computation.ranked:
+                for line in lines_in_turn(computation):
+                    self._drain_line(computation, line)
+                forget_empty(computation)
+            elif computation.queue:
+                self._drain_line(computation, computation.queue)
         ledger.awake.clear()
         if self._batches:
             for placement, batch in self._batches.items():
@@ -139,8 +145,8 @@ class Placing:
             heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
             heapify(heap)
 
-    def _drain_queue(self, computation: Computation) -> None:
-        queue, heap = computation.queue, computation.heap
+    def _drain_line(self, computation: Computation, queue: deque[Job]) -> None:
+        heap = computation.heap
         while queue and heap:
             _, entry, placement = heappop(heap)
             if entry != placement.entry:

@@ -56,10 +56,12 @@ class Job:
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
         limits: what it may use, None if there are no limits.
+        priority: of those that wait the highest goes first.
     """
 
     limits: JobLimits | None = None
-    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
+    priority: int = 0
+    # Not slots: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
@@ -107,15 +109,16 @@ class Job:
 class LimitedJob(Job):
     """A job with limits."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "priority")
 
     def __init__(
         self,
         job_id: JobId,
         computation: ComputationId,
         body: bytes | Pieces,
-        limits: JobLimits,
+        limits: JobLimits | None,
         *,
+        priority: int = 0,
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
@@ -125,6 +128,7 @@ class LimitedJob(Job):
             job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
         )
         self.limits = limits
+        self.priority = priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,9 @@ class Computation:
     """Records of `logging` from this level on are wanted; -1: none."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
+    """Jobs of priority 0 that are bound to no node."""
+    ranked: dict[int, deque[Job]] = field(default_factory=dict)
+    """Priority -> jobs of it that are bound to no node; see `dispy.engine.ranks`."""
     placements: dict[NodeId, Placement] = field(default_factory=dict)
     pending: int = 0
     """Jobs that are not settled; abandoned ones count as settled."""
