@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 
 from dispy.engine.events import DataReleased, NodesWidened
-from dispy.engine.records import Computation, LimitedJob, Node, SourceFile
+from dispy.engine.records import Computation, Job, LimitedJob, Node, SourceFile
 from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId, SharedData
 from dispy_testing.simulation.client import SimulatedClient
 from dispy_testing.simulation.scenario import Scenario
