@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispy import config
 from dispy.allotment import Allotments
-from dispy.demands import PLAIN, Demands
+from dispy.demands import LEAST_LOADED, PLAIN, Demands
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dispy.discovery import DiscoveryScope
     from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
+    from dispy.interfaces import Allocator
     from dispy.nodes import NodePattern
     from dispy.packing.sharing import SharedRef
     from dispy.wire.messages import JobLimits
@@ -81,6 +82,8 @@ class JobCluster(Submitting, NodeManagement):
         loglevel: level of `dispy.logger`, for the whole process.
         callback: older name of *job_status*.
         reentrant: jobs of a node that is lost are run again elsewhere, rather than abandoned.
+        placement: which node gets the next job: "least-loaded", "spread" (the one with the fewest jobs), "pack" (as few
+            nodes as possible), or the name of an allocator that a plugin brings.
         isolation: ``"process"`` runs each job in a fresh process; ``"worker"`` uses processes again, for many
             tiny jobs that need no protection from each other.
         port: older name of *dispy_port*.
@@ -135,6 +138,7 @@ class JobCluster(Submitting, NodeManagement):
         loglevel: int | None = None,
         callback: JobCallback | None = None,
         reentrant: bool = False,
+        placement: str = LEAST_LOADED,
         isolation: str = "process",
         port: int | None = None,
         node_port: int | None = None,
@@ -240,9 +244,11 @@ class JobCluster(Submitting, NodeManagement):
             if reentrant:
                 self._runtime.call(lambda: self._runtime.plugins.fault_policy(need_reentrant=True))
             self._runtime.call(lambda: self._runtime.require_transports(patterns))
+            allocator = self._find_allocator(placement)
             self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
             self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._computation.allocator = allocator
             self._sharer = make_sharer(self._runtime, self._computation.id)
             self._closed = False  # from here on, callbacks may use it
             self._runtime.add(
@@ -678,6 +684,15 @@ class JobCluster(Submitting, NodeManagement):
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
+
+    def _find_allocator(self, placement: object) -> Allocator | None:
+        if placement == LEAST_LOADED:
+            return None
+        if not isinstance(placement, str):
+            raise UsageError(
+                f"placement={placement!r} is not the name of one: give {LEAST_LOADED!r}, 'spread' or 'pack'"
+            )
+        return self._runtime.call(lambda: self._runtime.plugins.allocator(placement))
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
         """Tell how many CPUs of *node* to use, and remember what else it gets."""

@@ -18,6 +18,9 @@ class Demands:
     """Of those that wait the highest goes first."""
 
 
+LEAST_LOADED = "least-loaded"
+"""Name of the placement that needs no allocator."""
+
 PLAIN = Demands()
 """Of jobs that ask for nothing."""
 

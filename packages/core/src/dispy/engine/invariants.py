@@ -6,6 +6,7 @@ from collections import Counter, deque
 
 from dispy.engine.ledger import Ledger
 from dispy.engine.placing import has_room
+from dispy.engine.ranking import rank_of
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.model import NodeId
 
@@ -81,7 +82,7 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     assert pending == computation.pending
     waiting = sum(map(len, (computation.queue, *computation.ranked.values())))
     assert not (computation.closing and waiting > computation.dropped)
-    _check_heap(computation)
+    _check_heap(ledger, computation)
     idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
     assert computation.closing or computation.idle.keys() == idle
 
@@ -123,13 +124,13 @@ def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Count
     places[job.id] += 1
 
 
-def _check_heap(computation: Computation) -> None:
+def _check_heap(ledger: Ledger, computation: Computation) -> None:
     valid = [entry[2] for entry in computation.heap if entry[1] == entry[2].entry]
     open_ones = [placement for placement in computation.placements.values() if has_room(placement)]
     assert len(set(valid)) == len(valid), "a placement has two valid entries"
     for placement in open_ones:
         assert placement in valid, "a placement with room is not in the heap"
-        assert placement.load == len(placement.inflight) / placement.slots
+        assert placement.load == rank_of(ledger, computation, len(placement.inflight), placement.slots)
     if open_ones:
         lines = (computation.queue, *computation.ranked.values())
         assert not any(job.state is JobState.QUEUED for line in lines for job in line), (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispy.interfaces import Allocator
 from dispy.model import (
     Avail,
     ComputationId,
@@ -200,6 +201,8 @@ class Computation:
     """The application looks at output of its jobs while they run."""
     log_level: int = -1
     """Records of `logging` from this level on are wanted; -1: none."""
+    allocator: Allocator | None = None
+    """Ranks nodes with free slots; None: the least loaded gets the next job. The engine drops one that fails."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     """Jobs of priority 0 that are bound to no node."""
@@ -212,7 +215,7 @@ class Computation:
     terminate: bool = False
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
-    """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
+    """(rank, number of the entry, placement), the best first; see `dispy.engine.placing`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -306,7 +309,7 @@ class Placement:
         mean_s: smoothed run time of a job there in seconds, or None before the first result.
         abandoned: jobs whose attempt there was lost and may still give a result, by job number.
         window: how many jobs may be in flight.
-        load: key of its valid entry in the computation's heap.
+        load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from dispy.engine.events import DataReleased, NodesWidened
 from dispy.engine.records import Computation, Job, LimitedJob, Node, SourceFile
+from dispy.interfaces import API_VERSION, Allocator
 from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId, SharedData
 from dispy_testing.simulation.client import SimulatedClient
 from dispy_testing.simulation.scenario import Scenario
@@ -29,6 +31,17 @@ PINNED = 0.1
 
 PRIORITIES = (0, 0, 1, 0, -1)
 """Of jobs, in turns."""
+
+
+class LeastFreeAllocator(Allocator):
+    """Fills one node after the other; about the same as that of dispy-allocation, which need not be installed."""
+
+    NAME: ClassVar[str] = "least-free"
+    API_VERSION: ClassVar[int] = API_VERSION
+
+    def rank(self, busy: int, slots: int) -> float:
+        """Count free slots."""
+        return float(slots - busy)
 
 
 @dataclass(slots=True)
@@ -138,6 +151,7 @@ class Workload:
             files,
             observed=rng.random() < 0.3,
             dest_path=dest_path,
+            allocator=LeastFreeAllocator() if index % 2 else None,
         )
 
     def _widen(self, application: Application, ident: ComputationId) -> None:
