@@ -34,6 +34,7 @@ from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation
+from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import StreamInbox
 from dispy_node.storage import StateFolder, explain_os_error
@@ -59,6 +60,7 @@ class NodeDaemon:
     Args:
         executor: gives the executor plugin of a name, or raises PluginNotInstalled.
         confinement: what the node's owner wants jobs to be confined by; None: nothing.
+        rules: when and for whom the owner wants jobs to be run.
     """
 
     def __init__(
@@ -67,8 +69,16 @@ class NodeDaemon:
         state: StateFolder,
         executor: Callable[[str], Executor],
         confinement: Confinement | None = None,
+        rules: OwnerRules = FREELY,
     ) -> None:
-        self.engine = NodeEngine(cpus=identity.cpus, memory_bytes=choose_memory())
+        self.engine = NodeEngine(
+            cpus=identity.cpus,
+            memory_bytes=choose_memory(),
+            keep_results_s=rules.keep_results_s,
+            serve=rules.serve,
+            client_shutdown=rules.client_shutdown,
+        )
+        self.rules = rules
         self.identity = identity
         self._state = state
         self._executor = executor
@@ -92,6 +102,7 @@ class NodeDaemon:
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
             fx.CancelAttempts: self._cancel_attempts,
+            fx.RecallAttempts: self._recall_attempts,
             fx.CloseRunner: self._close_runner,
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
@@ -109,6 +120,8 @@ class NodeDaemon:
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._watch_avail)
             nursery.start_soon(self._empty_trash)
+            if self.rules.hours is not None:
+                await nursery.start(keep_hours, self.rules.hours, self.handle)
             task_status.started()
 
     def handle(self, event: ev.Event) -> None:
@@ -207,6 +220,7 @@ class NodeDaemon:
             addresses=self.identity.addresses,
             avail=free,
             proof=proof_to(peer, self._state.secret),
+            refusal=self.engine.refusal,
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -262,7 +276,8 @@ class NodeDaemon:
                         hello.version,
                     )
                     owner = owner_of(link.peer, hello)
-                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus, owner))
+                    told = link.session.hello
+                    self.handle(ev.LinkOpened(link.number, hello, told.cpus, owner, told.refusal))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 
@@ -372,6 +387,11 @@ class NodeDaemon:
         runner = self._runners.get(effect.computation)
         if runner is not None:
             runner.cancel(list(effect.attempts))
+
+    def _recall_attempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.recall(list(effect.attempts))
 
     def _answer_news(self, effect: fx.AnswerNews) -> None:
         runner = self._runners.get(effect.computation)

@@ -243,6 +243,10 @@ class RunnerProcess:
         """End these attempts."""
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
 
+    def recall(self, attempts: list[AttemptKey]) -> None:
+        """End those of these attempts that have not started."""
+        self._send(frames.frame(frames.RECALL, frames.pack_keys(attempts)))
+
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
         self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
@@ -470,6 +474,8 @@ class RunnerProcess:
             if self._phase is not Phase.CLEANUP:
                 self._enter(Phase.CLEANUP, CLEANUP_S)
             self._trouble = payload[:DETAIL_BYTES].decode("utf-8", "replace")
+        elif kind == frames.SHUTDOWN and self._phase is Phase.CLEANUP:
+            return ev.ShutdownAsked(computation)
         elif kind == frames.LOG:
             self._log(payload[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,11 @@ from dispy.runtime.trust import Trust, TrustStore, make_request, refuse_public
 from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
+from dispy_node.control.client import end_other
+from dispy_node.control.operator import Operator
+from dispy_node.control.server import control_socket
 from dispy_node.daemon import NodeDaemon, NodeIdentity
+from dispy_node.rules import local_time_s, make_rules
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
 from dispy_node.temporary import temporary_folder
@@ -41,19 +45,22 @@ HOMELESS = (
 )
 
 
-async def serve(settings: NodeSettings, secret: str | None = None) -> None:
+async def serve(settings: NodeSettings, secret: str | None = None, *, clean: bool = False) -> None:
     """Run a node until a signal of `ENDS` has drained it, or a second one ends it at once.
 
     Further signals change nothing: what is left to do then is short, and nobody else would do it.
 
     Args:
         secret: key or passphrase that clients must have too, if it was given; it is never saved with the settings.
+        clean: end the node that uses the folder, with its jobs, if there is one.
 
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
     folder = settings.folder()
     if folder is not None:
+        if clean:
+            await trio.to_thread.run_sync(end_other, folder)
         await _serve_in(folder, settings, secret)
         return
     with temporary_folder() as folder:
@@ -64,14 +71,18 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
 async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) -> None:
     """Do as `serve`, with the node's state in *folder*."""
     cpus = choose_cpus(settings.cpus)
+    rules = make_rules(settings, local_time_s())
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
     state = StateFolder(folder)
+    if rules.serve == 0:  # the folder is clean now
+        state.close()
+        return
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor, confinement)
+    daemon = NodeDaemon(identity, state, plugins.executor, confinement, rules)
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:
@@ -81,7 +92,7 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
                 with at_once:
                     if confinement.layers:
                         await trio.to_thread.run_sync(confinement.check, state)
-                    await _serve(daemon, trust, addresses, transports, state)
+                    await _serve(daemon, trust, addresses, transports, state, at_once.cancel)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -142,8 +153,9 @@ async def _serve(
     addresses: list[Address],
     transports: dict[str, Transport],
     state: StateFolder,
+    end: Callable[[], object],
 ) -> None:
-    """Listen until a drain is complete."""
+    """Listen until a drain is complete; *end* ends it at once."""
     door = Door(log)
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
@@ -161,6 +173,8 @@ async def _serve(
             mine = [address for address in addresses if address.scheme == scheme]
             bound += await stack.enter_async_context(transport.listen(mine, handle))
         await nursery.start(daemon.run)
+        operator = Operator(daemon, state, [str(address) for address in bound], end)
+        await stack.enter_async_context(control_socket(state.path, operator.answer))
         where = ", ".join(str(address) for address in bound)
         if trust.is_open:
             log.warning(OPEN_WARNING, where)

@@ -16,6 +16,7 @@ from dispy.model import Avail, ComputationId, LinkId, Outcome
 from dispy.wire import messages as ms
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.hours import Phase
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation, Spooled
 
@@ -69,6 +70,7 @@ class Runner:
     queued: deque[Key] = field(default_factory=deque)
     running: list[Key] = field(default_factory=list)
     cancelled: set[Key] = field(default_factory=set)
+    recalled: set[Key] = field(default_factory=set)
 
 
 class NodeMachine(RuleBasedStateMachine):
@@ -148,6 +150,11 @@ class NodeMachine(RuleBasedStateMachine):
         runner = self.runners[effect.computation]
         assert not runner.cancelled.intersection(effect.attempts)
         runner.cancelled.update(effect.attempts)
+
+    def RecallAttempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self.runners[effect.computation]
+        assert not runner.cancelled.intersection(effect.attempts)
+        runner.recalled.update(set(effect.attempts).intersection(runner.queued))
 
     def CloseRunner(self, effect: fx.CloseRunner) -> None:
         runner = self.runners[effect.computation]
@@ -479,7 +486,8 @@ class NodeMachine(RuleBasedStateMachine):
     def runner_drops_cancelled_jobs(self, pick: int) -> None:
         found = self.runner(pick, ready=True)
         if found is not None:
-            keys = [key for key in found[1].queued if key in found[1].cancelled]
+            ended = found[1].cancelled | found[1].recalled
+            keys = [key for key in found[1].queued if key in ended]
             self.end_cancelled(*found, keys)
 
     def end_cancelled(self, name: ComputationId, runner: Runner, keys: list[Key]) -> None:
@@ -523,6 +531,13 @@ class NodeMachine(RuleBasedStateMachine):
     def cpus_change(self, cpus: int) -> None:
         self.ceiling = max(self.ceiling, cpus)
         self.feed(ev.CpusChanged(cpus))
+
+    @rule(phase=st.sampled_from(Phase))
+    def hours_change(self, phase: Phase) -> None:
+        self.feed(ev.HoursChanged(phase, "08:00 to 18:00"))
+        for runner in self.runners.values():
+            ends = runner.terminate or runner.cancelled.issuperset(runner.running)
+            assert phase is not Phase.SHUT or ends, "a job runs on outside service hours"
 
     @rule()
     def avail_is_measured(self) -> None:

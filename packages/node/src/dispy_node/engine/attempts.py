@@ -159,7 +159,8 @@ class Attempts:
             return "the node does not have this computation"
         if computation.finishing or computation.state is ComputationState.CLOSING:
             return "the computation is being closed at the node"
-        return "the node takes no more jobs, as it is about to end" if self._ledger.draining else ""
+        refusal = self._ledger.refusal
+        return refusal and f"the node takes no jobs: {refusal}"
 
     def _refuse(
         self, client: Client, message: AssignJobs, known: Collection[AttemptKey], reason: str
@@ -284,7 +285,7 @@ class Attempts:
                 ledger.counters.stale += 1
                 ledger.remove([item.spooled] if item.spooled is not None else [])
             elif attempt.unwanted or (
-                attempt.withdrawn
+                (attempt.withdrawn or attempt.recalled)
                 and result.outcome == CANCELLED
                 and not (attempt.cancelled or computation.terminate)
             ):
@@ -313,17 +314,18 @@ class Attempts:
         self, client: Client, computation: HostedComputation, items: list[tuple[Attempt, AttemptResult]]
     ) -> list[Attempt]:
         """End attempts that nobody wants, or that the node itself had cancelled; give those with a result."""
-        told, rejected, files = [], [], []
+        told, files = [], []
+        rejected: dict[str, list[AttemptKey]] = {}
         for attempt, item in items:
             never_started = attempt.state is QUEUED and not item.result.started_at
             if attempt.unwanted or never_started:
                 if not attempt.unwanted:
-                    rejected.append(attempt.key)
+                    rejected.setdefault(attempt.why, []).append(attempt.key)
                 if item.spooled is not None:
                     files.append(item.spooled)
                 self.forget(client, computation, attempt)
                 continue
-            detail = "the node ended it as its client was away for longer than the lease"
+            detail = f"the node ended it: {attempt.why}"
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
             self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
             attempt.spooled = item.spooled
@@ -332,7 +334,8 @@ class Attempts:
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
-        self._ledger.reject(client, computation.id, rejected, "its client was away when it was to start")
+        for why, keys in rejected.items():
+            self._ledger.reject(client, computation.id, keys, why)
         return told
 
     # -- ends without the runner

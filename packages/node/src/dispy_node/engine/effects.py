@@ -72,6 +72,14 @@ class CancelAttempts:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallAttempts:
+    """Have the runner end those of these attempts that it has not started; the others go on."""
+
+    computation: ComputationId
+    attempts: Sequence[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRunner:
     """Have the runner clean up and end; with *terminate* it ends what runs. Answered by RunnerEnded."""
 
@@ -142,6 +150,7 @@ Effect = (
     | RunJobs
     | SetSlots
     | CancelAttempts
+    | RecallAttempts
     | CloseRunner
     | RemoveFolder
     | RemoveSpooled

@@ -68,7 +68,11 @@ class Attempt:
     cancelled: bool = False
     """The scheduler asked for its end."""
     withdrawn: bool = False
-    """The node asked for its end, as its client was away too long before it started."""
+    """The node asked for its end, `why` it did."""
+    recalled: bool = False
+    """The node asked for its end if it had not started."""
+    why: str = ""
+    """Why the node asked."""
     unwanted: bool = False
     """The scheduler does not believe in it (any more): its result is dropped when it comes."""
     result: JobResult | None = None
@@ -154,6 +158,7 @@ class Newcomer:
     hello: Hello
     told_cpus: int | None
     owner: Owner
+    told_refusal: str
 
 
 @dataclass(slots=True, eq=False)

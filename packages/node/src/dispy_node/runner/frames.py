@@ -5,10 +5,11 @@ and results as opaque bytes and never unpickles; the runner imports no third-par
 plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
     daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
-                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings)
+                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings),
+                        RECALL (attempts, to be ended if they have not started)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
-                        CLEANUP (it begins, or with a text: it has failed)
+                        CLEANUP (it begins, or with a text: it has failed), SHUTDOWN (cleanup wants the node to end)
 
 SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
@@ -37,6 +38,8 @@ TAKEN = 14
 SETUP = 15
 CLEANUP = 16
 LIMITS = 17
+RECALL = 20
+SHUTDOWN = 21
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""

@@ -26,6 +26,7 @@ from dispy_node.runner.frames import (
     LOG,
     NEWS,
     READY,
+    RECALL,
     RUN,
     SAID,
     SETUP,
@@ -216,6 +217,11 @@ class Runner:
                 for start in range(0, len(payload), KEY_BYTES):
                     job = self._jobs.get(payload[start : start + KEY_BYTES])
                     if job is not None:  # else its result is already on the way
+                        self._pool.cancel(job)
+            elif kind == RECALL:
+                for start in range(0, len(payload), KEY_BYTES):
+                    job = self._jobs.get(payload[start : start + KEY_BYTES])
+                    if job is not None and job.child is None:
                         self._pool.cancel(job)
             elif kind == TAKEN:
                 job = self._jobs.get(payload[:KEY_BYTES])
