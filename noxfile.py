@@ -107,7 +107,7 @@ def e2e(session: nox.Session) -> None:
     """Run the tests with real processes and sockets."""
     install_packages(session)
     install_group(session, "test")
-    session.run("pytest", "tests/e2e", "tests/security", *session.posargs)
+    session.run("pytest", "tests/e2e", "tests/security", "tests/network", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])

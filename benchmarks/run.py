@@ -15,6 +15,8 @@ figures of one run: machines drift.
     queue      100 000 jobs queued: bytes of client memory each, submitted a second
     bulk       20 jobs with 50 MB of argument each over an open connection, MB/s, and the growth of the daemon;
                floor: loopback socket
+    shared     50 jobs that read one array of 100 MB: milliseconds of each on top of a job with a tiny one; MB sent
+    instances  jobs/s with an instance of a shipped class as argument, reused processes; bytes sent for each
     tls        what encryption costs: jobs with 1 KiB there and back, encrypted against open; 20 jobs with 50 MB
                against a bare `ssl` socket; CPU of a handshake, both sides together; 500 nodes connect to one client
 """
@@ -143,6 +145,17 @@ def bulk() -> Figures:
     return {**figures, "socket MB/s": floor, "of socket": figures["MB/s"] / floor}
 
 
+def shared() -> Figures:
+    """Data that jobs share."""
+    return with_node("workloads:shared")
+
+
+def instances() -> Figures:
+    """Instances of a class that is sent along."""
+    figures = with_node("workloads:instances")
+    return {"jobs/s": figures["rate"], "bytes/job": figures["bytes/job"]}
+
+
 def tls() -> Figures:
     """What encryption costs."""
     encrypted = with_node("encryption:kibibytes")["rate"]
@@ -170,12 +183,15 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "start": start,
     "queue": queue,
     "bulk": bulk,
+    "shared": shared,
+    "instances": instances,
     "tls": tls,
 }
 
 
 def main() -> None:
     """Run what was asked for, in alternation, and print medians with the range."""
+    os.environ["DISPY_INTERFACES"] = "lo"  # nodes that are measured announce themselves to nobody else
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import statistics
 import subprocess
@@ -141,6 +142,56 @@ def bulk(address: str, pid: str, *options: str) -> dict[str, float]:
         return {"MB/s": 1000 / elapsed_s, "daemon grows MB": (_peak_bytes(pid) - before) / 1e6}
 
 
+def first_byte(array: object) -> int:
+    """Look at an array."""
+    return int(memoryview(array)[0])  # type: ignore[arg-type]
+
+
+def shared(address: str) -> dict[str, float]:
+    """50 jobs that read one array of 100 MB, next to 50 that read a tiny one."""
+    array, tiny = pickle.PickleBuffer(bytearray(100_000_000)), pickle.PickleBuffer(bytearray(8))
+    with dispy.JobCluster(first_byte, nodes=[address]) as cluster:
+        assert cluster.submit(tiny)() == 0
+        times_s = []
+        for value in (tiny, cluster.put(array)):
+            assert cluster.submit(value)() == 0  # with the first job the data goes to the node
+            began = time.perf_counter()
+            jobs = [cluster.submit(value) for _ in range(50)]
+            assert [job() for job in jobs] == [0] * 50, jobs[0].exception
+            times_s.append((time.perf_counter() - began) / 50)
+        (node,) = cluster.status().nodes
+        return {"ms on top": (times_s[1] - times_s[0]) * 1000, "sent MB": node.tx / 1e6}
+
+
+class Item:
+    """Something that is sent to jobs."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def number_of(item: Item) -> int:
+    """Look at the argument."""
+    assert isinstance(item, Item)
+    return item.number
+
+
+def instances(address: str) -> dict[str, float]:
+    """10 000 jobs with an instance of a shipped class each."""
+    count = 10_000
+    with dispy.JobCluster(number_of, nodes=[address], depends=[Item], isolation="worker") as cluster:
+        for number in range(100):
+            cluster.submit(Item(number))()
+        (node,) = cluster.status().nodes
+        before = node.tx
+        began = time.perf_counter()
+        jobs = [cluster.submit(Item(number)) for number in range(count)]
+        assert [job() for job in jobs] == list(range(count)), jobs[0].exception
+        elapsed_s = time.perf_counter() - began
+        (node,) = cluster.status().nodes
+        return {"rate": count / elapsed_s, "bytes/job": (node.tx - before) / count}
+
+
 def _resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
@@ -153,6 +204,6 @@ def _peak_bytes(pid: str) -> int:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    if name in ("fresh", "programs", "worker", "latency"):
+    if name in ("fresh", "programs", "worker", "latency", "shared", "instances"):
         arguments = arguments[:1]
     print(json.dumps(globals()[name](*arguments)))

@@ -37,7 +37,9 @@ def instrument() -> None:
     """Have the modules that a target imports from now on tell atheris where they go."""
     import atheris
 
-    atheris.instrument_imports(include=["dispy", "dispy_node", "dispy_transport_ssl"]).__enter__()
+    atheris.instrument_imports(
+        include=["dispy", "dispy_discovery_udp", "dispy_node", "dispy_transport_ssl"]
+    ).__enter__()
 
 
 if Path(sys.argv[0]).resolve().parent == CORPUS.resolve().parent and "--count" not in sys.argv:

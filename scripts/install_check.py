@@ -110,11 +110,12 @@ def make_environment(folder: Path, extra: str, dist: Path, constraints: Path) ->
 
 
 def environment_variables(programs: Path, home: Path) -> dict[str, str]:
-    """Return an environment in which nothing of the checkout or of the user's settings is seen."""
+    """Return an environment without anything of the checkout or the user's settings, for this machine alone."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "XDG_", "DISPY"))
     }
-    return {**kept, "HOME": str(home), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "HOME": str(home), "PATH": path, "DISPY_INTERFACES": "lo"}
 
 
 def run_program(programs: Path, home: Path, text: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: keys of their own, real nodes, what watches them, and how hard Hypothesis tries.
+"""What all tests share: keys of their own, loopback only, real nodes, what watches them, and how hard Hypothesis tries.
 
 ``DISPY_HYPOTHESIS=deep`` (the nox session ``property_deep``) tries many more examples than the default, ``fast``.
 In CI the fast profile draws the same examples each time, so that a red run is about the change and not about luck;
@@ -20,7 +20,10 @@ from hypothesis import HealthCheck, settings
 os.environ["DISPY_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dispy-tests-")
 atexit.register(shutil.rmtree, os.environ["DISPY_CONFIG_DIR"], ignore_errors=True)
 
-pytest_plugins = ("watching", "real_nodes")  # in tests/support
+# Nothing that tests send in search of nodes leaves this machine.
+os.environ["DISPY_INTERFACES"] = "lo"
+
+pytest_plugins = ("watching", "real_nodes", "namespaces")  # in tests/support
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

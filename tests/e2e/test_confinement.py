@@ -285,6 +285,33 @@ def test_jobs_of_another_user(start_for_user: Look, place: Path, secret: Path) -
     assert not [name for name in environment if name.startswith(("XDG_", "SSH_", "SUDO_"))]
 
 
+def write_and_list(name: str) -> dict[str, int]:
+    with open(name, "w") as file:
+        file.write(name)
+    with open("data", "ab") as file:
+        file.truncate()
+    return {found: os.stat(found).st_uid for found in sorted(os.listdir())}
+
+
+@needs_root
+def test_shared_folders_are_the_other_users(
+    start_for_user: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start_for_user("--confine", f"user={USER}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_bytes(os.urandom(MEGABYTE))
+    (tmp_path / "own").write_text("of the job")
+    uid = pwd.getpwnam(USER).pw_uid
+    for number, sent_bytes in ((1, 2 * MEGABYTE), (2, MEGABYTE // 2)):
+        with dispy.JobCluster(
+            write_and_list, nodes=[node.address], depends=["data"], dest_path="a/b", cleanup=False
+        ) as cluster:
+            job = cluster.submit(f"result{number}", dispy_job_depends=["own"])
+            names = ["data", "own", *(f"result{one}" for one in range(1, number + 1))]
+            assert job() == dict.fromkeys(names, uid), job.exception
+            assert cluster.status().nodes[0].tx < sent_bytes
+
+
 @needs_root
 @pytest.mark.parametrize("isolation", ["process", "worker"])
 def test_files_of_another_user_go_both_ways(start_for_user: Look, place: Path, isolation: str) -> None:

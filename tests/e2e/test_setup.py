@@ -558,8 +558,6 @@ def test_what_setup_has_started_lives_as_long_as_the_computation(
 def test_what_cannot_work_is_refused_at_once(node: Any, cluster_of: Make) -> None:
     with pytest.raises(UsageError, match="setup function 'remember' cannot be called with the 0 setup_args"):
         cluster_of(recall, setup=remember)
-    with pytest.raises(UsageError, match="dest_path"):
-        cluster_of(recall, cleanup=False)
     lock = threading.Lock()
     with pytest.raises(NotPicklable, match="setup function cannot be sent"):
         cluster_of(recall, setup=lambda: int(lock.locked()))

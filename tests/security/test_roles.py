@@ -47,6 +47,14 @@ EXAMPLES: dict[type[msg.Message], msg.Message] = {
         msg.AckNews(CID, [msg.NewsAck(1, 1, 1, True)]),
         msg.SendFile(CID, 1, msg.FileOffer("f", 1, 0o600, 0.0, 1)),
         msg.FileTaken(CID, 1),
+        msg.LimitSlots(CID, 1),
+        msg.WatchOutput(CID, 1, 1, 1, 1, 0, 100),
+        msg.JobOutput(CID, 1, 1, 1, 0, 0, b"text"),
+        msg.FilesWanted(CID, ["f"]),
+        msg.FilesComing(CID, [msg.FileOffer("f", 1, 0o600, 0.0, 1)]),
+        msg.ShareData(CID, 1, 1, 1),
+        msg.DropData(CID, [1]),
+        msg.DataLost(CID, 1, "x"),
     )
 }
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -139,9 +140,9 @@ def hint_of(credential: Credential) -> str | None:
     return make_hint(credential.hint_key, bytes(range(NONCE_BYTES))) if credential.hint_key else None
 
 
-def greeting(role: Role = Role.CLIENT, ident: str = "a" * 32, name: str = "attacker") -> Hello:
-    """Return what an attacker greets with."""
-    return make_hello(role, ident, name=name)
+def greeting(role: Role = Role.CLIENT, ident: str = "", name: str = "attacker") -> Hello:
+    """Return what an attacker greets with; each is somebody else, unless *ident* is given."""
+    return make_hello(role, ident or uuid.uuid4().hex, name=name)
 
 
 class Intruder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,8 @@ CORE = ROOT / "packages" / "core" / "src" / "dispy"
 # Lowest first. A module imports from its own layer and those below it.
 LAYERS = [
     {"errors", "model"},
-    {"interfaces"},
-    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable"},
+    {"interfaces", "discovery"},
+    {"wire", "config", "logger", "private", "parents", "argv", "places", "printable", "sizes"},
     {"engine"},
     {"packing"},
     {"hookspecs", "plugins", "plugged", "offers", "builtin"},
@@ -24,8 +26,11 @@ LAYERS = [
         "job",
         "inside",
         "partials",
+        "live",
+        "logs",
         "status",
         "nodes",
+        "allotment",
         "management",
         "limits",
         "options",
@@ -37,7 +42,12 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Folders of code that is the same in production, in the simulator and under Hypothesis: bytes, time and randomness
 # are arguments there.
-WITHOUT_IO = [CORE / "wire", CORE / "engine", ROOT / "packages/node/src/dispy_node/engine"]
+WITHOUT_IO = [
+    CORE / "wire",
+    CORE / "engine",
+    ROOT / "packages/node/src/dispy_node/engine",
+    ROOT / "packages/discovery-udp/src/dispy_discovery_udp/engine",
+]
 IO_MODULES = {
     "asyncio",
     "multiprocessing",
@@ -100,3 +110,11 @@ def test_core_module_imports_lower_layers_only(module: Path) -> None:
 @pytest.mark.parametrize("module", PURE_MODULES, ids=[str(path.relative_to(ROOT)) for path in PURE_MODULES])
 def test_module_without_io_imports_none(module: Path) -> None:
     assert not {name.split(".")[0] for name in imports_of(module)} & IO_MODULES
+
+
+def test_import_dispy_loads_only_what_it_needs() -> None:
+    """Programs on thousands of cores pay for each of these; what a cluster needs is loaded when one is made."""
+    heavy = ("trio", "msgspec", "cloudpickle", "pluggy", "logging", "ssl", "asyncio", "subprocess", "socket")
+    code = f"import sys, dispy; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -20,6 +20,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "core/engine/effects.py": "plain values: every test of the engine compares them",
     "core/engine/events.py": "plain values: every test of the engine sends them",
     "core/engine/records.py": "plain values: every test of the engine reads them",
+    "core/discovery.py": "plain values and interfaces: tests of searches and of contracts use them",
+    "discovery-udp/engine/values.py": "plain values: every test of the engines sends and compares them",
     "node/engine/effects.py": "plain values: every test of the engine compares them",
     "node/engine/events.py": "plain values: every test of the engine sends them",
     "node/engine/records.py": "plain values: every test of the engine reads them",

@@ -218,3 +218,30 @@ def test_classes_beside_large_bytes_still_go_by_value(main: ModuleType) -> None:
     body = packer().pack((bytes(LARGE_BYTES), main.Item(3)), {})
     assert isinstance(body, bytes)
     assert "Item(3)" in elsewhere(body)
+
+
+def test_what_is_shipped_needs_no_second_pickle(main: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    packing = packer(vars(main))
+    careful: list[object] = []
+    monkeypatch.setattr(packing, "_pack_carefully", lambda args, kwargs: careful.append(args))
+    for args in ((main.Item(1),), (main.Item, main.function), ([main.Item(1), main.Item(2)],)):
+        assert pickle.loads(packing.pack(args, {}) or b"N.") is not None or careful
+    assert careful == [(main.Item, main.function)], "a second reference to the module leaves its name out"
+
+
+def test_reference_beside_those_to_what_is_shipped_is_seen(main: ModuleType) -> None:
+    """In a pickle the name of a module stands once, before the first of its classes."""
+    exec("class Other:\n    pass", main.__dict__)
+    body = packer({"Item": main.Item}).pack((main.Item(1), main.Other()), {})
+    assert isinstance(body, bytes)
+    del main.Other
+    assert type(pickle.loads(body)[0][1]).__name__ == "Other"
+
+
+def test_class_that_is_not_the_shipped_one_goes_by_value(main: ModuleType) -> None:
+    shipped = main.Item
+    exec("class Item:\n    n = 5", main.__dict__)
+    body = packer({"Item": shipped}).pack((main.Item(),), {})
+    assert isinstance(body, bytes)
+    main.Item = shipped
+    assert pickle.loads(body)[0][0].n == 5

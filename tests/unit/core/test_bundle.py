@@ -506,8 +506,35 @@ def test_a_module_in_depends_is_importable_and_its_file_is_sent(client: Client) 
         """
     )
     bundle = pack_function(main.compute, [module, json])
-    assert [file.path for file in bundle.files] == ["tools_dep/mod.py"]
+    assert [file.path for file in bundle.files] == ["tools_dep/__init__.py", "tools_dep/mod.py"]
     assert client.call(bundle) == 7
+
+
+def test_all_of_a_package_comes_along(client: Client) -> None:
+    """Also what nothing imports by name, and data; equal names in different packages do not meet."""
+    for name in ("tree_a", "tree_b"):
+        client.write(f"src/{name}/__init__.py")
+        client.write(f"src/{name}/inner/__init__.py")
+        client.write(f"src/{name}/inner/util.py", f"NAME = {name!r}")
+        client.write(f"src/{name}/data/table.txt", name)
+        client.write(f"src/{name}/.hidden/x.py", "bad")
+        client.write(f"src/{name}/__pycache__/util.pyc", "bad")
+    client.monkeypatch.syspath_prepend(client.folder / "src")
+    modules = [client.module("tree_a"), client.module("tree_b")]
+    main = client.main(
+        """
+        def compute(name):
+            import importlib
+            return importlib.import_module(name + ".inner.util").NAME
+        """
+    )
+    bundle = pack_function(main.compute, modules)
+    names = ("__init__.py", "data/table.txt", "inner/__init__.py", "inner/util.py")
+    assert [file.path for file in bundle.files] == [
+        f"{tree}/{name}" for tree in ("tree_a", "tree_b") for name in names
+    ]
+    for tree in ("tree_a", "tree_b"):
+        assert client.call(bundle, tree) == tree
 
 
 def test_instances_of_classes_of_a_local_module_that_did_not_come_along(client: Client) -> None:

@@ -527,6 +527,14 @@ def test_reentrant_that_is_no_flag_is_false(
     ("options", "error", "text"),
     [
         ({"isolation": "thread"}, UsageError, "isolation must be 'process' or 'worker', not 'thread'"),
+        (
+            {"ping_interval": 0.5},
+            UsageError,
+            "ping_interval must be a number of seconds from 1 to 1000, not 0.5",
+        ),
+        ({"ping_interval": 1001}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
+        ({"ping_interval": True}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
+        ({"ping_interval": "5"}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
         ({"results": "pickle"}, UsageError, "results must be 'any' or 'safe', not 'pickle'"),
         ({"job_status": 5}, UsageError, "job_status=5 is not callable"),
         ({"job_status": lambda: None}, UsageError, "job_status must take 1 argument"),
@@ -747,7 +755,7 @@ def test_without_setup_nothing_is_prepared(
     ("options", "text"),
     [
         ({"setup": "prepare"}, "setup='prepare' is not a plain function"),
-        ({"cleanup": False}, "cleanup=False"),
+        ({"cleanup": "no"}, "cleanup='no'"),
         (
             {"setup": prepare},
             r"setup function 'prepare' cannot be called with the 0 setup_args of node '10.0.0.1'",

@@ -72,10 +72,38 @@ def test_who_assigns_to_what_has_no_effect_is_warned(
     monkeypatch.setattr(config, "NodePort", 4000)
     monkeypatch.setattr(config, "MsgTimeout", 3)
     assert capsys.readouterr().out == ""
-    config.ClientPort = 4001  # type: ignore[attr-defined]
-    del config.ClientPort
+    monkeypatch.setattr(config, "ClientPort", 4001, raising=False)
+    assert capsys.readouterr().out == ""
+    config.HTTPServerPort = 4001  # type: ignore[attr-defined]
+    del config.HTTPServerPort
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.endswith("dispy.config.ClientPort has no effect: nothing of this version uses it")
+    assert line.endswith("dispy.config.HTTPServerPort has no effect: nothing of this version uses it")
+
+
+def test_client_port_follows_dispy_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DispyPort", 9700)
+    assert (config.client_port(), config.node_port()) == (9700, 9701)
+
+
+def test_groups_are_those_of_the_original() -> None:
+    assert config.multicast_groups() == ("239.255.61.59", "ff05::b409:3171:9705:5134:6159")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("IPv4MulticastGroup", "10.0.0.1", "IPv4"),
+        ("IPv4MulticastGroup", "ff05::1", "IPv4"),
+        ("IPv6MulticastGroup", "here", "IPv6"),
+        ("IPv6MulticastGroup", None, "IPv6"),
+    ],
+)
+def test_groups_must_be_addresses_of_multicast(
+    name: str, value: object, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, name, value)
+    with pytest.raises(UsageError, match=f"dispy.config.{name} must be an {kind} address of multicast"):
+        config.multicast_groups()
 
 
 def test_unknown_names_are_errors() -> None:
@@ -104,3 +132,16 @@ def test_memory_is_a_number_of_bytes(value: Any, monkeypatch: pytest.MonkeyPatch
         config.result_memory_bytes()
     with pytest.raises(UsageError, match="ResultMemory"):
         JobCluster(lambda: None)
+
+
+def test_largest_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.max_file_bytes() == 0
+    monkeypatch.setattr(config, "MaxFileSize", "2k")
+    assert config.max_file_bytes() == 2048
+    assert config.max_file_bytes(5) == 5
+    assert config.max_file_bytes(0) == 0
+    with pytest.raises(UsageError, match="max_file_size must be a number of bytes"):
+        config.max_file_bytes("much")
+    monkeypatch.setattr(config, "MaxFileSize", -1)
+    with pytest.raises(UsageError, match="dispy.config.MaxFileSize must be"):
+        config.max_file_bytes()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from dispy.errors import UsageError
-from dispy.packing.files import Files
+from dispy.packing.files import Files, with_digests
 
 
 @pytest.fixture
@@ -86,3 +87,91 @@ def test_a_file_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
     with pytest.raises(UsageError, match="may not be read"):
         Files(str(folder)).add(str(folder / "a.txt"))
+
+
+def test_a_file_that_is_too_large(folder: Path) -> None:
+    path = str(folder / "a.txt")
+    assert Files(str(folder), max_bytes=5).add(path).size == 5
+    with pytest.raises(
+        UsageError, match=r"a\.txt' has 5 bytes, more than the 4 of max_file_size; raise that"
+    ):
+        Files(str(folder), max_bytes=4).add(path)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\nb", "a\x7fb", "C:", os.fsdecode(b"a\xffb")])
+def test_names_that_no_node_takes(folder: Path, name: str) -> None:
+    (folder / name).mkdir(parents=True) if name == "C:" else (folder / name).touch()
+    path = folder / name / "x" if name == "C:" else folder / name
+    path.touch()
+    with pytest.raises(UsageError, match="cannot be sent: .* is not a plain relative path; rename it"):
+        Files(str(folder)).add(str(path))
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u00e9\u4e2d", " ", "a b", "-rf", "~", "%2e", "CON", "a:b:c"])
+def test_odd_names_that_are_taken(folder: Path, name: str) -> None:
+    (folder / name).touch()
+    assert Files(str(folder)).add(str(folder / name)).path == name
+
+
+def test_a_path_that_is_too_long(folder: Path) -> None:
+    deep = folder.joinpath(*["x" * 200] * 6)
+    deep.mkdir(parents=True)
+    (deep / "a.txt").touch()
+    with pytest.raises(UsageError, match="is not a plain relative path"):
+        Files(str(folder)).add(str(deep / "a.txt"))
+
+
+def test_names_that_differ_in_case_only_are_two(folder: Path) -> None:
+    files = Files(str(folder))
+    (folder / "A.txt").write_text("other")
+    files.add(str(folder / "a.txt"))
+    if (folder / "a.txt").samefile(folder / "A.txt"):
+        pytest.skip("this file system does not tell them apart")
+    assert files.add(str(folder / "A.txt")).path == "A.txt"
+    assert len(files.all()) == 2
+
+
+def test_a_file_and_a_folder_of_one_name(folder: Path) -> None:
+    (folder.parent / "sub.d").mkdir()
+    outside = folder.parent / "sub.d" / "sub"
+    outside.touch()
+    paths = [str(outside), str(folder / "sub" / "b.txt")]
+    for first, second in (paths, reversed(paths)):
+        files = Files(str(folder))
+        files.add(first)
+        with pytest.raises(UsageError, match="'sub' would be a file and a folder at the node; rename one"):
+            files.add(second)
+
+
+def test_other_files_keep_their_places(folder: Path) -> None:
+    first = Files(str(folder))
+    known = first.add(str(folder / "a.txt"))
+    files = Files(str(folder), others=first.all())
+    assert files.add(str(folder / "a.txt")) is known
+    with pytest.raises(UsageError, match="would both be 'a.txt'"):
+        files.add(str(folder.parent / "a.txt"))
+
+
+def test_hashes_are_made_where_they_can_be_of_use(folder: Path) -> None:
+    (folder / "c.txt").write_text("a.txt")
+    files = Files(str(folder))
+    for name in ("a.txt", "c.txt", "sub/b.txt"):
+        files.add(str(folder / name))
+    digest = hashlib.sha256(b"a.txt").digest()
+    some = with_digests(files.all(), all_files=False)
+    assert [file.digest for file in some] == [digest, digest, b""]
+    everything = with_digests(files.all(), all_files=True)
+    assert [file.digest for file in everything] == [digest, digest, hashlib.sha256(b"sub/b.txt").digest()]
+    assert [bool(file.digest) for file in with_digests(files.all(), all_files=True, most_bytes=5)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_file_that_vanishes_before_it_is_hashed(folder: Path) -> None:
+    files = Files(str(folder))
+    files.add(str(folder / "a.txt"))
+    (folder / "a.txt").unlink()
+    with pytest.raises(UsageError, match="a.txt' is not valid: it cannot be read: No such file"):
+        with_digests(files.all(), all_files=True)

@@ -37,6 +37,7 @@ def test_there_are_hooks() -> None:
         "dispy_register_transport",
         "dispy_register_security",
         "dispy_register_credentials",
+        "dispy_register_discovery",
         "dispy_register_executor",
         "dispy_register_fault_policy",
         "dispy_register_command",

@@ -14,7 +14,7 @@ import pytest
 from dispy import job as job_module
 from dispy.engine.effects import JobChange
 from dispy.engine.records import Job, Node, NodeState
-from dispy.errors import JobAbandoned, JobBroken, JobCancelled, JobDied
+from dispy.errors import JobAbandoned, JobBroken, JobCancelled, JobDied, UsageError
 from dispy.job import DispyJob
 from dispy.model import ComputationId, JobId, JobStatus, NodeId, Outcome, PythonVersion
 from dispy.packing.results import ResultBody
@@ -465,3 +465,34 @@ def test_intermediate_result_that_cannot_be_loaded(capsys: pytest.CaptureFixture
     job._add_partial(b"rubbish")
     with pytest.raises(JobBroken):
         next(job.stream(timeout=1))
+
+
+def test_tail_of_a_job_that_has_ended_is_its_output() -> None:
+    job = DispyJob(7)
+    job._settle(returned(1, b"out", b"err"))
+    assert list(job.tail()) == ["out"]
+    assert list(job.tail("both")) == ["out", "err"]
+    program = DispyJob(8, text_output=False)
+    program._settle(returned(1, b"out\xff"))
+    assert list(program.tail()) == ["out\ufffd"]
+    assert job_module._tails == {}
+
+
+def test_tail_of_what_there_is_not() -> None:
+    with pytest.raises(UsageError, match="'both', not 'stdin'"):
+        DispyJob(7).tail("stdin")
+
+
+def test_tail_ends_with_the_job_and_can_be_left() -> None:
+    job = DispyJob(7)
+    with pytest.raises(TimeoutError):
+        next(job.tail(timeout=0))
+    seen: list[str] = []
+    reader = threading.Thread(target=lambda: seen.extend(job.tail(timeout=20)))
+    reader.start()
+    while job not in job_module._tails:
+        assert reader.is_alive()
+    job._settle(returned(1, b"out"))
+    reader.join(20)
+    assert seen == ["out"]
+    assert job_module._tails == {}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from dispy.allotment import Allotments
 from dispy.engine.events import Event
-from dispy.engine.records import Computation, JobState, PlacementState
-from dispy.errors import InvalidNodes
+from dispy.engine.records import Computation, JobState, Node, PlacementState
+from dispy.errors import InvalidNodes, UsageError
 from dispy.job import DispyJob
 from dispy.management import NodeManagement
 from dispy.nodes import NodeAllocate, NodePattern, choose, parse_nodes
+from dispy.packing.bundle import pack_function
+from dispy.packing.preparation import make_preparation
 from dispy.status import DispyNode
 from dispy.wire.messages import CloseComputation, ComputationClosed, ComputationReady, OpenComputation
 
@@ -49,6 +54,10 @@ class FakeRuntime:
         self.looked += [pattern.text for pattern in patterns]
 
 
+def prepare(*args: object) -> int:
+    return 0
+
+
 class Fleet(NodeManagement):
     """What there is of a cluster here."""
 
@@ -56,23 +65,27 @@ class Fleet(NodeManagement):
         self._runtime: Any = FakeRuntime(world)
         self._node_port = 51348
         self._patterns = parse_nodes(nodes, self._node_port)
-        self._setup_args = {}
+        packed = pack_function(prepare, preparation=make_preparation(prepare, True))
+        self._allotments = Allotments(packed, self._patterns, max_file_bytes=0, is_shared=False)
         self._lock = threading.Condition()
         self._nodes = {}
         self.checked: list[NodePattern] = []
         self._computation: Computation = world.add(
-            accepts=lambda node: choose(self._patterns, self, node)[1],
-            arguments_for=lambda node: b"",
+            accepts=self._choose, arguments_for=self._allotments.arguments_for
         )
+        self._computation.files_for = self._allotments.files_for
+
+    def _choose(self, node: Node) -> int:
+        pattern, cpus = choose(self._patterns, self, node)
+        if pattern is not None:
+            self._allotments.take(node, pattern)
+        return cpus
 
     def _check_open(self) -> None:
         pass
 
     def _check_trust(self, patterns: Sequence[NodePattern]) -> None:
         self.checked += patterns
-
-    def _pack_setup_args(self, pattern: NodePattern) -> bytes:
-        return repr(pattern.allocation.setup_args).encode()
 
 
 @pytest.fixture
@@ -90,14 +103,24 @@ def state(fleet: Fleet, number: int = 1) -> PlacementState:
     return placement.state  # type: ignore[no-any-return]
 
 
-def test_another_node_is_taken_and_looked_for(world: Any, fleet: Fleet) -> None:
+def test_another_node_is_taken_and_looked_for(world: Any, fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("data")
     assert fleet._computation.placements.keys() == {world.ident(1)}
-    assert fleet.allocate_node(NodeAllocate("10.0.0.2", cpus=1, setup_args=(5,))) == 0
+    allocation = NodeAllocate("10.0.0.2", cpus=1, depends=[tmp_path / "own"], setup_args=(5,))
+    assert fleet.allocate_node(allocation) == 0
     assert state(fleet, 2) is PlacementState.PREPARING
     assert world.placement(fleet._computation, 2).slots == 1
     assert fleet._runtime.looked == ["10.0.0.2"]
     assert [pattern.text for pattern in fleet.checked] == ["10.0.0.2"]
-    assert fleet._setup_args[fleet._patterns[0]] == b"(5,)"
+    (opened,) = [one for one in world.messages(fleet._runtime.effects) if isinstance(one, OpenComputation)]
+    assert [offer.path for offer in opened.files] == ["own"]
+    assert pickle.loads(opened.setup_args)[0] == (5,)
+
+
+def test_what_a_node_is_to_get_is_checked_before_it_is_taken(fleet: Fleet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such file"):
+        fleet.allocate_node(NodeAllocate("10.0.0.2", depends=[tmp_path / "missing"]))
+    assert [pattern.text for pattern in fleet._patterns] == ["10.0.0.1"]
 
 
 def test_what_is_said_last_about_a_node_decides(world: Any, fleet: Fleet) -> None:

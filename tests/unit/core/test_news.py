@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dispy.engine.effects import CloseLink
+from dispy.engine.effects import CloseLink, TellLog
 from dispy.engine.events import CancelRequested, FileArrived
 from dispy.model import JobStatus, LinkId
-from dispy.wire.messages import FILE, PARTIAL, AckNews, JobNews, News, NewsAck
+from dispy.wire.messages import FILE, LOG, PARTIAL, AckNews, JobNews, News, NewsAck
 
 
 def part(job: Any, number: int, body: bytes = b"x", *, attempt: int = 1, kind: int = PARTIAL) -> JobNews:
@@ -77,3 +77,13 @@ def test_only_the_node_that_has_the_latest_attempt_speaks_for_it(world: Any) -> 
     assert not world.engine.is_running(second, computation.id, job.id, 1)
     assert not world.engine.is_running(first, "other", job.id, 1)
     assert not world.engine.is_running(LinkId(99), computation.id, job.id, 1)
+
+
+def test_records_of_logging_are_told_once(world: Any) -> None:
+    _, job = begin(world)
+    world.start(job)
+    message = JobNews(str(job.computation), [News(job.id, 1, 1, LOG, b"record", mode=3)])
+    effects = world.say(message)
+    assert [one for one in effects if isinstance(one, TellLog)] == [TellLog(job, world.node(), b"record", 3)]
+    assert len(world.messages(effects)) == 1
+    assert not [one for one in world.say(message) if isinstance(one, TellLog)]

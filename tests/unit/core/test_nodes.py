@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,12 +155,31 @@ def test_elements_that_mean_nothing_are_dropped_with_a_warning(
         parse_nodes([element], PORT)
 
 
-def test_what_this_version_does_not_have() -> None:
-    for element in (("node1", None, 0, ["f"]), {"host": "node1", "depends": ["f"]}):
-        with pytest.raises(UsageError, match="not supported in this version"):
-            parse_nodes([element], PORT)
-    with pytest.raises(UsageError, match="'depends' of a node is not supported in this version"):
-        NodeAllocate("node1", depends=["f"])
+def test_files_of_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.touch()
+    for element in (("node1", None, 0, [path]), {"host": "node1", "depends": (str(path),)}):
+        assert one(element).allocation.depends == [str(path)]
+    assert NodeAllocate("node1", depends=None).depends == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("depends", "problem"),
+    [
+        ("data", "depends of a node must be a list, not 'data'"),
+        (b"data", "must be a list"),
+        (5, "must be a list"),
+        (["missing"], "file 'missing' in depends of a node is not valid: there is no such file"),
+        (["/"], "file '/' in depends"),
+        ([len], "<built-in function len> in depends of a node is no path of a file"),
+        ([b"x"], "b'x' in depends"),
+    ],
+)
+def test_what_is_no_file_of_a_node(depends: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        NodeAllocate("node1", depends=depends)
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        parse_nodes([{"host": "node1", "depends": depends}], PORT)
 
 
 @pytest.mark.parametrize(

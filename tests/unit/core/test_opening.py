@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispy.engine.effects import Report, SendMessage, SendStream, TellNode
+from dispy.engine.effects import CloseLink, Report, SendMessage, SendStream, TellNode
 from dispy.engine.events import JobsGivenUp, NodesWidened
 from dispy.engine.opening import RESTARTS_MAX
 from dispy.engine.records import Node, PlacementState, SourceFile
-from dispy.model import INLINE_BODY_BYTES, JobStatus, NodeStatus, PythonVersion
+from dispy.model import INLINE_BODY_BYTES, FilePart, JobStatus, NodeStatus, PythonVersion
 from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
     FileOffer,
+    FilesComing,
+    FilesWanted,
     JobsRejected,
     LimitSlots,
     NodeChanged,
@@ -136,9 +138,93 @@ def test_large_code_and_all_files_have_streams(world: World) -> None:
             ),
         ),
         SendStream(link, 1, code, len(code)),
-        SendStream(link, 2, "/src/a", 3),
-        SendStream(link, 3, "/src/b/c", 0),
+        SendStream(link, 2, FilePart("/src/a", 3, 1.5), 3),
+        SendStream(link, 3, FilePart("/src/b/c", 0, 2.5), 0),
     ]
+
+
+def test_equal_contents_share_a_stream(world: World) -> None:
+    files = [
+        SourceFile("/src/a", "a", 3, 0o644, 1.5, b"same"),
+        SourceFile("/src/b", "b", 3, 0o644, 1.5),
+        SourceFile("/src/c", "c", 3, 0o600, 2.5, b"same"),
+    ]
+    world.add(files=files)
+    _, opened, *streams = world.connect(1)
+    assert isinstance(opened, SendMessage)
+    assert isinstance(opened.message, OpenComputation)
+    assert [(offer.path, offer.stream, offer.digest) for offer in opened.message.files] == [
+        ("a", 1, b"same"),
+        ("b", 2, b""),
+        ("c", 1, b"same"),
+    ]
+    assert streams == [SendStream(1, 1, files[0].content, 3), SendStream(1, 2, files[1].content, 3)]
+
+
+def test_files_are_those_of_the_node(world: World) -> None:
+    computation = world.add(files=[SourceFile("/src/a", "a", 3, 0o644, 1.5)])
+    computation.files_for = lambda node: [SourceFile("/src/" + node.name, "own", 3, 0o644, 1.5)]
+    for number in (1, 2):
+        *_, stream = world.connect(number)
+        assert isinstance(stream, SendStream)
+        assert stream.source == FilePart(f"/src/node{number}", 3, 1.5)
+
+    def fails(node: Node) -> list[SourceFile]:
+        raise OSError("gone")
+
+    computation.files_for = fails
+    assert world.reports(world.connect(3)) == [
+        "node node3 (10.0.0.3) cannot be used by compute1: OSError: gone"
+    ]
+
+
+SHARED = [
+    SourceFile("/src/a", "a", 3, 0o644, 1.5, b"A"),
+    SourceFile("/src/b", "b", 4, 0o644, 1.5, b"B"),
+    SourceFile("/src/c", "c", 3, 0o644, 1.5, b"A"),
+    SourceFile("/src/d", "d", 5, 0o644, 1.5),
+]
+
+
+def open_shared(world: World) -> None:
+    computation = world.add(files=SHARED)
+    computation.dest_path = "there"
+    computation.keep_files = True
+    _, opened, stream = world.connect(1)
+    assert isinstance(opened, SendMessage)
+    assert isinstance(opened.message, OpenComputation)
+    assert (opened.message.dest_path, opened.message.keep_files) == ("there", True)
+    offered = {offer.path: offer.stream for offer in opened.message.files}
+    assert offered == {"a": 0, "b": 0, "c": 0, "d": 1}, "what has no hash cannot be there already"
+    assert stream == SendStream(1, 1, SHARED[3].content, 5)
+
+
+def test_for_a_shared_folder_only_those_are_sent_that_the_node_wants(world: World) -> None:
+    open_shared(world)
+    coming = [FileOffer("b", 4, 0o644, 1.5, 2, b"B"), FileOffer("a", 3, 0o644, 1.5, 3, b"A")]
+    assert world.say(FilesWanted("c1", ["b", "a"])) == [
+        SendMessage(1, FilesComing("c1", coming)),
+        SendStream(1, 2, SHARED[1].content, 4),
+        SendStream(1, 3, SHARED[0].content, 3),
+    ]
+    world.say(ComputationReady("c1"))
+    assert world.say(FilesWanted("c1", ["c"])) == [], "it is too late"
+    assert world.say(FilesWanted("nothing", ["b"])) == []
+
+
+@pytest.mark.parametrize("paths", [["x"], ["a", "/etc/passwd"], ["a", "a"]])
+def test_a_node_gets_no_other_files_than_those_offered(world: World, paths: list[str]) -> None:
+    open_shared(world)
+    effects = world.say(FilesWanted("c1", paths))
+    assert CloseLink(1, "node node1 (10.0.0.1) wants files that were not offered, or again") in effects
+    assert not any(isinstance(effect, SendStream) for effect in effects)
+
+
+def test_a_node_gets_each_file_once(world: World) -> None:
+    open_shared(world)
+    world.say(FilesWanted("c1", ["b"]))
+    effects = world.say(FilesWanted("c1", ["a", "b"]))
+    assert any(isinstance(effect, CloseLink) and "or again" in effect.reason for effect in effects)
 
 
 def test_arguments_of_setup_are_those_of_the_node(world: World) -> None:

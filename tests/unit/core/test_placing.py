@@ -271,3 +271,16 @@ def test_limits_go_along_with_jobs_that_have_them(world: World) -> None:
 
 def test_jobs_without_limits_have_no_room_for_them() -> None:
     assert "limits" not in Job.__slots__
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BODY_BYTES + 1])
+def test_that_a_job_brings_something_is_told_with_it(world: World, size: int) -> None:
+    computation = world.add()
+    world.use(computation, 1)
+    (job,) = world.jobs(computation, 1, body=bytes(size))
+    job.carries = ("data", 7)
+    limits = JobLimits(timeout_s=2.5)
+    limited = LimitedJob(JobId(100), computation.id, bytes(size), limits, carries=("", 0))
+    (message,) = world.messages(world.do(JobsSubmitted([job, limited])))
+    assert isinstance(message, AssignJobs)
+    assert [(one.carries, one.limits) for one in message.jobs] == [(("data", 7), None), (("", 0), limits)]

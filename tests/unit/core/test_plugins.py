@@ -12,6 +12,7 @@ import click
 import pytest
 import trio
 
+from dispy.discovery import Discovery, DiscoveryListener, DiscoveryScope, Presence
 from dispy.errors import ConflictingInstall, PluginConflict, PluginError, PluginNotInstalled
 from dispy.hookspecs import JobEvent, NodeEvent, hookimpl
 from dispy.interfaces import (
@@ -141,6 +142,10 @@ class Offering:
         return self._of(Credentials)
 
     @hookimpl
+    def dispy_register_discovery(self) -> list[type[object]]:
+        return self._of(Discovery)
+
+    @hookimpl
     def dispy_register_executor(self) -> list[type[object]]:
         return self._of(Executor)
 
@@ -228,6 +233,35 @@ def test_hook_register_executor() -> None:
 
 def test_hook_register_fault_policy() -> None:
     assert type(manager(Offering(PatientPolicy)).fault_policy(need_reentrant=True)) is PatientPolicy
+
+
+class Looking(Discovery):
+    NAME = "looking"
+    API_VERSION = API_VERSION
+
+    async def search(self, scope: DiscoveryScope, listener: DiscoveryListener) -> None:
+        raise NotImplementedError
+
+    async def announce(self, scope: DiscoveryScope, presence: Presence) -> None:
+        raise NotImplementedError
+
+
+class Asking(Looking):
+    NAME = "asking"
+
+
+class Blind(Looking):
+    NAME = "blind"
+
+    def __init__(self) -> None:
+        raise RuntimeError("no eyes")
+
+
+def test_hook_register_discovery(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = manager(Offering(Looking, Asking, Blind))
+    assert [type(discovery) for discovery in plugins.discoveries()] == [Asking, Looking]
+    assert "no eyes" in caplog.text
+    assert manager().discoveries() == []
 
 
 def test_hook_register_command() -> None:
@@ -452,6 +486,7 @@ def test_describe_lists_everything() -> None:
             (
                 "dispy_register_command",
                 "dispy_register_credentials",
+                "dispy_register_discovery",
                 "dispy_register_executor",
                 "dispy_register_fault_policy",
                 "dispy_register_security",

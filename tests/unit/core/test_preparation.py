@@ -55,13 +55,14 @@ def test_what_is_no_plain_function(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, "yes", len])
 def test_what_is_no_cleanup(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"cleanup=.* is not a plain function: give True or a function"):
+    with pytest.raises(
+        UsageError, match=r"cleanup=.* is not a plain function: give True, False or a function"
+    ):
         make_preparation(None, value)
 
 
-def test_files_cannot_be_kept_yet() -> None:
-    with pytest.raises(UsageError, match="dest_path, and that is not there yet"):
-        make_preparation(None, False)
+def test_files_may_be_kept_instead() -> None:
+    assert make_preparation(None, False) == Preparation()
 
 
 @pytest.mark.parametrize("function", [wait, generate, functools.partial(wait)])

@@ -23,7 +23,17 @@ from dispy.engine.policy import CancelPolicy
 from dispy.engine.records import Computation, Job, JobState, NodeState, PlacementState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.interfaces import API_VERSION, FaultPolicy, LostAttempt, Verdict
-from dispy.model import AttemptKey, ComputationId, Isolation, JobId, JobStatus, LinkId, NodeId, Outcome
+from dispy.model import (
+    AttemptKey,
+    ComputationId,
+    Isolation,
+    JobId,
+    JobStatus,
+    LinkId,
+    NodeId,
+    Outcome,
+    SharedData,
+)
 from dispy.wire import messages as msg
 
 NODES = 3
@@ -47,6 +57,7 @@ class Attempt:
     state: str = "queued"  # then "running", then "ended"
     cancelled: bool = False
     result: msg.JobResult | None = None
+    needs: tuple[int, ...] = ()
 
 
 @dataclass
@@ -62,6 +73,12 @@ class ModelNode:
     outbox: deque[msg.Message] = field(default_factory=deque)
     computations: dict[str, str] = field(default_factory=dict)
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
+    full: bool = False
+    """Its disk is: it keeps no shared data."""
+    data: dict[str, set[int]] = field(default_factory=dict)
+    """Computation -> shared data that it has."""
+    lost: set[tuple[str, int]] = field(default_factory=set)
+    """Shared data that it could not keep."""
 
     @property
     def ident(self) -> NodeId:
@@ -77,6 +94,7 @@ class ModelNode:
     def forget_all(self) -> None:
         self.computations.clear()
         self.attempts.clear()
+        self.data.clear()
 
     def take(self, message: msg.Message) -> None:
         """Do what the scheduler says."""
@@ -85,6 +103,15 @@ class ModelNode:
                 self._reconcile(beliefs)
             case msg.OpenComputation():
                 self.computations[message.computation] = "preparing"
+                self.data[message.computation] = set()
+            case msg.ShareData(computation, number):
+                if self.full or self.computations.get(computation) != "ready":
+                    self.lost.add((computation, number))
+                    self.say(msg.DataLost(computation, number, "disk full"))
+                else:
+                    self.data[computation].add(number)
+            case msg.DropData(computation, numbers):
+                self.data.get(computation, set()).difference_update(numbers)
             case msg.AssignJobs(computation, jobs):
                 refused = []
                 for job in jobs:
@@ -92,8 +119,15 @@ class ModelNode:
                     assert key not in self.attempts, "the same attempt was assigned twice"
                     if self.draining or self.computations.get(computation) != "ready":
                         refused.append(key)
+                        continue
+                    lacking = set(job.needs) - self.data[computation]
+                    for number in lacking:
+                        assert (computation, number) in self.lost, "a job was sent without its data"
+                        self.say(msg.DataLost(computation, number, "it is not there"))
+                    if lacking:
+                        refused.append(key)
                     else:
-                        self.attempts[key] = Attempt(computation)
+                        self.attempts[key] = Attempt(computation, needs=job.needs)
                 if refused:
                     self.say(msg.JobsRejected(computation, refused, "no"))
             case msg.CancelJobs(_, attempts):
@@ -130,7 +164,8 @@ class ModelNode:
         for computation, keys in named.items():
             missing = sorted(key for key in keys if key not in self.attempts)
             state = self.computations.get(computation, "unknown")
-            findings.append(msg.Finding(computation, state, missing))
+            data = sorted(self.data.get(computation, ()) if state != "unknown" else ())
+            findings.append(msg.Finding(computation, state, missing, data))
         for computation in list(self.computations):
             if computation not in named:
                 del self.computations[computation]
@@ -267,9 +302,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         number=st.sampled_from([1, 1, 2]),
         count=st.integers(1, 6),
         pinned=st.one_of(st.none(), st.integers(1, NODES)),
+        needs=st.sets(st.integers(1, 4)),
     )
-    def submit(self, number: int, count: int, pinned: int | None) -> None:
+    def submit(self, number: int, count: int, pinned: int | None, needs: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         jobs = []
+        data = tuple(SharedData(one, b"x" * one, automatic=one > 2) for one in sorted(needs))
         for _ in range(count):
             self.last_job += 1
             job = Job(
@@ -277,6 +314,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 ComputationId(f"c{number}"),
                 b"x" * (self.last_job % 7),
                 pinned=None if pinned is None else NodeId(f"{pinned:032x}"),
+                needs=data if self.last_job % 2 else (),
             )
             self.jobs[job.id] = job
             self.told[job.id] = []
@@ -288,6 +326,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         numbers = data.draw(st.lists(st.integers(1, self.last_job), min_size=1, max_size=4))
         self.do(ev.CancelRequested([JobId(number) for number in numbers]))
+
+    @rule(number=st.sampled_from([1, 2]), data=st.integers(1, 2))
+    def release(self, number: int, data: int) -> None:
+        self.do(ev.DataReleased(ComputationId(f"c{number}"), data))
+
+    @rule(number=st.integers(0, NODES - 1), full=st.booleans())
+    def disk_fills(self, number: int, full: bool) -> None:
+        self.nodes[number].full = full
 
     @rule(terminate=st.booleans(), luck=st.integers(0, 3))
     def close(self, terminate: bool, luck: int) -> None:
@@ -500,6 +546,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def start(self, node: ModelNode, key: AttemptKey, *, tell: bool) -> None:
         attempt = node.attempts[key]
         attempt.state = "running"
+        over = self.jobs[key[0]].state is JobState.SETTLED
+        assert over or node.data[attempt.computation].issuperset(attempt.needs), "it runs without its data"
         self.starts[key[0]] += 1
         assert self.may_rerun or self.starts[key[0]] == 1, "a job started twice"
         if tell:
@@ -598,7 +646,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 link = node.link
                 self.drop_link(node)
                 self.do(ev.LinkClosed(link, "reset"))
-            node.draining, node.cpus = False, 2
+            node.draining, node.cpus, node.full = False, 2, False
         self.open_link(self.nodes[0])  # the same epoch
         for node in self.nodes[1:]:
             node.epoch += 1
@@ -656,7 +704,7 @@ def random_message(rng: random.Random, jobs: int) -> Any:
     computation = f"c{rng.randint(1, 3)}"
     keys = [(rng.randint(-1, jobs), rng.randint(-1, 4)) for _ in range(rng.randint(0, 3))]
     odd = rng.choice([0.0, -1.0, 5.0, 1e300, float("nan"), float("inf")])
-    match rng.randint(0, 11):
+    match rng.randint(0, 12):
         case 0 | 1 | 2:
             results = [
                 msg.JobResult(*key, rng.randint(0, 5), rng.randint(-9, 9), "", odd, rng.random() * 9, b"")
@@ -673,7 +721,9 @@ def random_message(rng: random.Random, jobs: int) -> Any:
             return rng.choice([msg.ComputationFailed, msg.CloseComputation])(computation, False)
         case 9:
             state = rng.choice(["unknown", "preparing", "ready", "closing", "nonsense"])
-            return msg.Reconciled([msg.Finding(computation, state, keys)])
+            return msg.Reconciled([msg.Finding(computation, state, keys, [rng.randint(-1, 4)])])
+        case 12:
+            return msg.DataLost(computation, rng.randint(-1, 4), "no")
         case 10:
             return msg.NodeChanged(rng.randint(-1, 4), (odd, 1, 2, 3.0), rng.random() < 0.2)
         case _:

@@ -9,6 +9,7 @@ import pytest
 from dispy.engine.effects import SendMessage, SendStream, TellFile
 from dispy.engine.events import FileWanted
 from dispy.engine.records import SourceFile
+from dispy.model import FilePart
 from dispy.wire.messages import ComputationFailed, FileOffer, FileTaken, SendFile
 
 FILE = SourceFile("/home/x", "x", 7, 0o644, 1.5)
@@ -23,7 +24,10 @@ def test_file_is_sent_and_its_answer_passed_on(world: Any) -> None:
     world.use(computation, 1)
     link = world.node().link
     message = SendFile(computation.id, 1, FileOffer("x", 7, 0o644, 1.5, 1))
-    assert want(world, computation) == [SendMessage(link, message), SendStream(link, 1, "/home/x", 7)]
+    assert want(world, computation) == [
+        SendMessage(link, message),
+        SendStream(link, 1, FilePart("/home/x", 7, 1.5), 7),
+    ]
     assert world.say(FileTaken(computation.id, 1)) == [TellFile("handle", "")]
     assert world.say(FileTaken(computation.id, 1)) == []
     assert world.engine.counters.stray_messages == 1

@@ -102,6 +102,18 @@ def test_options_in_both_spellings(call: Call, fake: Service) -> None:
     )
 
 
+def test_options_of_discovery_in_both_spellings(call: Call, fake: Service) -> None:
+    old = "--no_discovery --ping_interval 30 --ipv4_udp_multicast --scheduler_host a --scheduler_host b"
+    for words in (old, old.replace("_", "-")):
+        assert call(*words.split()).exit_code == 0
+    assert fake.settings[0] == fake.settings[1]
+    assert fake.settings[0] == NodeSettings(
+        no_discovery=True, ping_interval=30, ipv4_udp_multicast=True, scheduler_host=("a", "b")
+    )
+    assert call("--ping-interval", "0").exit_code == 0
+    assert call("--ping-interval", "9").exit_code == 2
+
+
 def test_keys_and_certificates_can_be_named_in_both_spellings(call: Call, fake: Service) -> None:
     for secret_file in ("--secret-file", "--secret_file"):
         done = call(secret_file, "s", "--certfile", "c", "--keyfile", "k", "--cafile", "a")
@@ -205,6 +217,10 @@ def test_help_names_every_option_and_needs_no_trio(call: Call) -> None:
         "confine",
         "env",
         "open",
+        "no_discovery",
+        "ping_interval",
+        "ipv4_udp_multicast",
+        "scheduler_host",
         "debug",
         "log_format",
     ):

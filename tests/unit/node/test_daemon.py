@@ -72,7 +72,7 @@ class FakeRunner:
     def set_slots(self, slots: int) -> None:
         self.told.append(f"slots {slots}")
 
-    def run_jobs(self, jobs: object) -> None:
+    def run_jobs(self, jobs: object, carrying: object) -> None:
         self.told.append("run")
 
     def cancel(self, attempts: object) -> None:
@@ -413,6 +413,16 @@ def test_drain_ends_when_nothing_is_left(play: Play) -> None:
             await scene.daemon.drained.wait()
         await wait_all_tasks_blocked()
         assert any(isinstance(message, NodeChanged) and message.draining for message in client.heard)
+
+    play(script)
+
+
+def test_drain_that_the_rules_want_is_told_too(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        await scene.connect()
+        assert not scene.daemon.drain_begun.is_set()
+        scene.daemon.handle(ev.DrainRequested())  # as by --serve and --client_shutdown
+        assert scene.daemon.drain_begun.is_set()
 
     play(script)
 

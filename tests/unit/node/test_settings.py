@@ -123,3 +123,10 @@ def test_missing_file_and_unwritable_place(tmp_path: Path) -> None:
         read_settings(tmp_path / "missing.toml")
     with pytest.raises(UsageError, match="cannot write"):
         write_settings(tmp_path / "no" / "folder.toml", NodeSettings())
+
+
+def test_largest_file() -> None:
+    assert NodeSettings().max_file_bytes() == 0
+    assert NodeSettings(max_file_size="1m").max_file_bytes() == 1024**2
+    with pytest.raises(UsageError, match="--max-file-size must be a number of bytes"):
+        NodeSettings(max_file_size="much").max_file_bytes()

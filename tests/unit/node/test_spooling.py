@@ -13,7 +13,7 @@ from dispy.engine import placing
 from dispy.errors import RemoteProtocolError
 from dispy.model import INLINE_BODY_BYTES, MAX_FRAME_BYTES, LinkId
 from dispy.wire import streams
-from dispy.wire.messages import AssignJobs, FileOffer, JobAssignment, OpenComputation
+from dispy.wire.messages import AssignJobs, FileOffer, FilesComing, JobAssignment, OpenComputation
 from dispy_node import spooling
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.spooling import StreamInbox
@@ -142,3 +142,14 @@ def test_lost_link_leaves_no_half_files(state: StateFolder) -> None:
     inbox.add_chunk(4, b"abc")
     inbox.close()
     assert not spool_files(state)
+
+
+def test_files_without_a_stream_announce_none(state: StateFolder) -> None:
+    inbox = StreamInbox(LinkId(1), state)
+    offers = [FileOffer("x", 3, 0o644, 0.0, 0, b"X"), FileOffer("y", 3, 0o644, 0.0, 1, b"Y")]
+    inbox.announce(OpenComputation("a", "f", "function", "process", b"", files=offers, dest_path="there"))
+    with pytest.raises(RemoteProtocolError, match="stream 2, which no message has announced"):
+        inbox.add_chunk(2, b"abc")
+    inbox.announce(FilesComing("a", [FileOffer("x", 3, 0o644, 0.0, 2, b"X")]))
+    inbox.add_chunk(2, b"abc")
+    assert isinstance(inbox.finish(2, ""), StreamStored)

@@ -95,3 +95,9 @@ def test_key_of_another_certificate(world) -> None:
     first, second = (world.credential(name, AccessRole.NODE) for name in "ab")
     with pytest.raises(CredentialsError, match="key values mismatch"):
         make_client_context(dataclasses.replace(first, key=second.key))
+
+
+def test_a_connection_that_is_cut_never_looks_ended() -> None:
+    """Some releases of Python set this option by themselves."""
+    for protocol in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER):
+        assert not contexts._bare_context(protocol).options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0x80)

@@ -433,7 +433,14 @@ class TestWhoItIs:
         assert first.key == self.identity(mary, own).key
         assert first.key != other.key
 
+    def test_files_that_stay_are_theirs_who_share_a_key_or_a_subject(self, world) -> None:
+        mary = self.identity(world.credential("mary", SUBMIT), world.credential("alpha", NODE))
+        assert mary.account == mary.subject
+        own = world.credential("alpha", NODE, hint_key=world.lab_key)
+        accounts = {self.identity(world.credential(name, SUBMIT), own).account for name in ("mary", "fred")}
+        assert accounts == {own.name}
+
     def test_one_pair_for_all_tells_nobody_apart(self, world) -> None:
         own = world.credential("all", default_roles=frozenset({NODE, ADMIN}))
         found = self.identity(own, own)
-        assert (found.subject, found.key) == ("", "")
+        assert (found.subject, found.key, found.account) == ("", "", own.name)

@@ -116,6 +116,7 @@ def issue_credential(
         key=private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         authorities=authority.public_bytes(Encoding.PEM),
         hint_key=hint_key(key),
+        discovery_key=discovery_key(key),
         renew_at=now + RENEW_AFTER_S,
         roles=frozenset({role}),
     )

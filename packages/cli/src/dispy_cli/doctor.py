@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from dispy.plugins import PluginManager
     from dispy.runtime.trust import Trust
 
-OWN = ("core", "transport-tcp", "transport-ssl", "auth-secret", "faults", "node", "cli", "testing")
+OWN = (
+    "core",
+    "transport-tcp",
+    "transport-ssl",
+    "auth-secret",
+    "discovery-udp",
+    "faults",
+    "node",
+    "cli",
+    "testing",
+)
 """Distributions that come with dispy, without their common prefix."""
 
 

@@ -13,9 +13,11 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispy import config
+from dispy.allotment import Allotments
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
@@ -24,13 +26,16 @@ from dispy.management import NodeManagement
 from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
+from dispy.places import shared_folder
 from dispy.runtime.waiting import check_may_wait
 from dispy.status import ClusterStatus, DispyNode, format_status
 
 if TYPE_CHECKING:
-    from dispy.engine.effects import JobChange
+    from dispy.discovery import DiscoveryScope
+    from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
     from dispy.nodes import NodePattern
+    from dispy.packing.sharing import SharedRef
     from dispy.wire.messages import JobLimits
 
 CLOSE_S = 12.0
@@ -51,6 +56,7 @@ OPEN_WARNING = (
 
 JobCallback = Callable[[DispyJob], object]
 StatusCallback = Callable[[int, DispyNode | None, DispyJob | None], object]
+OutputCallback = Callable[[DispyJob, str, str], object]
 
 
 class JobCluster(Submitting, NodeManagement):
@@ -78,6 +84,9 @@ class JobCluster(Submitting, NodeManagement):
             tiny jobs that need no protection from each other.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
+        ipv4_udp_multicast: nodes are looked for by IPv4 multicast, rather than by broadcast.
+        ping_interval: how often nodes are looked for at the latest, in seconds from 1 to 1000; by default less and
+            less often, down to once a minute.
         secret: key, or passphrase, that nodes must have too. By default it is the key in the user's
             configuration folder, which is made when it is first needed (``dispy key``). ``dispy.OPEN`` makes
             connections that are neither authenticated nor encrypted, with nodes that were started with ``--open``.
@@ -93,8 +102,18 @@ class JobCluster(Submitting, NodeManagement):
             positional arguments; it returns 0 if the node can be used. Jobs see the global variables that it sets.
         cleanup: function that each node calls with the same arguments after its last job, before it removes the
             files of the computation; True: it removes them only.
+            False: the files stay, for a later cluster with the same *dest_path*.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
         timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
+        on_output: called with (job, ``"stdout"`` or ``"stderr"``, text) with all that jobs print, as it comes and
+            before *job_status* is called for their end, in the thread for callbacks.
+        forward_logs: records that jobs make by `logging` are handled by the loggers of the same name here, in the
+            thread for callbacks, with attributes ``dispy_job`` and ``dispy_node``. True: those that the loggers of
+            the job let through; a level: those from this level on.
+        dest_path: folder of the jobs at nodes, a relative path below the node's folder for this user; clusters that
+            name the same one share it. By default each cluster has a folder of its own.
+        max_file_size: largest file that is sent to nodes or taken from jobs: bytes, or text such as ``"10m"``; 0 for
+            no limit. Default: ``dispy.config.MaxFileSize``.
 
     Raises:
         UsageError: something is wrong with an argument; its sub-classes tell what.
@@ -118,6 +137,8 @@ class JobCluster(Submitting, NodeManagement):
         isolation: str = "process",
         port: int | None = None,
         node_port: int | None = None,
+        ipv4_udp_multicast: bool = False,
+        ping_interval: float | None = None,
         secret: str | Openness | None = None,
         secret_file: str | os.PathLike[str] | None = None,
         certfile: str | os.PathLike[str] | None = None,
@@ -131,6 +152,10 @@ class JobCluster(Submitting, NodeManagement):
         memory: int | str | None = None,
         cpu_time: float | None = None,
         processes: int | None = None,
+        on_output: OutputCallback | None = None,
+        forward_logs: bool | int = False,
+        dest_path: str | os.PathLike[str] | None = None,
+        max_file_size: int | str | None = None,
     ) -> None:
         self._closed = True  # until everything is there: __init__ may raise
         if loglevel is not None:
@@ -142,6 +167,7 @@ class JobCluster(Submitting, NodeManagement):
             config.set_port(dispy_port)
         self.job_status = _checked_callback("job_status", job_status, 1)
         self.cluster_status = _checked_callback("cluster_status", cluster_status, 3)
+        on_output = _checked_callback("on_output", on_output, 3)
         if not isinstance(reentrant, bool):
             logger.warning("reentrant=%r is neither True nor False: taken as False", reentrant)
             reentrant = False
@@ -151,23 +177,38 @@ class JobCluster(Submitting, NodeManagement):
         )
         preparation = make_preparation(setup, cleanup)
         self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
-        self._packed = _pack(computation, depends, preparation, safe_results=self._safe_results)
+        self._keep_files = cleanup is False
+        self._dest_path = "" if dest_path is None else shared_folder(dest_path)
+        self._max_file_bytes = config.max_file_bytes(max_file_size)
+        self._packed = _pack(
+            computation,
+            depends,
+            preparation,
+            safe_results=self._safe_results,
+            max_file_bytes=self._max_file_bytes,
+        )
         self.name = self._packed.name
         self.start_time = time.time()
         self.end_time = self.start_time
         self._node_port = (
             config.node_port() if node_port is None else config.checked_port(node_port, "node_port")
         )
+        self.ping_interval = _checked_ping_interval(ping_interval)
+        groups = config.multicast_groups()
         config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
+        from dispy.live import OutputCalls
+        from dispy.logs import LogCalls, checked_level
         from dispy.nodes import parse_nodes
         from dispy.runtime import thread
+        from dispy.runtime.releasing import make_sharer
         from dispy.runtime.resolver import own_addresses
         from dispy.runtime.trust import make_request
 
+        self._log_level = checked_level(forward_logs)
         self._job_record = Job
         self._limited_record = LimitedJob
         asked = make_request(
@@ -181,15 +222,17 @@ class JobCluster(Submitting, NodeManagement):
 
         self._hosts = own_addresses(host) if host else []
         patterns = self._patterns = parse_nodes(nodes, self._node_port)
-        self._setup_args = {pattern: self._pack_setup_args(pattern) for pattern in patterns}
-        self._chosen: dict[str, NodePattern] = {}
-        """Id of a node -> the pattern that has chosen it."""
+        self._allotments = Allotments(
+            self._packed, patterns, max_file_bytes=self._max_file_bytes, is_shared=bool(self._dest_path)
+        )
         self._ids = itertools.count(1)
         self._lock = threading.Condition()
         self._pending = 0
         self._calling = 0
         self._is_closed_everywhere = threading.Event()
         self._nodes: dict[str, DispyNode] = {}
+        self._output = None if on_output is None else OutputCalls(on_output, self._call_soon, thread.tell)
+        self._logs = LogCalls(self._call_soon)
         self._pid = os.getpid()
         self._runtime = thread.acquire()
         try:
@@ -199,6 +242,7 @@ class JobCluster(Submitting, NodeManagement):
             self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
             self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._sharer = make_sharer(self._runtime, self._computation.id)
             self._closed = False  # from here on, callbacks may use it
             self._runtime.add(
                 self._computation,
@@ -207,6 +251,7 @@ class JobCluster(Submitting, NodeManagement):
                 self,
                 trust=self._trust,
                 local_hosts=self._hosts,
+                scope=self._make_scope(groups, multicast=bool(ipv4_udp_multicast)),
             )
         except BaseException:
             self._closed = True
@@ -239,10 +284,13 @@ class JobCluster(Submitting, NodeManagement):
         kwargs: dict[str, Any],
         limits: JobLimits | None,
     ) -> DispyJob:
-        if "dispy_job_depends" in kwargs:  # else it would silently become an argument of the function
-            raise UsageError("dispy_job_depends is not there yet: name what all jobs need in depends")
         self._check_open()  # after a fork, the lock below may be held for ever
-        body = self._packed.pack_arguments(args, kwargs)
+        parts = None
+        if "dispy_job_depends" in kwargs:
+            depends = kwargs.pop("dispy_job_depends")
+            if depends:
+                parts = self._packed.pack_parts(depends, max_file_bytes=self._max_file_bytes)
+        body, needs = self._packed.pack_job(args, kwargs, self._sharer, parts)
         runtime = self._runtime
         uid = runtime.next_job()
         number = next(self._ids)
@@ -252,11 +300,17 @@ class JobCluster(Submitting, NodeManagement):
             text_output=self._packed.is_function,
             safe_results=self._safe_results or not self._packed.is_function,
         )
-        pinned = None if node is None else node.id
-        record = (
-            self._job_record(uid, self._computation.id, body, pinned=pinned, handle=job)
-            if limits is None
-            else self._limited_record(uid, self._computation.id, body, limits, pinned=pinned, handle=job)
+        make_record: Callable[..., Any] = self._job_record
+        if limits is not None:
+            make_record = partial(self._limited_record, limits=limits)
+        record = make_record(
+            uid,
+            self._computation.id,
+            body,
+            pinned=None if node is None else node.id,
+            handle=job,
+            carries=None if parts is None else parts.carries,
+            needs=needs,
         )
         with self._lock:  # the job is on its way before the cluster can be closed
             self._check_open()
@@ -308,6 +362,21 @@ class JobCluster(Submitting, NodeManagement):
             logger.warning("job %s cannot be cancelled: it has ended, or is not of this cluster", job.id)
         return done
 
+    def put(self, value: Any) -> SharedRef:
+        """Keep an object that many jobs are to read: each node gets it once, with its first job that needs it.
+
+        Passed as an argument of this cluster's jobs, or anywhere inside one, what this returns arrives as the object
+        itself, as it was when it was put. NumPy arrays in it are not copied at the node and cannot be written to there.
+
+        Raises:
+            NotPicklable: it cannot be sent; the message names what in it.
+            UsageError: the computation is a program.
+            ClusterClosed: the cluster is closed.
+        """
+        self._check_open()
+        ref: SharedRef = self._packed.put(value, self._sharer)
+        return ref
+
     def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
         """Send a file to a node now; it waits until jobs there find it, those that run too.
 
@@ -318,14 +387,19 @@ class JobCluster(Submitting, NodeManagement):
             0, or -1 with a warning if the cluster does not use the node, or the node could not take the file.
 
         Raises:
-            UsageError: there is no such file, or it cannot be read; or this is called where nothing may wait.
+            UsageError: there is no such file, it cannot be read or is too large; or this is called where nothing may
+                wait.
             ClusterClosed: the cluster is closed.
         """
-        from dispy.packing.files import Files
+        from dispy.packing.files import BadName, Files
 
         self._check_open()
         check_may_wait("cluster.send_file()")
-        file = Files().add(os.fspath(path))
+        try:
+            file = Files(max_bytes=self._max_file_bytes).add(os.fspath(path))
+        except BadName as error:
+            logger.warning("%s", error)
+            return -1
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: file %s not sent", node, path)
@@ -384,6 +458,7 @@ class JobCluster(Submitting, NodeManagement):
                 return None
             self._closed = True
         _open_clusters.discard(self)
+        self._sharer.close()
         self._end(terminate)
         return True
 
@@ -468,6 +543,8 @@ class JobCluster(Submitting, NodeManagement):
                 if job._status is not JobStatus.ABANDONED:
                     done += 1
                 job._settle(change)
+                if self._output is not None:
+                    self._output.ended(job, change.result)
                 if tell_end is not None and status is not JobStatus.ABANDONED:
                     self._call_soon(tell_end, job)
             elif status is JobStatus.PROVISIONAL_RESULT:
@@ -475,6 +552,8 @@ class JobCluster(Submitting, NodeManagement):
                 continue
             elif job._status is not JobStatus.CANCELLED:
                 job._start(change)
+                if self._output is not None and status is JobStatus.RUNNING:
+                    self._output.started(job)
             if tell_status is not None:
                 self._call_soon(tell_status, int(status), self._node_of(change.node), job)
         if done:
@@ -499,6 +578,11 @@ class JobCluster(Submitting, NodeManagement):
             self._lock.notify_all()
         if self.cluster_status is not None:
             self._call_soon(self.cluster_status, int(status), shown, None)
+
+    def job_logged(self, log: TellLog) -> None:
+        """Take a record that a job has logged."""
+        if self._log_level >= 0:
+            self._logs.take(log)
 
     def closed(self) -> None:
         """Take the news that the computation is closed everywhere."""
@@ -548,6 +632,21 @@ class JobCluster(Submitting, NodeManagement):
 
             tell_user(f"THE CONNECTIONS of {self.name!r} ARE OPEN: {OPEN_WARNING}")
 
+    def _make_scope(self, groups: tuple[str, str], *, multicast: bool) -> DiscoveryScope:
+        """Tell where to look for nodes, if not each of them is named (A20)."""
+        from dispy.discovery import DiscoveryScope
+
+        return DiscoveryScope(
+            keys=self._trust.discovery_keys,
+            node_ports=(self._node_port,),
+            client_port=config.client_port(),
+            hosts=tuple(self._hosts),
+            multicast=multicast,
+            ipv4_group=groups[0],
+            ipv6_group=groups[1],
+            ping_interval_s=self.ping_interval,
+        )
+
     def _make_computation(self, patterns: Any, reentrant: bool, isolation: Isolation) -> Computation:
         from dispy.engine.records import Computation
 
@@ -559,36 +658,29 @@ class JobCluster(Submitting, NodeManagement):
             reentrant=reentrant,
             accepts=lambda node: self._choose(patterns, node),
             code_for=self._packed.for_python,
-            files=self._packed.files,
+            files_for=self._allotments.files_for,
             observed=self.cluster_status is not None or self._runtime.plugins.has_job_observers,
-            arguments_for=lambda node: self._setup_args[self._chosen[node.id]],
+            arguments_for=self._allotments.arguments_for,
             setup_timeout_s=self._setup_timeout_s,
+            live=self._output is not None,
+            log_level=self._log_level,
+            dest_path=self._dest_path,
+            keep_files=self._keep_files,
+            max_file_bytes=self._max_file_bytes,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
-        """Tell how many CPUs of *node* to use, and remember by which element of ``nodes``."""
+        """Tell how many CPUs of *node* to use, and remember what else it gets."""
         from dispy.nodes import choose
 
         if not self._trusts(node):
             return 0
         pattern, cpus = choose(patterns, self, node)
         if pattern is not None:
-            self._chosen[node.id] = pattern
+            self._allotments.take(node, pattern)
         return cpus
-
-    def _pack_setup_args(self, pattern: NodePattern) -> bytes:
-        """Check and pickle the arguments of setup and cleanup at the nodes of a pattern."""
-        args = pattern.allocation.setup_args
-        preparation = self._packed.preparation
-        if not preparation.functions:
-            if args:
-                logger.warning("setup_args of node %r are not used: the cluster has no setup", pattern.text)
-            return b""
-        preparation.check_arguments(args, f"node {pattern.text!r}")
-        packed: bytes = self._packed.pack_setup_arguments(args)
-        return packed
 
     def _trusts(self, node: Node) -> bool:
         return not node.realms or self._trust.realm in node.realms
@@ -647,6 +739,15 @@ def _checked_callback(
     return function
 
 
+def _checked_ping_interval(seconds: float | None) -> float | None:
+    """Check A43."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= 1000:
+        raise UsageError(f"ping_interval must be a number of seconds from 1 to 1000, not {seconds!r}")
+    return float(seconds)
+
+
 def _working_directory() -> str:
     try:
         return os.getcwd()
@@ -654,10 +755,10 @@ def _working_directory() -> str:
         return ""
 
 
-def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, *, safe_results: bool) -> Any:
+def _pack(computation: Any, depends: Sequence[Any], preparation: Preparation, **options: Any) -> Any:
     from dispy.packing.bundle import pack_computation
 
-    return pack_computation(computation, depends, preparation=preparation, safe_results=safe_results)
+    return pack_computation(computation, depends, preparation=preparation, **options)
 
 
 def _is_safe(results: str) -> bool:

@@ -2,8 +2,11 @@
 
 * ``DispyPort``: base of the port below.
 * ``NodePort``: of nodes; DispyPort + 1 unless assigned.
+* ``ClientPort``: where nodes announce themselves; DispyPort unless assigned.
+* ``IPv4MulticastGroup``, ``IPv6MulticastGroup``: addresses that nodes are asked at; the same on all machines.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
 * ``ResultMemory``: how much memory nodes may fill with large results, in bytes; 0 means as much as this machine has.
+* ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
 numbers that follow DispyPort until they are assigned. Of its other names none has a use here: who assigns to one is
@@ -12,6 +15,7 @@ warned.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import sys
@@ -20,6 +24,7 @@ from typing import Any
 
 from dispy.errors import UsageError
 from dispy.logger import logger
+from dispy.sizes import parse_size
 
 DispyPort: int = 51347
 """As in the founding document; the same number is used for TCP and UDP."""
@@ -33,11 +38,17 @@ of one node may fill half. The job of one that does not fit ends without it. 0: 
 
 UNKNOWN_MEMORY = 4 * 1024**3
 """Where the system does not tell how much it has."""
+MaxFileSize: int | str = 0
+"""Bytes, or text such as ``"10m"``; 0 for no limit, as in the original."""
 
 MOST_TIMEOUT_S = 600.0
 """Longest `MsgTimeout`: systems themselves give up a connection after some minutes."""
 
-OFFSETS = {"NodePort": 1}
+IPv4MulticastGroup: str = "239.255.61.59"
+IPv6MulticastGroup: str = "ff05::b409:3171:9705:5134:6159"
+"""As in the original."""
+
+OFFSETS = {"ClientPort": 0, "NodePort": 1}
 """Distance of a port from DispyPort."""
 
 
@@ -61,6 +72,33 @@ def port(name: str) -> int:
 def node_port() -> int:
     """Return the port of nodes; raises UsageError as `port`."""
     return port("NodePort")
+
+
+def client_port() -> int:
+    """Return the port where clients hear nodes announce themselves; raises UsageError as `port`."""
+    return port("ClientPort")
+
+
+def multicast_groups() -> tuple[str, str]:
+    """Return the groups of IPv4 and IPv6, checked.
+
+    Raises:
+        UsageError: what was assigned to one is no address of multicast of that kind.
+    """
+    found = []
+    for name, version in (("IPv4MulticastGroup", 4), ("IPv6MulticastGroup", 6)):
+        value: Any = globals()[name]
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            address = None
+        if address is None or address.version != version or not address.is_multicast:
+            example = "239.255.1.2" if version == 4 else "ff05::1234"
+            raise UsageError(
+                f"dispy.config.{name} must be an IPv{version} address of multicast such as {example!r}, not {value!r}"
+            )
+        found.append(str(address))
+    return found[0], found[1]
 
 
 def msg_timeout_s() -> float:
@@ -97,6 +135,17 @@ def result_memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return UNKNOWN_MEMORY
+
+
+def max_file_bytes(given: object = None) -> int:
+    """Return *given*, or `MaxFileSize` if that is None, as a number of bytes; 0 for no limit.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    if given is None:
+        return parse_size(MaxFileSize, "dispy.config.MaxFileSize")
+    return parse_size(given, "max_file_size")
 
 
 def set_port(number: object) -> None:

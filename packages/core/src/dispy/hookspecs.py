@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from dispy.discovery import Discovery
     from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
     from dispy.model import JobId, JobStatus, NodeStatus
 
@@ -100,6 +101,20 @@ def dispy_register_credentials() -> type[Credentials] | Sequence[type[Credential
         certificates, else "secret".
 
     It must not read files or derive keys: that is for the method ``load``.
+    """
+
+
+@hookspec
+def dispy_register_discovery() -> type[Discovery] | Sequence[type[Discovery]]:  # type: ignore[empty-body]
+    """Offer ways to find nodes that nobody has named.
+
+    Fires once in a process that makes clusters, when one of them takes nodes by a pattern, and once in a node that
+    wants to be found.
+
+    Returns:
+        A class, or several, made without arguments. All of them are used, side by side.
+
+    It must not open anything, nor look at the network: that is for the methods of the class.
     """
 
 

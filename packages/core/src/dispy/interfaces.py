@@ -52,6 +52,8 @@ class Identity:
     who are accepted issue certificates to themselves, or share one."""
     key: str = ""
     """Fingerprint of a key that this peer alone has, and keeps as long as its process lives; empty if there is none."""
+    account: str = ""
+    """Whose files that stay it may see: the same for all who share a key, or have certificates for one subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Credential:
         hint_key: 32 bytes that all who share this credential have, and nobody else, so that one side can tell
             the other which credential it is about to use, without showing it to strangers; empty if there is none.
             All who have it issue certificates to themselves, so that these tell nobody apart.
+        discovery_key: 32 bytes that all who share this credential have, and nobody else, so that they find each other
+            on a network; empty if there is none.
         renew_at: when to ask for another one, before this one expires; seconds since the epoch.
         roles: what the certificate says that its owner may do, so that a wrong one is found before it is shown;
             empty if that is not known.
@@ -150,6 +154,7 @@ class Credential:
     authorities: bytes = field(repr=False)
     default_roles: frozenset[AccessRole] = frozenset()
     hint_key: bytes = field(default=b"", repr=False)
+    discovery_key: bytes = field(default=b"", repr=False)
     renew_at: float = float("inf")
     roles: frozenset[AccessRole] = frozenset()
     source: str = ""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dispy.engine.effects import JobChange
+    from dispy.live import Tail
     from dispy.partials import Partials
     from dispy.wire.messages import JobResult
 
@@ -262,6 +263,53 @@ class DispyJob:
         for body in self._get_partials().take(timeout=timeout):
             yield decode_partial(body, safe=self._safe)
 
+    def tail(self, stream: str = "stdout", timeout: float | None = None) -> Iterator[str]:
+        """Give what the job prints, from its start, as it comes, until the job has ended.
+
+        What comes is text, also of programs, in pieces that need not be lines; joined they are what the job has
+        printed. Bytes that are no UTF-8 are replaced. If the job prints faster than the network or the caller takes
+        it, the middle may be left out, with a line in its place; each caller of `tail` gets all.
+
+        Args:
+            stream: "stdout", "stderr", or "both" as they come.
+            timeout: longest time to wait for the next piece, in seconds.
+
+        Raises:
+            TimeoutError: nothing came within *timeout*.
+            ClusterClosed, UsageError: as `wait`; or *stream* is something else.
+        """
+        if stream not in ("stdout", "stderr", "both"):
+            raise UsageError(f"stream must be 'stdout', 'stderr' or 'both', not {stream!r}")
+        if not self._done:
+            if self._home is not _here:
+                self.wait(0)  # which says what is wrong
+            check_may_wait("job.tail()")
+        return self._follow(("stdout", "stderr") if stream == "both" else (stream,), timeout)
+
+    def _follow(self, names: tuple[str, ...], timeout: float | None) -> Iterator[str]:
+        from dispy.live import STREAMS, Tail
+        from dispy.runtime import thread
+
+        tail = Tail(self, tuple(STREAMS[name] for name in names), thread.tell)
+        with _here.lock:
+            _tails[self] = (*_tails.get(self, ()), tail)
+        try:
+            if not self._done:
+                tail.begin()
+                yield from tail.read(timeout)
+                return
+            for name in names:
+                output = getattr(self, name) or ""
+                yield output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+        finally:
+            tail.close()
+            with _here.lock:
+                others = tuple(other for other in _tails[self] if other is not tail)
+                if others:
+                    _tails[self] = others
+                else:
+                    del _tails[self]
+
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, DispyJob):
             return NotImplemented
@@ -348,6 +396,9 @@ class DispyJob:
             event.set()
         if self._partials is not None:
             self._partials.end()
+        if _tails:
+            for tail in _tails.get(self, ()):
+                tail.end(result)
 
     def _place(self, change: JobChange) -> None:
         node = change.node
@@ -407,6 +458,10 @@ class DispyJob:
 
     def _output(self, data: bytes | None) -> str | bytes | None:
         return data.decode("utf-8", "replace") if self._text and data is not None else data
+
+
+_tails: dict[DispyJob, tuple[Tail, ...]] = {}
+"""Who looks at which job; here, as most jobs have nobody."""
 
 
 def _end_without_result(status: JobStatus, reason: str) -> _Decoded:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING
 
 from dispy.errors import UsageError
+from dispy.sizes import size_of_text
 
 if TYPE_CHECKING:
     from dispy.wire.messages import JobLimits
-
-UNITS = {"": 1, "B": 1} | {
-    letter + end: base**power
-    for power, letter in enumerate("KMGT", 1)
-    for end, base in (("", 1024), ("iB", 1024), ("B", 1000))
-}
-"""As they are written elsewhere too: 2G as in ``--confine cgroup:memory=2G``, 2GB for disks, 2GiB for both."""
 
 MAX_BYTES = 2**62
 """More than there is anywhere."""
@@ -79,11 +72,7 @@ def _seconds(name: str, given: object) -> float:
 def _bytes(given: object) -> int:
     if given is None:
         return 0
-    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([A-Za-z]*)", given.strip()) if isinstance(given, str) else None
-    unit = UNITS.get(found[2].replace("k", "K")) if found is not None else None
-    size = given
-    if found is not None and unit is not None:
-        size = math.ceil(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
+    size = size_of_text(given) if isinstance(given, str) else given
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return min(size, MAX_BYTES)
     raise UsageError(

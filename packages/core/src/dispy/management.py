@@ -13,6 +13,7 @@ from dispy.runtime.waiting import check_may_wait
 from dispy.status import DispyNode
 
 if TYPE_CHECKING:
+    from dispy.allotment import Allotments
     from dispy.engine.events import Event
     from dispy.engine.records import Computation, Node
     from dispy.model import NodeId
@@ -31,7 +32,7 @@ class NodeManagement:
     _computation: Computation
     _runtime: Runtime
     _patterns: list[NodePattern]
-    _setup_args: dict[NodePattern, bytes]
+    _allotments: Allotments
     _node_port: int
     _lock: threading.Condition
     _nodes: dict[str, DispyNode]
@@ -40,7 +41,6 @@ class NodeManagement:
 
         def _check_open(self) -> None: ...
         def _check_trust(self, patterns: Sequence[NodePattern]) -> None: ...
-        def _pack_setup_args(self, pattern: NodePattern) -> bytes: ...
 
     def discover_nodes(self, nodes: Any = None) -> int:
         """Look for nodes now, rather than when it would be their turn; those of *nodes* are also looked for.
@@ -76,11 +76,11 @@ class NodeManagement:
             return -1
         self._runtime.call(lambda: self._runtime.require_transports(patterns))
         self._check_trust(patterns)
-        packed = {pattern: self._pack_setup_args(pattern) for pattern in patterns}
+        prepared = self._allotments.prepare(patterns)
 
         def allocate() -> None:
             driver, computation = self._runtime.driver, self._computation
-            self._setup_args.update(packed)
+            self._allotments.add(prepared)
             self._patterns[:0] = patterns  # what was said last decides about CPUs
             for known in list(driver.engine.nodes.values()):
                 if any(pattern.matches(known) for pattern in patterns):

@@ -30,6 +30,25 @@ AttemptKey = tuple[int, int]
 """(job number, attempt number): names one start of one job. Attempts count from 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """The whole content of a file, which is read when it is sent.
+
+    Attributes:
+        path: absolute path at the client.
+        size: its length in bytes; with another one, or another time of modification, it is not sent.
+        modified_at: seconds since the epoch.
+    """
+
+    path: str
+    size: int
+    modified_at: float
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        return self.size
+
+
 class Pieces:
     """Bytes in several parts, which need not be joined: a large argument is sent from where it lies.
 
@@ -39,13 +58,39 @@ class Pieces:
 
     __slots__ = ("_size_bytes", "parts")
 
-    def __init__(self, parts: tuple[bytes, ...]) -> None:
+    def __init__(self, parts: tuple[bytes | FilePart, ...]) -> None:
         self.parts = parts
         self._size_bytes = sum(map(len, parts))
 
     def __len__(self) -> int:
         """Return the number of bytes."""
         return self._size_bytes
+
+    def joined(self) -> bytes:
+        """Return the bytes in one part; there must be no file among the parts."""
+        return b"".join([part for part in self.parts if isinstance(part, bytes)])
+
+
+OUTPUT_BYTES = 10_000_000
+"""Output of a job that is kept, per stream; of more, the middle is dropped, see `dispy.live.rest_of`."""
+
+
+class SharedData:
+    """Bytes that several jobs of a computation read, and that each node gets once.
+
+    Args:
+        ident: number of the data, unique within its computation.
+        source: the bytes; they do not change any more.
+        automatic: it was found among the arguments of jobs; else somebody has put it there and will release it.
+    """
+
+    __slots__ = ("__weakref__", "automatic", "id", "size", "source")
+
+    def __init__(self, ident: int, source: bytes | Pieces, *, automatic: bool = False) -> None:
+        self.id = ident
+        self.source = source
+        self.size = len(source)
+        self.automatic = automatic
 
 
 INLINE_BODY_BYTES = 64 * 1024

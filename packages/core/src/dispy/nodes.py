@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,6 @@ LOCAL = "local"
 FIELDS = ("host", "port", "cpus", "depends", "setup_args")
 """Meaning of the elements of a tuple, and keys of a dict."""
 
-LATER_FIELDS = frozenset({"depends"})
-"""Fields that this version does not have."""
-
 HOST_NAME = re.compile(r"[^\W_]([\w.-]*\w)?\.?")
 SCHEME = re.compile(r"([a-z][a-z0-9+-]*):(?![0-9]+\Z)(.+)", re.DOTALL)
 IPV6_PATTERN = re.compile(r"(?=.*\*)[0-9a-f:.*]+", re.IGNORECASE)
@@ -44,12 +42,14 @@ class NodeAllocate:
         host: name or address of a node, or a pattern with ``*``; see the documentation of ``nodes``.
         port: port of the node; by default that of `dispy.config`.
         cpus: at most that many; a negative number: all but that many; 0: all.
-        depends: not there yet; leave it out.
+        depends: paths of files that these nodes get on top of the cluster's ``depends``.
         setup_args: positional arguments of the cluster's ``setup`` and ``cleanup`` at these nodes: a tuple or list;
             anything else is the only argument.
 
+    Attributes ``depends`` and ``setup_args`` are read each time after `allocate` has returned, which may set them.
+
     Raises:
-        UsageError: *depends* is given.
+        UsageError: something in *depends* is no path of a file.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class NodeAllocate:
         depends: Sequence[Any] = (),
         setup_args: Any = (),
     ) -> None:
-        _check_later({"depends": depends})
         self.host = host
         self.port = _usable_port(port)
         self.cpus = _usable_cpus(cpus)
-        self.setup_args = tuple(setup_args) if isinstance(setup_args, (tuple, list)) else (setup_args,)
+        self.depends = as_paths(depends)
+        self.setup_args = as_arguments(setup_args)
 
     def allocate(
         self,
@@ -144,6 +144,12 @@ class NodePattern:
         """True if it can only be met by a node that another process has started."""
         return self.target is not None and self.target[0] != LOCAL
 
+    def may_mean(self, addresses: Sequence[str], port: int) -> bool:
+        """Tell whether a pattern with ``*`` may mean a node that listens there, and that has not been reached yet."""
+        if not self.is_wildcard or self.port not in (None, port):
+            return False
+        return self.matches_everything or any(self._expression.fullmatch(address) for address in addresses)
+
     def matches(self, node: Node) -> bool:
         """Tell whether *node* is meant.
 
@@ -217,7 +223,7 @@ def parse_nodes(nodes: Any, default_port: int) -> list[NodePattern]:
 
     Raises:
         InvalidNodes: *nodes* is of a wrong type, or nothing is left of it.
-        UsageError: an element asks for something that this version does not have.
+        UsageError: files that an element names are not there.
     """
     if nodes is None or (isinstance(nodes, (list, tuple)) and not nodes):
         nodes = ["*"]
@@ -271,19 +277,41 @@ def _allocation(fields: Mapping[Any, Any]) -> NodeAllocate:
     unknown = [key for key in fields if key not in FIELDS]
     if unknown:
         raise _Unusable(f"{unknown[0]!r} is none of {', '.join(FIELDS)}")
-    _check_later(fields)
     return NodeAllocate(
         fields.get("host", "*"),
         fields.get("port"),
         fields.get("cpus", 0),
-        setup_args=fields.get("setup_args", ()),
+        fields.get("depends", ()),
+        fields.get("setup_args", ()),
     )
 
 
-def _check_later(fields: Mapping[Any, Any]) -> None:
-    for name in LATER_FIELDS:
-        if fields.get(name):
-            raise UsageError(f"{name!r} of a node is not supported in this version; leave it out")
+def as_paths(depends: Any) -> list[str]:
+    """Return the paths that ``depends`` of a node holds.
+
+    Raises:
+        UsageError: it is no list, or something in it is no path of a file.
+    """
+    if depends is None:
+        return []
+    if isinstance(depends, (str, bytes, os.PathLike)) or not hasattr(depends, "__iter__"):
+        raise UsageError(f"depends of a node must be a list, not {depends!r}")
+    paths = []
+    for element in depends:
+        path = os.fspath(element) if isinstance(element, os.PathLike) else element
+        if not isinstance(path, str):
+            raise UsageError(
+                f"{element!r} in depends of a node is no path of a file; give what is none to the cluster"
+            )
+        if not os.path.isfile(path):
+            raise UsageError(f"file {path!r} in depends of a node is not valid: there is no such file")
+        paths.append(path)
+    return paths
+
+
+def as_arguments(setup_args: Any) -> tuple[Any, ...]:
+    """Return the positional arguments that ``setup_args`` stands for."""
+    return tuple(setup_args) if isinstance(setup_args, (tuple, list)) else (setup_args,)
 
 
 def _usable_port(port: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
+from dispy.discovery import Discovery
 from dispy.errors import PluginConflict, PluginError, PluginNotInstalled
 from dispy.interfaces import (
     API_VERSION,
@@ -22,6 +23,7 @@ EXTRAS: Mapping[tuple[str, str], str] = {
     ("security", "ssl"): "ssl",
     ("credentials", "secret"): "ssl",
     ("credentials", "certificate"): "ssl",
+    ("discovery", "udp"): "std",
     ("executor", "function"): "local",
     ("executor", "program"): "local",
     ("fault policy", "rerun"): "std",
@@ -31,7 +33,9 @@ EXTRAS: Mapping[tuple[str, str], str] = {
 }
 """(kind, name) -> the extra of dispy-core that brings what is not installed."""
 
-Offer = TypeVar("Offer", bound=Transport | StreamSecurity | Credentials | Executor | FaultPolicy | Command)
+Offer = TypeVar(
+    "Offer", bound=Transport | StreamSecurity | Credentials | Discovery | Executor | FaultPolicy | Command
+)
 
 
 class Offers(Generic[Offer]):

@@ -22,10 +22,13 @@ class Submitting:
     def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
         """Schedule one call of the computation with these arguments, and return its job at once.
 
-        Arguments of a program become strings.
+        Arguments of a program become strings. The keyword argument ``dispy_job_depends`` is not one of them but a
+        list like *depends* of the cluster: what it names is there for this job only. Files in it of more than 64 KB
+        in all must not change before the job has started.
 
         Raises:
             NotPicklable: an argument cannot be sent; the message names it.
+            UsageError: something in ``dispy_job_depends`` cannot be sent.
             ClusterClosed: the cluster is closed.
         """
         return self._submit(None, None, args, kwargs, self._limits)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from dispy.errors import UsageError
+from dispy.logger import logger
 
 MAX_PATH_BYTES = 1024
 """Longest relative path of a file; Linux allows 4096 for the whole path."""
@@ -34,6 +35,24 @@ def relative_path(text: str) -> PurePosixPath:
     ):
         raise UsageError(f"file name {text!r} is not a plain relative path")
     return PurePosixPath(text)
+
+
+def shared_folder(dest_path: object) -> str:
+    """Check the parameter ``dest_path``: a relative path, of one level or several.
+
+    Raises:
+        UsageError: it is no path, or one that would lead out of the node's folder.
+    """
+    text = os.fspath(dest_path) if isinstance(dest_path, os.PathLike) else dest_path
+    if not isinstance(text, str):
+        raise UsageError(f"dest_path must be a relative path, not {dest_path!r}")
+    relative = text.lstrip("/")
+    if relative != text:
+        logger.warning("dest_path %r is taken as relative: %r", text, relative)
+    try:
+        return str(relative_path(relative.rstrip("/")))
+    except UsageError as error:
+        raise UsageError(f"dest_path {text!r} is not valid; give a relative path without '..'") from error
 
 
 def open_folder_for(

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dispy.builtin import builtin_plugins
+from dispy.discovery import Discovery
 from dispy.errors import ConflictingInstall, PluginConflict, PluginError, PluginNotInstalled
 from dispy.hookspecs import PROJECT, JobEvent, NodeEvent
 from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
-from dispy.offers import Offers, told
+from dispy.offers import Offer, Offers, told
 from dispy.plugged import Plugged
 
 ENTRY_POINT_GROUP = PROJECT
@@ -123,6 +124,7 @@ class PluginManager:
         self._transport_offers: Offers[Transport] | None = None
         self._security_offers: Offers[StreamSecurity] | None = None
         self._credentials_offers: Offers[Credentials] | None = None
+        self._discovery_offers: Offers[Discovery] | None = None
         self._executor_offers: Offers[Executor] | None = None
         self._policy_offers: Offers[FaultPolicy] | None = None
         self._command_offers: Offers[Command] | None = None
@@ -144,6 +146,12 @@ class PluginManager:
             hook = "dispy_register_credentials"
             self._credentials_offers = Offers("credentials", hook, Credentials, self._plugins)
         return self._credentials_offers
+
+    def _discoveries(self) -> Offers[Discovery]:
+        if self._discovery_offers is None:
+            hook = "dispy_register_discovery"
+            self._discovery_offers = Offers("discovery", hook, Discovery, self._plugins)
+        return self._discovery_offers
 
     def _executors(self) -> Offers[Executor]:
         if self._executor_offers is None:
@@ -189,14 +197,11 @@ class PluginManager:
 
     def commands(self) -> list[Command]:
         """Return all sub-commands that can be used, sorted by name; of the others a warning is logged."""
-        offers = self._commands()
-        usable = []
-        for name in offers.names():
-            try:
-                usable.append(offers.get(name))
-            except PluginError as error:
-                _logger.warning("%s", error)
-        return usable
+        return _usable(self._commands())
+
+    def discoveries(self) -> list[Discovery]:
+        """Return all ways to find nodes that can be used, sorted by name; of the others a warning is logged."""
+        return _usable(self._discoveries())
 
     def fault_policy(self, need_reentrant: bool) -> FaultPolicy:
         """Return the policy that decides what becomes of jobs of lost nodes.
@@ -235,6 +240,7 @@ class PluginManager:
             self._transports,
             self._securities,
             self._credentials,
+            self._discoveries,
             self._executors,
             self._policies,
             self._commands,
@@ -271,6 +277,16 @@ class PluginManager:
                 level = logging.DEBUG if key in self._failed_observers else logging.ERROR
                 self._failed_observers.add(key)
                 _logger.log(level, "%s failed in %s, which is ignored", plugin, hook, exc_info=True)
+
+
+def _usable(offers: Offers[Offer]) -> list[Offer]:
+    usable = []
+    for name in offers.names():
+        try:
+            usable.append(offers.get(name))
+        except PluginError as error:
+            _logger.warning("%s", error)
+    return usable
 
 
 def check_environment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 import psutil
@@ -25,6 +26,20 @@ def listening_addresses(host: str) -> list[str]:
         return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):  # whoever listens on it tells what is wrong
         return []
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Return the addresses of this machine under which others may reach it, IPv4 first: neither loopback nor local to
+    one link.
+    """
+    found = []
+    for entries in psutil.net_if_addrs().values():
+        for entry in entries:
+            if entry.family in (socket.AF_INET, socket.AF_INET6):
+                address = ipaddress.ip_address(entry.address.partition("%")[0])
+                if not (address.is_loopback or address.is_link_local):
+                    found.append(str(address))
+    return tuple(sorted(dict.fromkeys(found), key=lambda address: ":" in address))
 
 
 def local_address(peer: str) -> str:

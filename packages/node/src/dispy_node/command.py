@@ -17,6 +17,9 @@ from dispy.interfaces import API_VERSION, Command
 from dispy_node.control.command import COMMANDS, PLACE
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
+PING_LEAST_S = 10
+"""As in the original (C14)."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -28,6 +31,12 @@ def _option(*names: str, **keywords: Any) -> Callable[[Function], Function]:
 
 def _dashed(name: str) -> str:
     return name[:2] + name[2:].replace("_", "-")
+
+
+def _check_interval(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value != 0 and value < PING_LEAST_S:
+        raise click.BadParameter(f"{value} is neither 0 nor at least {PING_LEAST_S} seconds")
+    return value
 
 
 @click.group(
@@ -94,7 +103,33 @@ def _dashed(name: str) -> str:
 )
 @_option("--clean", is_flag=True, help="End the node that uses the same folder, with its jobs, first.")
 @_option(
+    "--max_file_size",
+    metavar="SIZE",
+    help="Largest file to take from clients and to send: bytes, or with k, m, g, t.  [default: 0, no limit]",
+)
+@_option(
+    "--force_cleanup", is_flag=True, default=None, help="Let no files stay for clusters with cleanup=False."
+)
+@_option(
     "--open", is_flag=True, default=None, help="Accept anybody who can connect. Read the warning it prints."
+)
+@_option("--no_discovery", is_flag=True, default=None, help="Serve only clients that name this node.")
+@_option(
+    "--ping_interval",
+    type=int,
+    callback=_check_interval,
+    help="Announce the node again every so many seconds, at least 10.  [default: 0, when it starts only]",
+)
+@_option(
+    "--ipv4_udp_multicast",
+    is_flag=True,
+    default=None,
+    help="Announce the node by IPv4 multicast rather than broadcast.",
+)
+@_option(
+    "--scheduler_host",
+    multiple=True,
+    help="Announce the node to a client on this machine too, which is elsewhere (repeatable).",
 )
 @_option("-d", "--debug", is_flag=True, default=None, help="Log more.")
 @_option("--log_format", type=click.Choice(["human", "json"]), help="Form of the log.  [default: human]")

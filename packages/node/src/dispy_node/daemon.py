@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from dispy.errors import DispyError
+from dispy.errors import DispyError, UsageError
 from dispy.interfaces import Executor, ExecutorRequest, Peer
 from dispy.model import Avail, ComputationId, LinkId, Role
 from dispy.runtime.door import Door, Visit
@@ -27,13 +28,16 @@ from dispy.wire.session import (
     SessionEvent,
     StreamFinished,
 )
-from dispy_node.addresses import local_address
+from dispy_node.addresses import local_address, own_addresses
 from dispy_node.avail import choose_memory, measure_avail
+from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation
+from dispy_node.furnishing import furnish, needs_copies
+from dispy_node.keeping import find_files
 from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import StreamInbox
@@ -52,6 +56,7 @@ class NodeIdentity:
     name: str
     cpus: int
     addresses: tuple[str, ...] = ()
+    """Under which others reach it; empty: those that the machine has at the moment."""
 
 
 class NodeDaemon:
@@ -60,6 +65,8 @@ class NodeDaemon:
     Args:
         executor: gives the executor plugin of a name, or raises PluginNotInstalled.
         confinement: what the node's owner wants jobs to be confined by; None: nothing.
+        max_file_bytes: largest file that is taken from clients or sent by jobs; 0 for no limit.
+        force_cleanup: let no files stay, whatever clients want.
         rules: when and for whom the owner wants jobs to be run.
     """
 
@@ -69,16 +76,22 @@ class NodeDaemon:
         state: StateFolder,
         executor: Callable[[str], Executor],
         confinement: Confinement | None = None,
+        *,
         rules: OwnerRules = FREELY,
+        max_file_bytes: int = 0,
+        force_cleanup: bool = False,
     ) -> None:
         self.engine = NodeEngine(
             cpus=identity.cpus,
             memory_bytes=choose_memory(),
             keep_results_s=rules.keep_results_s,
+            max_file_bytes=max_file_bytes,
             serve=rules.serve,
             client_shutdown=rules.client_shutdown,
         )
         self.rules = rules
+        self._max_file_bytes = max_file_bytes
+        self._force_cleanup = force_cleanup
         self.identity = identity
         self._state = state
         self._executor = executor
@@ -91,13 +104,15 @@ class NodeDaemon:
         self._timer = trio.Event()
         self._trash = trio.Event()
         """Set when folders were put away that are to be removed."""
-        self.draining = False
+        self.drain_begun = trio.Event()
+        """Set when the node takes no more jobs, whoever wanted that: its owner, or his rules."""
         self.drained = trio.Event()
         """Set when a drain is complete."""
         self._carry_out: dict[type, Callable[..., None]] = {
             fx.SendMessage: self._send_message,
             fx.SendStream: self._send_stream,
             fx.CloseLink: self._close_link,
+            fx.FindFiles: self._find_files,
             fx.StartRunner: self._start_runner,
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
@@ -108,7 +123,10 @@ class NodeDaemon:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
+            fx.KeepData: self._keep_data,
+            fx.ForgetData: self._forget_data,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -129,11 +147,12 @@ class NodeDaemon:
         carry_out = self._carry_out
         for effect in self.engine.handle(event, trio.current_time()):
             carry_out[type(effect)](effect)
+        if self.engine.draining:
+            self.drain_begun.set()
         self._timer.set()
 
     def drain(self) -> None:
         """Take no more jobs; `drained` is set when the last has ended."""
-        self.draining = True
         self.handle(ev.DrainRequested())
 
     async def _keep_time(self) -> None:
@@ -217,7 +236,7 @@ class NodeDaemon:
             name=self.identity.name,
             epoch=self._state.epoch,
             cpus=self.engine.cpus,
-            addresses=self.identity.addresses,
+            addresses=self.identity.addresses or own_addresses(),
             avail=free,
             proof=proof_to(peer, self._state.secret),
             refusal=self.engine.refusal,
@@ -283,27 +302,63 @@ class NodeDaemon:
 
     # ---- runners
 
+    def _find_files(self, effect: fx.FindFiles) -> None:
+        assert self._nursery is not None
+        computation = effect.computation
+        try:
+            folder = self._folder_of(computation)
+        except UsageError as error:
+            self.handle(ev.FilesFound(computation, {}, str(error)))
+        else:
+            self._nursery.start_soon(self._find_files_in, computation, folder)
+
+    async def _find_files_in(self, computation: HostedComputation, folder: Path) -> None:
+        """Look for files in a thread, as there may be much to read."""
+        found: dict[str, str] = {}
+        reason = "internal error at the node, whose log tells more"
+
+        async def find() -> None:
+            nonlocal found, reason
+            offers = [offer for offer in computation.offer.files if not offer.stream]
+            try:
+                found = await trio.to_thread.run_sync(find_files, folder, offers)
+                reason = ""
+            except OSError as error:
+                reason = explain_os_error(error, "it cannot be seen which files are there")
+            except UsageError as error:
+                reason = str(error)
+
+        await self._contain(f"the search for files of {computation.offer.name!r}", find)
+        self.handle(ev.FilesFound(computation, found, reason))
+
     def _start_runner(self, effect: fx.StartRunner) -> None:
         assert self._nursery is not None
         computation = effect.computation
         # It is known from now on: what it is told before it is up, such as to close, waits in it.
         try:
+            folder = self._folder_of(computation)
             spool = self._state.make_runner_spool()
         except OSError as error:
             reason = explain_os_error(error, "its runner could not be started")
             self.handle(ev.RunnerFailed(computation.id, reason))
             return
+        except UsageError as error:
+            self.handle(ev.RunnerFailed(computation.id, str(error)))
+            return
         runner = self._runners[computation.id] = RunnerProcess(computation.id, spool, self.handle)
-        self._nursery.start_soon(self._serve_runner, computation, runner, spool)
-
-    async def _serve_runner(self, computation: HostedComputation, runner: RunnerProcess, spool: Path) -> None:
-        """See a runner through; what that raises is logged, and ends its computation only."""
         offer = computation.offer
-        what = f"the runner of {offer.name!r}"
-        folder = self._state.computations / computation.id
+        # The client is here now; a little later it may be gone, and with it what tells who it is.
+        owner = self._owner_of(computation)
         request = ExecutorRequest(offer.name, folder, offer.isolation, spool, self._state.path)
+        self._nursery.start_soon(self._serve_runner, computation, runner, request, owner)
+
+    async def _serve_runner(
+        self, computation: HostedComputation, runner: RunnerProcess, request: ExecutorRequest, owner: str
+    ) -> None:
+        """See a runner through; what that raises is logged, and ends its computation only."""
+        what, spool = f"the runner of {computation.offer.name!r}", request.spool
         try:
-            done = await self._contain(what, partial(self._run_runner, computation, runner, request))
+            done = await self._contain(what, partial(self._run_runner, computation, runner, request, owner))
         finally:
             await self._clear_confinement(request)
         self._state.remove_runner_spool(spool)
@@ -322,20 +377,16 @@ class NodeDaemon:
                 await self._contain(f"what confined {request.name!r}", clear)
 
     async def _run_runner(
-        self, computation: HostedComputation, runner: RunnerProcess, request: ExecutorRequest
+        self, computation: HostedComputation, runner: RunnerProcess, request: ExecutorRequest, owner: str
     ) -> None:
         offer = computation.offer
         try:
-            folder = self._state.make_folder(computation.id)
-            self._trash.set()  # it may have been there
-            for file in offer.files:
-                self._state.place_file(
-                    folder, file.path, computation.files[file.path], file.mode, file.modified_at
-                )
             executor = self._executor(offer.executor)
             refuse_as_job_executor(executor)
+            folder = await self._furnish(computation, request, owner)
             plan = self._confinement.wrap(request, executor.plan(request))
-            self._state.hand_over(plan.user, folder, request.spool)
+            is_shared = folder != self._state.computations / computation.id
+            self._state.hand_over(plan.user, *([] if is_shared else [folder]), request.spool)
             runner.start(
                 plan,
                 folder,
@@ -359,11 +410,78 @@ class NodeDaemon:
                 "node": self.identity.name,
                 "address": self._address_for(computation),
                 "computation": offer.name,
+                "max_file_bytes": self._max_file_bytes,
+                "live": offer.live,
+                "log_level": offer.log_level,
             },
             computation.code,
             computation.setup_args,
         )
         await runner.serve()
+
+    async def _furnish(self, computation: HostedComputation, request: ExecutorRequest, owner: str) -> Path:
+        """Make the folder of a computation, with its files in it.
+
+        Raises:
+            OSError, DispyError: that cannot be done.
+        """
+        folder, account = request.folder, None
+        if self._is_shared(computation):
+            user = self._confinement.user
+            account = find_account(user) if user else None
+            await trio.to_thread.run_sync(self._enter, computation, owner, account)
+        else:
+            self._state.make_folder(computation.id)
+            self._trash.set()  # it may have been there
+        furnishing = partial(furnish, self._state, computation, folder, account)
+        try:
+            if needs_copies(computation):
+                await trio.to_thread.run_sync(furnishing)
+            else:
+                furnishing()
+        except OSError as error:
+            raise DispyError(explain_os_error(error, "its files could not be put in their places")) from error
+        return folder
+
+    def _is_shared(self, computation: HostedComputation) -> bool:
+        return bool(computation.offer.dest_path or computation.offer.keep_files)
+
+    def _folder_of(self, computation: HostedComputation) -> Path:
+        """Tell the folder of a computation.
+
+        Raises:
+            UsageError: the client's ``dest_path`` leads elsewhere.
+        """
+        if not self._is_shared(computation):
+            return self._state.computations / computation.id
+        return self._state.kept.folder(
+            self._owner_of(computation), computation.offer.dest_path or computation.id
+        )
+
+    def _owner_of(self, computation: HostedComputation) -> str:
+        """Tell whose shared folders a computation uses: those of whoever comes from one address with one credential."""
+        client = self.engine.clients.get(computation.client)
+        link = self._links.get(client.link) if client is not None and client.link is not None else None
+        if link is None:
+            return ""
+        identity = link.peer.identity
+        return f"{identity.account if identity else ''} at {link.peer.host}"
+
+    def _enter(self, computation: HostedComputation, owner: str, account: Account | None) -> None:
+        def give(descriptor: int) -> None:
+            if account is not None:
+                os.fchown(descriptor, account.uid, account.gid)
+
+        offer = computation.offer
+        folder = self._state.kept.enter(
+            computation.id,
+            owner,
+            offer.dest_path or computation.id,
+            keep=offer.keep_files and not self._force_cleanup,
+            made=give,
+        )
+        if offer.keep_files:
+            log.info("files of %r stay in %s", offer.name, folder)
 
     def _address_for(self, computation: HostedComputation) -> str:
         """Tell the address by which the computation's client reaches this node."""
@@ -376,7 +494,7 @@ class NodeDaemon:
         if runner is not None:
             if effect.limits:
                 runner.limit_jobs(effect.limits)
-            runner.run_jobs(list(effect.jobs))
+            runner.run_jobs(list(effect.jobs), effect.carrying)
 
     def _set_slots(self, effect: fx.SetSlots) -> None:
         runner = self._runners.get(effect.computation)
@@ -398,6 +516,11 @@ class NodeDaemon:
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
 
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
+
     def _place_file(self, effect: fx.PlaceFile) -> None:
         runner, file = self._runners.get(effect.computation), effect.message.file
         reason = ""
@@ -405,7 +528,7 @@ class NodeDaemon:
             if runner is None:
                 raise DispyError("the computation is gone")
             self._state.place_file(
-                self._state.computations / effect.computation,
+                runner.folder,
                 file.path,
                 effect.spooled,
                 file.mode,
@@ -419,6 +542,18 @@ class NodeDaemon:
         if reason:
             self._state.remove_spooled(effect.spooled)
         self.handle(ev.FilePlaced(effect.client, effect.message, reason))
+
+    def _keep_data(self, effect: fx.KeepData) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.keep_data(effect.data, effect.spooled)
+        else:
+            self._state.remove_spooled(effect.spooled)
+
+    def _forget_data(self, effect: fx.ForgetData) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.forget_data(effect.data)
 
     def _close_runner(self, effect: fx.CloseRunner) -> None:
         runner = self._runners.get(effect.computation)

@@ -16,15 +16,25 @@ import subprocess
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import trio
 
 from dispy.interfaces import ExecutorPlan
-from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
+from dispy.model import INLINE_BODY_BYTES, OUTPUT_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.printable import printable
-from dispy.wire.messages import FILE, PARTIAL, JobLimits, JobResult, JobStart, News
+from dispy.wire.messages import (
+    FILE,
+    LOG,
+    PARTIAL,
+    JobLimits,
+    JobOutput,
+    JobResult,
+    JobStart,
+    News,
+    WatchOutput,
+)
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
@@ -32,6 +42,7 @@ from dispy_node.engine.records import Body, Spooled
 from dispy_node.environment import runner_environment
 from dispy_node.outlet import Outlet
 from dispy_node.runner import frames
+from dispy_node.runner.shared import shared_name
 
 log = logging.getLogger("dispy.node")
 
@@ -80,9 +91,6 @@ LOG_LINES = 20
 SAID_LINES = 600
 """How many lines of its jobs."""
 
-OUTPUT_BYTES = 10_000_000
-"""Output of a job that is kept, per stream; of more, the middle is dropped."""
-
 
 class Phase(enum.Enum):
     """What a runner is doing, as far as its time is limited."""
@@ -109,6 +117,8 @@ class RunnerProcess:
         self._mark = uuid.uuid4().hex
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path()
+        """Its working directory, once it is started."""
         self.account: Account | None = None
         """Whose process it is; None: ours."""
         self._early: list[bytes] = []
@@ -157,6 +167,7 @@ class RunnerProcess:
             OSError: it cannot be started (too many processes, the interpreter is gone).
             UsageError: the user as whom it is to run is unknown.
         """
+        self.folder = folder
         self.account = find_account(plan.user) if plan.user else None
         ours, theirs = socket.socketpair()
         self._setup_timeout_s = setup_timeout_s
@@ -203,14 +214,17 @@ class RunnerProcess:
         payload = b"\1" + self._give(part) if isinstance(part, Spooled) else b"\0" + part
         self._send(frames.frame(kind, payload))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
-        """Hand jobs over, and with them what lies in spool files."""
-        packed = [
-            (key[0], key[1], True, self._give(body))
-            if isinstance(body, Spooled)
-            else (key[0], key[1], False, body)
-            for key, body in jobs
-        ]
+    def run_jobs(
+        self, jobs: list[tuple[AttemptKey, Body]], carrying: frozenset[AttemptKey] = frozenset()
+    ) -> None:
+        """Hand jobs over, and with them what lies in spool files; *carrying* bring along what is for them only."""
+        packed = []
+        for key, body in jobs:
+            flags = frames.CARRIES if key in carrying else 0
+            if isinstance(body, Spooled):
+                packed.append((key[0], key[1], flags | frames.SPOOLED, self._give(body)))
+            else:
+                packed.append((key[0], key[1], flags, body))
         self._send(frames.frame(frames.RUN, frames.pack_jobs(packed)))
 
     def limit_jobs(self, limits: Mapping[AttemptKey, JobLimits]) -> None:
@@ -226,14 +240,27 @@ class RunnerProcess:
 
         The runner removes it when it has been read, and whoever removes the folder does if the runner was killed.
         """
-        target = self._spool / f"in-{uuid.uuid4().hex}"
+        return os.fsencode(self._move(body, f"in-{uuid.uuid4().hex}"))
+
+    def keep_data(self, number: int, data: Spooled) -> None:
+        """Take over shared data; it stays until it is forgotten, or the folder is removed."""
+        self._move(data, shared_name(number))
+
+    def forget_data(self, numbers: Sequence[int]) -> None:
+        """Remove shared data; what jobs have mapped of it stays until they end."""
+        for number in numbers:
+            with contextlib.suppress(FileNotFoundError):  # a job of this very computation was faster
+                os.unlink(self._spool / shared_name(number))
+
+    def _move(self, body: Spooled, name: str) -> Path:
+        target = self._spool / name
         try:
             if self.account is not None:  # before the move: behind it, the user could put a link in its place
                 os.chown(body.path, self.account.uid, self.account.gid)
             os.rename(body.path, target)
         except OSError as error:
             log.warning("the runner of %s will miss %s: %s", self.computation, body.path, error.strerror)
-        return os.fsencode(target)
+        return target
 
     def set_slots(self, slots: int) -> None:
         """Allow so many jobs at once."""
@@ -250,6 +277,13 @@ class RunnerProcess:
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
         self._send(frames.frame(frames.TAKEN, frames.TAKEN_HEAD.pack(*key, number, taken)))
+
+    def watch(self, message: WatchOutput) -> None:
+        """Have output of an attempt sent as it comes."""
+        head = frames.WATCH_HEAD.pack(
+            message.job, message.attempt, message.number, message.stream, message.start, message.limit
+        )
+        self._send(frames.frame(frames.WATCH, head))
 
     def close(self, *, terminate: bool) -> None:
         """Have the runner end. It is killed if that takes too long, unless it lets jobs finish."""
@@ -458,6 +492,14 @@ class RunnerProcess:
             return ev.AttemptsStarted(computation, starts)
         elif kind == frames.NEWS:
             return self._parse_news(payload)
+        elif kind == frames.OUTPUT:
+            job, attempt, number, offset, missed = frames.OUTPUT_HEAD.unpack_from(payload)
+            data = payload[frames.OUTPUT_HEAD.size :]
+            if len(data) > INLINE_BODY_BYTES:
+                raise ValueError(f"{len(data)} bytes of output at once")
+            return ev.OutputTold(
+                computation, JobOutput(computation, job, attempt, number, offset, missed, data)
+            )
         elif kind == frames.SAID:
             self._log_said(payload)
         elif kind == frames.SLOTS:
@@ -489,12 +531,12 @@ class RunnerProcess:
         )
         _check_times(modified_at)
         _check_inline(body)
-        if kind not in (PARTIAL, FILE) or (kind == FILE and not is_path):
+        if kind not in (PARTIAL, FILE, LOG) or is_path not in {PARTIAL: (0, 1), FILE: (1,), LOG: (0,)}[kind]:
             raise ValueError(f"news of kind {kind}")
         spooled = None
         if is_path:
             spooled, body = self._take_spooled(os.fsdecode(body)), b""
-        if kind == PARTIAL:
+        if kind != FILE:
             path, mode, modified_at, digest = "", 0, 0.0, b""
         news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)
         return ev.NewsTold(self.computation, news, spooled)

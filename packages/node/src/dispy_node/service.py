@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from dispy_node.control.client import end_other
 from dispy_node.control.operator import Operator
 from dispy_node.control.server import control_socket
 from dispy_node.daemon import NodeDaemon, NodeIdentity
+from dispy_node.presence import announce
 from dispy_node.rules import local_time_s, make_rules
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
@@ -77,12 +78,21 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
     trust = choose_trust(settings, plugins, secret)
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
+    max_file_bytes = settings.max_file_bytes()
     state = StateFolder(folder)
     if rules.serve == 0:  # the folder is clean now
         state.close()
         return
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
-    daemon = NodeDaemon(identity, state, plugins.executor, confinement, rules)
+    daemon = NodeDaemon(
+        identity,
+        state,
+        plugins.executor,
+        confinement,
+        rules=rules,
+        max_file_bytes=max_file_bytes,
+        force_cleanup=settings.force_cleanup,
+    )
     # The receiver stays until all is cleaned up; without it, a further signal would kill this process before.
     with trio.open_signal_receiver(*ENDS) as signals:
         async with trio.open_nursery() as watchers:
@@ -92,7 +102,8 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
                 with at_once:
                     if confinement.layers:
                         await trio.to_thread.run_sync(confinement.check, state)
-                    await _serve(daemon, trust, addresses, transports, state, at_once.cancel)
+                    announcing = partial(announce, settings, trust, plugins, state)
+                    await _serve(daemon, trust, addresses, transports, state, announcing, at_once.cancel)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -153,9 +164,15 @@ async def _serve(
     addresses: list[Address],
     transports: dict[str, Transport],
     state: StateFolder,
+    announcing: Callable[[Sequence[Address]], Awaitable[None]],
     end: Callable[[], object],
 ) -> None:
-    """Listen until a drain is complete; *end* ends it at once."""
+    """Listen until a drain is complete.
+
+    Args:
+        announcing: lets clients find who listens at these addresses, until it is cancelled.
+        end: ends the node at once.
+    """
     door = Door(log)
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
@@ -182,7 +199,18 @@ async def _serve(
             log.info("connections are secured by %s", trust.describe())
         name, cpus = daemon.identity.name, daemon.identity.cpus
         log.info("node %s listens on %s with %d slots; its folder is %s", name, where, cpus, state.path)
+        nursery.start_soon(_announce_until_drain, daemon, announcing, bound)
         await daemon.drained.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce_until_drain(
+    daemon: NodeDaemon, announcing: Callable[[Sequence[Address]], Awaitable[None]], bound: Sequence[Address]
+) -> None:
+    """Let clients find the node as long as it takes jobs."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announcing, bound)
+        await daemon.drain_begun.wait()
         nursery.cancel_scope.cancel()
 
 
@@ -206,7 +234,7 @@ async def _watch_signals(signals: AsyncIterator[int], daemon: NodeDaemon, at_onc
         name = signal.Signals(number).name
         if at_once.cancel_called or daemon.drained.is_set():
             log.info("%s: ending already", name)
-        elif daemon.draining:
+        elif daemon.drain_begun.is_set():
             log.warning("%s again: ending at once, running jobs are killed", name)
             at_once.cancel()
         else:

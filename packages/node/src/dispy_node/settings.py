@@ -9,8 +9,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from dispy import config
 from dispy.errors import UsageError
 from dispy.interfaces import Address
+from dispy.sizes import parse_size
 
 
 def state_home() -> Path | None:
@@ -46,7 +48,13 @@ class NodeSettings:
     serve: int = -1
     client_shutdown: bool = False
     zombie_interval: float = 60.0
+    max_file_size: str = "0"
+    force_cleanup: bool = False
     open: bool = False
+    no_discovery: bool = False
+    ping_interval: int = 0
+    ipv4_udp_multicast: bool = False
+    scheduler_host: tuple[str, ...] = ()
     debug: bool = False
     log_format: str = "human"
 
@@ -54,6 +62,11 @@ class NodeSettings:
     def port(self) -> int:
         """Port to listen on: one above the base port, as in the original; 0 for any free one."""
         return self.dispy_port + 1 if self.dispy_port else 0
+
+    @property
+    def base_port(self) -> int:
+        """Port at which clients hear of the node; it is asked at the one above, wherever it listens."""
+        return self.dispy_port or config.port("DispyPort")
 
     def node_name(self) -> str:
         """Name that the node tells: the one given, or the host's."""
@@ -68,6 +81,14 @@ class NodeSettings:
             return Path(self.dest_path_prefix).absolute() / "dispy" / "node"
         state = state_home()
         return None if state is None else state / "dispy" / f"node-{self.dispy_port}"
+
+    def max_file_bytes(self) -> int:
+        """Largest file that is taken, 0 for no limit.
+
+        Raises:
+            UsageError: it is no size.
+        """
+        return parse_size(self.max_file_size, "--max-file-size")
 
     def secret_paths(self) -> list[Path]:
         """Files that hold keys, as far as they were named."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dispy.errors import RemoteProtocolError
 from dispy.model import LinkId
-from dispy.wire.messages import AssignJobs, Message, OpenComputation, SendFile
+from dispy.wire.messages import AssignJobs, FilesComing, Message, OpenComputation, SendFile, ShareData
 from dispy_node.engine.events import StreamFailed, StreamStored
 from dispy_node.storage import SpoolWriter, StateFolder, explain_os_error
 
@@ -38,9 +38,15 @@ class StreamInbox:
                 if message.setup_stream:
                     self._announced[message.setup_stream] = message.setup_size
                 for offer in message.files:
+                    if offer.stream:
+                        self._announced[offer.stream] = offer.size
+            case FilesComing():
+                for offer in message.files:
                     self._announced[offer.stream] = offer.size
             case SendFile():
                 self._announced[message.file.stream] = message.file.size
+            case ShareData():
+                self._announced[message.stream] = message.size
             case AssignJobs():
                 for job in message.jobs:
                     if job.stream:

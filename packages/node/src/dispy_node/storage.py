@@ -4,6 +4,7 @@
     identity.json        who this node is, how it shows that, and how often it has started
     spool/               bodies of jobs and results that are too large for a message
     computations/<id>/   working folder of a computation's jobs
+    kept/                folders that computations share, see `dispy_node.keeping`
 
 After a crash the next start removes what is left of spool and computations; nothing needs to be cleaned by hand.
 """
@@ -29,6 +30,7 @@ from dispy.private import make_private_folder, write_private
 from dispy.wire.owner import SECRET_BYTES
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.engine.records import Spooled
+from dispy_node.keeping import PASSABLE, KeptFolders
 
 log = logging.getLogger("dispy.node")
 
@@ -174,6 +176,7 @@ class StateFolder:
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         try:
             self._clear_leftovers()
+            self.kept = KeptFolders(path / "kept")
             self.node, self.epoch, self.secret = self._next_identity()
         except CredentialsError as error:
             os.close(self._lock)
@@ -239,7 +242,7 @@ class StateFolder:
             return
         account = find_account(user)
         for passed in (self.path, self.spool, self.computations):
-            passed.chmod(0o711)
+            passed.chmod(PASSABLE)
         for folder in folders:
             # The folder itself is last: as long as it is ours, nobody can exchange what is in it.
             for base, _names, files in os.walk(folder, topdown=False):
@@ -302,8 +305,15 @@ class StateFolder:
     def remove_folder(self, computation: ComputationId) -> None:
         """Put away the folder of a computation with all that jobs have left there; `empty_trash` removes it.
 
-        To remove it may take minutes, but it gets out of the way at once.
+        To remove it may take minutes, but it gets out of the way at once. One that is shared stays as long as it is
+        used, or if files in it are to stay.
         """
+        try:
+            put_away = self.kept.leave(computation)
+            if put_away is not None:
+                self._trash.append(put_away)
+        except OSError as error:
+            log.warning("%s", explain_os_error(error, f"the folder of {computation} cannot be put away"))
         # In the same folder, since a job may have made its own one unwritable, which then cannot move elsewhere.
         trash = self.computations / f".removed-{uuid.uuid4().hex}"
         try:

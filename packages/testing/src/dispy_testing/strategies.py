@@ -45,13 +45,15 @@ def _values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Make values of a type that stands in a message: a scalar, a struct, a list, a tuple or a union."""
     if kind in _SCALARS:
         return _SCALARS[kind]
-    arguments = [_values(argument) for argument in typing.get_args(kind)]
+    arguments = [_values(argument) for argument in typing.get_args(kind) if argument is not ...]
     match typing.get_origin(kind):
         case None:
             fields = typing.get_type_hints(kind)
             return st.builds(kind, **{name: _values(field) for name, field in fields.items()})
         case types.UnionType:
             return st.one_of(arguments)
+        case origin if origin is tuple and ... in typing.get_args(kind):
+            return st.lists(arguments[0], max_size=3).map(tuple)
         case origin if origin is tuple:
             return st.tuples(*arguments)
         case origin if origin is list:

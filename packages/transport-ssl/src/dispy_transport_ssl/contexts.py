@@ -106,6 +106,8 @@ def _bare_context(protocol: int) -> ssl.SSLContext:
     # A certificate that is trusted may be a leaf: the one pair that all share is its own authority.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.options |= ssl.OP_NO_TICKET
+    # Early releases of Python 3.11 set it: a connection that somebody has cut would then look like one that has ended.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0
     return context

@@ -141,7 +141,8 @@ def identify(certificate: bytes, credential: Credential, wants: frozenset[Access
         has, needed = ", ".join(sorted(roles)), " or ".join(sorted(wants))
         raise SecurityError(f"{describe(loaded)} is for {has}, and here it has to be for {needed}")
     if credential.hint_key:  # of a shared key: whatever it says, its owner has issued it to itself
-        return Identity(describe(loaded), roles, key=fingerprint_of_key(loaded))
+        return Identity(describe(loaded), roles, key=fingerprint_of_key(loaded), account=credential.name)
     if credential.default_roles:  # the one pair that all share
-        return Identity(describe(loaded), roles)
-    return Identity(describe(loaded), roles, subject=subject_of(loaded))
+        return Identity(describe(loaded), roles, account=credential.name)
+    subject = subject_of(loaded)
+    return Identity(describe(loaded), roles, subject=subject, account=subject)

@@ -142,6 +142,20 @@ def test_refused_target_is_tried_again_with_growing_pauses_until_it_is_there(res
     run(resolver, script)
 
 
+def test_node_that_was_heard_of_is_dialled_at_once(resolver: Resolver) -> None:
+    async def script(scene: Scene) -> None:
+        scene.dialer.hurry(HERE)  # which nobody wants
+        scene.dialer.want(HERE, ONE, addresses=["10.0.0.3"])
+        await trio.sleep(60)
+        scene.net.up.add("10.0.0.5")
+        scene.dialer.want(HERE, ONE, addresses=["10.0.0.5"])
+        scene.dialer.hurry(HERE)
+        await trio.sleep(0.01)
+        assert scene.dialer.targets[HERE].connected
+
+    run(resolver, script)
+
+
 def test_lost_link_is_made_again_at_once_if_it_had_lasted(resolver: Resolver) -> None:
     async def script(scene: Scene) -> None:
         scene.dialer.want(HERE, ONE)
@@ -356,3 +370,35 @@ def test_local_hosts_of_the_first_that_gives_any_are_used(resolver: Resolver) ->
         assert [local for _host, local, _at in scene.net.dialled] == ["10.1.1.1"]
 
     run(resolver, script)
+
+
+def test_of_several_addresses_one_that_leads_nowhere_is_not_waited_for() -> None:
+    async def main() -> None:
+        net, resolver = Net(), Resolver()
+        net.up, net.mute = {"10.0.0.2"}, {"10.0.0.1"}
+        try:
+            began = trio.current_time()
+            _, peer = await dial_target(
+                HERE, lambda scheme: net, resolver, addresses=["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+            )
+            assert peer.host == "10.0.0.2"
+            assert trio.current_time() - began < 1
+            assert [host for host, _, _ in net.dialled] == ["10.0.0.1", "10.0.0.2"]
+        finally:
+            resolver.close()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+
+
+def test_of_several_addresses_the_first_tells_why_none_answers() -> None:
+    async def main() -> None:
+        resolver = Resolver()
+        try:
+            with pytest.raises(TransportError, match="no answer from 10.0.0.1:7 within 10 s"):
+                net = Net()
+                net.mute = {"10.0.0.1"}
+                await dial_target(HERE, lambda scheme: net, resolver, addresses=["10.0.0.1", "10.0.0.3"])
+        finally:
+            resolver.close()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)

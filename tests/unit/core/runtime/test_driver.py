@@ -82,7 +82,7 @@ class FakeRunner:
         ]
         self.emit(nev.AttemptsEnded(self.computation, ends))
 
-    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]]) -> None:
+    def run_jobs(self, jobs: list[tuple[AttemptKey, Body]], carrying: object) -> None:
         self.jobs += jobs
         for job in jobs:
             self.send.send_nowait(job)
@@ -440,6 +440,21 @@ def test_node_is_linked_once_though_it_is_named_twice(play: Play) -> None:
         await trio.sleep(30)
         assert len(world.driver.engine.nodes) == before == 1
         assert world.node.state is NodeState.CONNECTED
+
+    play(script)
+
+
+def test_node_that_is_known_is_not_dialled_at_another_address(play: Play) -> None:
+    async def script(world: World) -> None:
+        world.driver.expect(ALIAS, NodeId("somebody"))  # who has never been reached
+        assert world.driver._may_dial(ALIAS)
+        world.add()
+        await trio.sleep(1)
+        connections = world.network.connections
+        world.driver.expect(ALIAS, world.node.id)
+        world.driver.dialer.want(ALIAS, world.computation.id)
+        await trio.sleep(30)
+        assert world.network.connections == connections
 
     play(script)
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from dispy.discovery import (
+    Discovery,
+    DiscoveryKeys,
+    DiscoveryListener,
+    DiscoveryScope,
+    Presence,
+    Sighting,
+)
 from dispy.engine import events as ev
 from dispy.engine.policy import CancelPolicy
 from dispy.engine.records import Computation, Node
 from dispy.engine.scheduler import SchedulerEngine
+from dispy.interfaces import API_VERSION
 from dispy.model import ComputationId, Isolation, LinkId
 from dispy.nodes import choose, parse_nodes
 from dispy.runtime import embedded
@@ -32,7 +41,14 @@ class FakeDialer:
         self.targets: dict[Target, Attempted] = {}
         self.local_hosts: list[Sequence[str]] = []
 
-    def want(self, target: Target, computation: ComputationId, *, local_hosts: Sequence[str] = ()) -> None:
+    def want(
+        self,
+        target: Target,
+        computation: ComputationId,
+        *,
+        local_hosts: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+    ) -> None:
         self.targets.setdefault(target, Attempted()).wanted_by.add(computation)
         self.local_hosts.append(local_hosts)
 
@@ -40,6 +56,39 @@ class FakeDialer:
         attempted = self.targets.pop(target, None)
         if attempted is not None:
             attempted.wanted_by.discard(computation)
+
+    def hurry(self, target: Target) -> None:
+        pass
+
+
+class PlayedSearch(Discovery):
+    """Tells what a test wants."""
+
+    NAME: ClassVar[str] = "played"
+    API_VERSION: ClassVar[int] = API_VERSION
+
+    def __init__(self, play: Callable[[DiscoveryListener], Awaitable[None]]) -> None:
+        self.play = play
+        self.searches = 0
+
+    async def search(self, scope: DiscoveryScope, listener: DiscoveryListener) -> None:
+        self.searches += 1
+        await self.play(listener)
+        await trio.sleep_forever()
+
+    async def announce(self, scope: DiscoveryScope, presence: Presence) -> None:
+        raise NotImplementedError
+
+
+async def give_keys() -> DiscoveryKeys:
+    await trio.lowlevel.checkpoint()
+    return DiscoveryKeys(keys=(b"k" * 32,))
+
+
+def searching(play: Callable[[DiscoveryListener], Awaitable[None]]) -> dict[str, Any]:
+    """Return options of a finder that has something to search with."""
+    discovery = PlayedSearch(play)
+    return {"scope": DiscoveryScope(give_keys, (PORT,), PORT - 1), "discoveries": lambda: [discovery]}
 
 
 class Scene:
@@ -61,6 +110,7 @@ class Scene:
         )
         self.handle(ev.ComputationAdded(self.computation))
         driver: Any = self
+        self.expect = lambda target, node: None
         self.finder = NodeFinder(driver, self.computation, self.patterns, PORT, self.told.append, **options)
         self._links = 0
 
@@ -157,6 +207,66 @@ def test_refused_everywhere_one_is_started_at_once() -> None:
     assert set(scene.dialer.targets) == {LOCAL_TARGET}
     assert len(scene.told) == 1
     assert "on this machine" in scene.told[0]
+
+
+def test_node_that_is_found_is_used_and_none_is_started() -> None:
+    async def play(listener: DiscoveryListener) -> None:
+        listener.looking(["eth0 (10.0.0.9)"], is_local=False)
+        await trio.sleep(0.5)
+        listener.sighted(Sighting("1" * 32, 1, PORT, ("10.0.0.1",)))
+
+    async def script(scene: Scene) -> None:
+        scene.fail(HERE)
+        await trio.sleep(0.4)
+        assert set(scene.dialer.targets) == {HERE}
+        await trio.sleep(0.2)
+        assert set(scene.dialer.targets) == {HERE, NAMED}
+        scene.connect("10.0.0.1")
+
+    assert run("*", script, **searching(play)).told == []
+
+
+def test_where_only_this_machine_can_answer_one_is_started_soon() -> None:
+    async def play(listener: DiscoveryListener) -> None:
+        await trio.lowlevel.checkpoint()
+        listener.looking(["lo (127.0.0.1)"], is_local=True)
+        listener.refused("127.0.0.1", "a node there has another key")
+
+    async def script(scene: Scene) -> None:
+        scene.fail(HERE)
+        began = trio.current_time()
+        while LOCAL_TARGET not in scene.dialer.targets:
+            await trio.sleep(0.01)
+        assert 0.2 < trio.current_time() - began < 0.5
+        scene.connect("local")
+
+    (told,) = run("*", script, **searching(play)).told
+    assert "running its jobs on this machine" in told
+    assert "127.0.0.1: a node there has another key" in told
+
+
+def test_list_without_wildcard_causes_no_search() -> None:
+    async def play(listener: DiscoveryListener) -> None:
+        raise AssertionError("somebody searches")
+
+    async def script(scene: Scene) -> None:
+        await trio.sleep(1)
+        scene.connect("10.0.0.1")
+        assert "looked for" not in scene.finder.explain()
+
+    run(["10.0.0.1", "10.0.0.2"], script, **searching(play))
+
+
+def test_where_was_looked_is_explained() -> None:
+    async def play(listener: DiscoveryListener) -> None:
+        await trio.lowlevel.checkpoint()
+        listener.looking(["eth0 (10.0.0.9)"], is_local=False)
+
+    async def script(scene: Scene) -> None:
+        await trio.sleep(0.1)
+        assert "looked for on: eth0 (10.0.0.9)" in scene.finder.explain()
+
+    run("10.*", script, **searching(play))
 
 
 def test_who_does_not_answer_is_not_waited_for_for_ever() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dispy.model import Pieces
+from dispy.model import FilePart, Pieces
 from dispy.runtime.sources import BytesSource, FileSource, PiecesSource, open_source
+from dispy.wire.session import StreamSource
 
 
 def test_bytes_are_cut_without_copying() -> None:
@@ -51,4 +53,63 @@ def test_missing_file_is_told_at_the_first_read(tmp_path: Path) -> None:
 def test_kind_of_source_is_chosen_by_type(tmp_path: Path) -> None:
     assert isinstance(open_source(b""), BytesSource)
     assert isinstance(open_source(Pieces(())), PiecesSource)
-    assert isinstance(open_source(str(tmp_path)), FileSource)
+    assert isinstance(open_source(FilePart(str(tmp_path), 1, 0.0)), FileSource)
+
+
+def part_of(path: Path) -> FilePart:
+    return FilePart(str(path), path.stat().st_size, path.stat().st_mtime)
+
+
+def read_all(source: StreamSource) -> bytes:
+    data = b""
+    try:
+        while piece := source.read(4):
+            data += piece
+    finally:
+        source.close()
+    return data
+
+
+def test_files_may_stand_among_pieces(tmp_path: Path) -> None:
+    path, empty = tmp_path / "data", tmp_path / "empty"
+    path.write_bytes(b"0123456789")
+    empty.touch()
+    pieces = Pieces((b"ab", part_of(path), part_of(empty), b"yz"))
+    assert len(pieces) == 14
+    assert read_all(open_source(pieces)) == b"ab0123456789yz"
+    source = open_source(pieces)
+    source.read(2)
+    assert source.read(4) == b"0123"
+    source.close()
+    with pytest.raises(ValueError, match="released"):
+        source.read(4)
+
+
+@pytest.mark.parametrize("change", ["before", "grows", "shrinks", "touched"])
+@pytest.mark.parametrize("among_pieces", [False, True])
+def test_a_file_that_changes_is_not_sent(tmp_path: Path, change: str, among_pieces: bool) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"0123456789")
+    part = part_of(path)
+    source = open_source(Pieces((part,)) if among_pieces else part)
+    if change != "before":
+        assert source.read(4) == b"0123"
+    match change:
+        case "before" | "grows":
+            path.write_bytes(b"0123456789+")
+        case "shrinks":
+            path.write_bytes(b"0123")
+        case "touched":
+            os.utime(path, (1.0, 1.0))
+    with pytest.raises(OSError, match="data' has changed since it was named"):
+        read_all(source)
+
+
+def test_a_pipe_in_place_of_a_file_makes_nobody_wait(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"0123456789")
+    part = part_of(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="has changed"):
+        read_all(open_source(part))

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from dispy.discovery import DiscoveryKeys
 from dispy.errors import (
     CredentialsError,
     PluginNotInstalled,
@@ -577,3 +578,19 @@ def test_roles_that_nobody_tells_are_not_judged() -> None:
     world = World()
     world.held["secret"] = [credential("mine")]
     world.trust().check_role(AccessRole.NODE)
+
+
+def test_discovery_keys_are_those_of_all_credentials_that_have_one(world: World) -> None:
+    world.held["secret"] = [
+        replace(credential(name), discovery_key=key)
+        for name, key in (("new", b"n" * 32), ("old", b"o" * 32), ("none", b""))
+    ]
+    trust = world.trust()
+    assert run(trust.discovery_keys) == DiscoveryKeys(keys=(b"n" * 32, b"o" * 32))
+    trust = world.trust(certfile="cert.pem")
+    assert run(trust.discovery_keys) == DiscoveryKeys()
+
+
+def test_open_operation_has_no_discovery_key(world: World) -> None:
+    assert run(world.trust(secret=OPEN).discovery_keys) == DiscoveryKeys(is_open=True)
+    assert world.loads == []

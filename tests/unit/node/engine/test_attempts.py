@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispy.model import LinkId, Outcome
+from dispy.model import ComputationId, LinkId, Outcome
 from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
@@ -21,6 +21,8 @@ from dispy_node.engine import events as ev
 from dispy_node.engine.records import AttemptState, Spooled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import NodeScript
 
 LINK = LinkId(1)
@@ -279,3 +281,38 @@ def test_limits_that_no_scheduler_sends_close_the_link(node: NodeScript, limits:
         isinstance(effect, fx.CloseLink) and "job 2 has the limits" in effect.reason for effect in effects
     )
     assert fx.RunJobs("a", [((1, 1), b"args")]) in effects
+
+
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("stream", [0, 1])
+def test_a_job_with_a_file_that_is_too_large_ends_at_once(
+    make_node: Callable[..., NodeScript], ready: bool, stream: int
+) -> None:
+    node = make_node(max_file_bytes=8)
+    node.connect()
+    if ready:
+        node.ready()
+    else:
+        node.send(node.offer())
+    small = node.job(1, carries=("small", 8))
+    large = node.job(2, b"", stream=stream, size=9, carries=("large", 9))
+    told = node.send(AssignJobs("a", [small, large]))
+    (results,) = [
+        effect.message
+        for effect in told
+        if isinstance(effect, fx.SendMessage) and isinstance(effect.message, JobResults)
+    ]
+    (result,) = results.results
+    assert (result.job, result.outcome) == (2, Outcome.BROKEN)
+    assert "file 'large' has 9 bytes, more than the 8 of the node's --max-file-size" in result.detail
+    assert (fx.DropStream(LinkId(1), 1) in told) == bool(stream)
+    runs = told if ready else node.do(ev.RunnerReady(ComputationId("a")))
+    assert fx.RunJobs(ComputationId("a"), [((1, 1), b"args")], carrying=frozenset({(1, 1)})) in runs
+
+
+def test_which_jobs_bring_something_is_told_to_the_runner(node: NodeScript) -> None:
+    node.ready()
+    jobs = [node.job(1), node.job(2, carries=("", 0)), node.job(3)]
+    keys = [((number, 1), b"args") for number in (1, 2, 3)]
+    run, _ = node.send(AssignJobs("a", jobs))
+    assert run == fx.RunJobs(ComputationId("a"), keys, carrying=frozenset({(2, 1)}))

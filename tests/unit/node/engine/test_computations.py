@@ -11,6 +11,8 @@ from dispy.wire.messages import (
     ComputationFailed,
     ComputationReady,
     FileOffer,
+    FilesComing,
+    FilesWanted,
     JobResults,
     JobsRejected,
     LimitSlots,
@@ -20,13 +22,15 @@ from dispy_node.engine import events as ev
 from dispy_node.engine.records import ComputationState, Spooled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import NodeScript
 
 LINK = LinkId(1)
 
 
-def file_offer(path: str, stream: int) -> FileOffer:
-    return FileOffer(path, 9, 0o644, 0.0, stream)
+def file_offer(path: str, stream: int, size: int = 9, digest: bytes = b"") -> FileOffer:
+    return FileOffer(path, size, 0o644, 0.0, stream, digest)
 
 
 def test_small_computation_is_prepared_at_once(node: NodeScript) -> None:
@@ -114,12 +118,115 @@ def test_ids_that_are_no_names_of_folders(node: NodeScript, name: str) -> None:
         ({"files": [file_offer("", 1)]}, "file name '' is empty or offered twice"),
         ({"files": [file_offer("x", 1), file_offer("y", 1)]}, "stream 1 is announced twice"),
         ({"files": [file_offer("x", 1)], "code_stream": 1}, "stream 1 is announced twice"),
-        ({"files": [file_offer("x", 0)]}, "stream 0 is announced after stream 0"),
+        ({"files": [file_offer("x", 0)]}, "file 'x' is offered without a stream, a hash or a folder"),
+        (
+            {"files": [file_offer("x", 0)], "dest_path": "there"},
+            "file 'x' is offered without a stream, a hash or a folder",
+        ),
+        ({"files": [file_offer("x", -1)]}, "stream -1 is announced after stream 0"),
+        (
+            {"files": [file_offer("x", 1, digest=b"X"), file_offer("y", 1, digest=b"Y")]},
+            "stream 1 is announced twice",
+        ),
+        (
+            {"files": [file_offer("x", 1, digest=b"X"), file_offer("y", 1, size=1, digest=b"X")]},
+            "stream 1 is announced twice",
+        ),
         ({"code_stream": -4}, "stream -4 is announced after stream 0"),
     ],
 )
 def test_offers_that_contradict_themselves(node: NodeScript, options: dict, reason: str) -> None:
     assert fx.CloseLink(LINK, reason) in node.send(node.offer(**options))
+    assert not node.engine.computations
+
+
+def test_files_with_one_content_share_a_stream(node: NodeScript) -> None:
+    files = [file_offer("x", 1, digest=b"X"), file_offer("y", 1, digest=b"X")]
+    assert node.send(node.offer(files=files)) == []
+    (start,) = node.store(1)
+    assert isinstance(start, fx.StartRunner)
+    assert start.computation.files == {"x": Spooled("in", 9)}
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_files_for_a_shared_folder_are_looked_for_and_only_missing_ones_wanted(
+    node: NodeScript, leaves: bool
+) -> None:
+    files = [file_offer(name, 0, digest=name[:1].encode()) for name in ("a1", "a2", "b1", "b2", "c1")]
+    find = node.send(node.offer(files=[*files, file_offer("d", 1)], dest_path="there"))
+    computation = node.engine.computations[ComputationId("a")]
+    assert find == [fx.FindFiles(computation)]
+    assert node.store(1, "d") == []
+    found = ev.FilesFound(computation, {"b2": "b2", "c1": "old"})
+    assert node.do(found) == [node.said(FilesWanted("a", ["a1"]))], "of equal contents one is enough"
+    assert node.do(found) == [], "it was not asked twice"
+    if leaves:
+        node.lose()
+        assert node.engine.counters.stale == 1
+        assert not node.engine.computations
+        return
+    assert node.send(FilesComing("a", [file_offer("a1", 2, digest=b"a")])) == []
+    (start,) = node.store(2, "a1")
+    assert isinstance(start, fx.StartRunner)
+    assert start.computation.files == {"d": Spooled("d", 9), "a1": Spooled("a1", 9)}
+    assert start.computation.found == {"b2": "b2", "c1": "old"}
+    node.do(ev.RunnerReady("a"))
+    assert node.send(FilesComing("a", [file_offer("a1", 3, digest=b"a")])) == [fx.DropStream(LINK, 3)]
+
+
+def test_nothing_is_wanted_if_all_is_there(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 0, digest=b"X")], dest_path="there"))
+    computation = node.engine.computations[ComputationId("a")]
+    (start,) = node.do(ev.FilesFound(computation, {"x": "x"}))
+    assert isinstance(start, fx.StartRunner)
+
+
+@pytest.mark.parametrize("reason", ["", "the disk is broken"])
+def test_an_offer_counts_as_long_as_its_files_are_looked_for(node: NodeScript, reason: str) -> None:
+    offer = node.offer(files=[file_offer("x" * 5000, 0, digest=b"X")], dest_path="there")
+    gone = []
+    for _ in range(3):
+        node.send(offer)
+        gone.append(node.engine.computations[ComputationId("a")])
+        node.send(CloseComputation("a", terminate=True))
+    client = node.engine.clients[gone[0].client]
+    assert client.held == 3 * gone[0].cost > 15_000
+    node.lose(final=True)
+    for left, computation in zip((2, 1, 0), gone, strict=True):
+        assert client.id in node.engine.clients
+        assert node.do(ev.FilesFound(computation, {}, reason)) == []
+        assert client.held == left * computation.cost
+    assert not node.engine.clients
+
+
+def test_a_folder_that_cannot_be_read_is_told(node: NodeScript) -> None:
+    node.send(node.offer(files=[file_offer("x", 0, digest=b"X")], dest_path="there"))
+    computation = node.engine.computations[ComputationId("a")]
+    told = node.do(ev.FilesFound(computation, {}, "the disk is broken"))
+    assert node.said(ComputationFailed("a", "the disk is broken")) in told
+    assert not node.engine.computations
+
+
+@pytest.mark.parametrize("change", [{"path": "y"}, {"size": 10}, {"digest": b"Y"}])
+def test_no_other_files_come_than_those_that_were_wanted(node: NodeScript, change: dict) -> None:
+    node.send(node.offer(files=[file_offer("x", 0, digest=b"X")], dest_path="there"))
+    node.do(ev.FilesFound(node.engine.computations[ComputationId("a")], {}))
+    coming = file_offer(**({"path": "x", "stream": 1, "digest": b"X"} | change))
+    reason = f"file {coming.path!r} comes, which was not asked for"
+    assert fx.CloseLink(LINK, reason) in node.send(FilesComing("a", [coming]))
+
+
+def test_a_file_that_is_too_large_is_refused(make_node: Callable[..., NodeScript]) -> None:
+    node = make_node(max_file_bytes=8)
+    node.connect()
+    reason = (
+        "file 'x' has 9 bytes, more than the 8 of the node's --max-file-size; "
+        "use another node, or have its owner raise that"
+    )
+    for dest_path in ("", "there"):
+        offers = [file_offer("x", 0 if dest_path else 1, digest=b"X")]
+        told = node.send(node.offer(files=offers, dest_path=dest_path))
+        assert told[-1] == node.said(ComputationFailed("a", reason))
     assert not node.engine.computations
 
 

@@ -33,6 +33,15 @@ def test_file_for_what_is_not_ready_is_refused(node: Any) -> None:
     assert told.message.reason
 
 
+def test_file_that_is_too_large_is_refused(make_node: Any) -> None:
+    node = make_node(max_file_bytes=8)
+    node.connect()
+    node.ready()
+    dropped, told = node.send(offer())
+    assert dropped == fx.DropStream(LinkId(1), 1)
+    assert "file 'x' has 9 bytes, more than the 8 of the node's --max-file-size" in told.message.reason
+
+
 def test_file_that_does_not_come_whole(node: Any) -> None:
     node.ready()
     node.send(offer())

@@ -10,6 +10,7 @@ import pytest
 from dispy.model import ComputationId, LinkId
 from dispy.wire.messages import (
     FILE,
+    LOG,
     PARTIAL,
     AckNews,
     AckResults,
@@ -21,7 +22,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.news import KEPT
+from dispy_node.engine.news import KEPT, LOG_BYTES
 from dispy_node.engine.records import Spooled
 
 
@@ -173,3 +174,31 @@ def test_what_waited_behind_a_dropped_file_is_told(running: Any) -> None:
     tell(running, 1, "f", FILE)
     assert sent(tell(running, 2)) == []
     assert sent(running.end(1)) == ["2", "result"]
+
+
+def log(node: Any, number: int, size: int = 10) -> list[fx.Effect]:
+    return node.do(ev.NewsTold(ComputationId("a"), news(number, b"x" * size, LOG)))
+
+
+def test_records_of_logging_are_told_and_nobody_waits(running: Any) -> None:
+    for number in range(1, KEPT + 10):
+        assert log(running, number) == [running.said(JobNews("a", [news(number, b"x" * 10, LOG)]))]
+    assert running.end(1)[-1] == running.said(JobResults("a", [running.result(1)]))
+    assert ack(running, *range(1, KEPT + 10)) == []
+
+
+def test_records_without_room_are_dropped_and_counted(running: Any) -> None:
+    log(running, 1, LOG_BYTES)
+    assert log(running, 2) == log(running, 3) == []
+    ack(running, 1)
+    (told,) = log(running, 4)
+    assert told.message.news[0].mode == 2
+    assert log(running, 4) == []  # told twice, and not answered
+
+
+def test_nothing_is_kept_of_records_for_a_client_that_stays_away(running: Any) -> None:
+    running.lose()
+    running.wait(20)
+    assert log(running, 1) == []
+    running.connect(2)
+    assert sent(running.reconcile(2, a=[1])) == []

@@ -48,6 +48,8 @@ class Scheduler:
     """Computations that it believes to be there -> they are ready."""
     believed: dict[Key, str] = field(default_factory=dict)
     """Attempts without an end -> their computation."""
+    data: dict[str, set[int]] = field(default_factory=dict)
+    """Computation -> shared data that it has announced on this link."""
     ends: dict[Key, object] = field(default_factory=dict)
     unacknowledged: dict[Key, str] = field(default_factory=dict)
     left_at: float = 0.0
@@ -70,6 +72,7 @@ class Runner:
     queued: deque[Key] = field(default_factory=deque)
     running: list[Key] = field(default_factory=list)
     cancelled: set[Key] = field(default_factory=set)
+    data: set[int] = field(default_factory=set)
     recalled: set[Key] = field(default_factory=set)
 
 
@@ -95,6 +98,8 @@ class NodeMachine(RuleBasedStateMachine):
         self.ever_started: set[tuple[str, Key]] = set()
         self.ceiling = cpus
         self.reopened: set[str] = set()
+        self.needs: dict[int, tuple[int, ...]] = {}
+        """Job -> shared data that it needs."""
         self.daemon_ends = 0
 
     # -- carrying out effects
@@ -133,9 +138,21 @@ class NodeMachine(RuleBasedStateMachine):
         for key, body in effect.jobs:
             assert (runner.owner, key) not in self.ever_run, "an attempt is run twice"
             self.ever_run.add((runner.owner, key))
+            assert runner.data.issuperset(self.needs.get(key[0], ())), "a job runs without its data"
             runner.queued.append(key)
             if isinstance(body, Spooled):
                 self.spool.remove(body.path)
+
+    def KeepData(self, effect: fx.KeepData) -> None:
+        runner = self.runners[effect.computation]
+        assert effect.data not in runner.data
+        runner.data.add(effect.data)
+        self.spool.remove(effect.spooled.path)
+
+    def ForgetData(self, effect: fx.ForgetData) -> None:
+        runner = self.runners[effect.computation]
+        assert runner.data.issuperset(effect.data)
+        runner.data.difference_update(effect.data)
 
     def SetSlots(self, effect: fx.SetSlots) -> None:
         runner = self.runners[effect.computation]
@@ -195,6 +212,7 @@ class NodeMachine(RuleBasedStateMachine):
         scheduler.lost_messages |= bool(scheduler.inbox)
         scheduler.inbox.clear()
         scheduler.sending.clear()
+        scheduler.data.clear()
         scheduler.announced.clear()
         scheduler.stream = 1
         scheduler.left_at = self.now
@@ -229,6 +247,8 @@ class NodeMachine(RuleBasedStateMachine):
                 assert all(
                     (scheduler.ident, (start.job, start.attempt)) in self.ever_started for start in starts
                 )
+            case ms.DataLost(name, number):
+                scheduler.data.get(name, set()).discard(number)
             case ms.NodeChanged():
                 pass
             case _:
@@ -328,21 +348,39 @@ class NodeMachine(RuleBasedStateMachine):
         number=st.integers(0, 2),
         pick=st.integers(0, 9),
         kinds=st.lists(st.booleans(), min_size=1, max_size=6),
+        needs=st.sets(st.integers(1, 3)),
     )
-    def assigns(self, number: int, pick: int, kinds: list[bool]) -> None:
+    def assigns(self, number: int, pick: int, kinds: list[bool], needs: set[int]) -> None:
         scheduler = self.connected(number)
         if scheduler is None or not scheduler.open:
             return
         name = sorted(scheduler.open)[pick % len(scheduler.open)]
         jobs = []
+        for data in needs - scheduler.data.get(name, set()):
+            scheduler.data.setdefault(name, set()).add(data)
+            self.send(scheduler, ms.ShareData(name, data, self.announce(scheduler), 9))
         for large in kinds:
             self.last_job += 1
             stream = self.announce(scheduler) if large else 0
+            needed = self.needs[self.last_job] = tuple(sorted(needs)) if self.last_job % 2 else ()
+            size = 9 if large else 0
             jobs.append(
-                ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, 9 if large else 0)
+                ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, size, needs=needed)
             )
             scheduler.believed[self.last_job, 1] = name
         self.send(scheduler, ms.AssignJobs(name, jobs))
+
+    @rule(number=st.integers(0, 2), pick=st.integers(0, 9), data=st.integers(1, 4))
+    def drops_data(self, number: int, pick: int, data: int) -> None:
+        """A scheduler drops data, whether or not jobs still need it."""
+        scheduler = self.connected(number)
+        if scheduler is not None and scheduler.open:
+            name = sorted(scheduler.open)[pick % len(scheduler.open)]
+            for key in [key for key, home in scheduler.believed.items() if home == name]:
+                if data in self.needs.get(key[0], ()):
+                    return  # it does not do that
+            scheduler.data.get(name, set()).discard(data)
+            self.send(scheduler, ms.DropData(name, [data]))
 
     @rule(number=st.integers(0, 2), pick=st.integers(0, 99))
     def assigns_once_more(self, number: int, pick: int) -> None:
@@ -357,7 +395,8 @@ class NodeMachine(RuleBasedStateMachine):
             key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
             name = scheduler.believed[key]
             if name in self.engine.computations:
-                self.send(scheduler, ms.AssignJobs(name, [ms.JobAssignment(*key, b"args")]))
+                needs = self.needs.get(key[0], ())
+                self.send(scheduler, ms.AssignJobs(name, [ms.JobAssignment(*key, b"args", needs=needs)]))
 
     @rule(
         number=st.integers(0, 2), pick=st.integers(0, 9), failure=st.sampled_from(["", "", "", "disk full"])
@@ -648,12 +687,17 @@ def play(seed: int, steps: int) -> NodeMachine:
     machine = NodeMachine()
     machine.begin(chance.randint(1, 4))
     pick, roll, choice = chance.randrange, chance.random, chance.choice
+
+    def kinds() -> list[bool]:
+        return [roll() < 0.3 for _ in range(chance.randint(1, 6))]
+
     rules: list[tuple[float, Callable[[], None]]] = [
         (0.7, lambda: machine.connects(choice(CLIENTS))),
         (0.3, lambda: machine.link_breaks(pick(3), pick(10))),
         (3, lambda: machine.opens(pick(3), pick(3), choice([0, 0, 1, 2]))),
         (0.3, lambda: machine.opens_again(pick(3), pick(10), pick(2))),
-        (6, lambda: machine.assigns(pick(3), pick(10), [roll() < 0.3 for _ in range(chance.randint(1, 6))])),
+        (6, lambda: machine.assigns(pick(3), pick(10), kinds(), set(chance.choices((1, 2, 3), k=pick(3))))),
+        (1, lambda: machine.drops_data(pick(3), pick(10), 1 + pick(4))),
         (1, lambda: machine.assigns_once_more(pick(3), pick(99))),
         (6, lambda: machine.stream_ends(pick(3), pick(10), choice(["", "", "", "", "disk full"]))),
         (8, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
@@ -731,6 +775,9 @@ class Noise:
                 "assign",
                 "assign",
                 "stream",
+                "needs",
+                "share",
+                "drop",
                 "cancel",
                 "ack",
                 "close",
@@ -750,6 +797,12 @@ class Noise:
                 return ms.AssignJobs(name, jobs)
             case "stream":
                 return ms.AssignJobs(name, [ms.JobAssignment(*key, b"", self.stream(), 9) for key in keys])
+            case "needs":
+                return ms.AssignJobs(name, [ms.JobAssignment(*key, b"args", needs=(number,)) for key in keys])
+            case "share":
+                return ms.ShareData(name, number, self.stream(), 9)
+            case "drop":
+                return ms.DropData(name, [number, 2])
             case "cancel":
                 return ms.CancelJobs(name, keys)
             case "limit":

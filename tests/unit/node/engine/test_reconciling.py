@@ -167,3 +167,10 @@ def test_old_lives_of_others_stay(node: NodeScript) -> None:
     assert node.lose(2, final=True) == []
     results, _remove, _start = node.do(ev.RunnerEnded("a"))
     assert [result.job for result in results.message.results] == [1]
+
+
+def test_beliefs_that_cannot_be_answered_end_the_link(node: NodeScript) -> None:
+    """The answer may be longer than the question."""
+    beliefs = [Belief("x", [(1, 1)])] * 500_000
+    closed = [effect for effect in node.send(Reconcile(beliefs)) if isinstance(effect, fx.CloseLink)]
+    assert "more jobs than can be answered for" in closed[0].reason

@@ -61,3 +61,32 @@ def test_libc_is_loaded_when_needed() -> None:
     assert not libc.die_with_parent()
     libc.flush_all()
     assert "_ctypes" in sys.modules
+
+
+def test_c_output_goes_out_line_by_line_when_that_is_wanted(
+    run_script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it would hold for C, too
+    script = """
+import ctypes, os
+from dispy_node.runner.bare import Libc
+libc, c = Libc(), ctypes.CDLL(None)
+read, end = os.pipe()
+os.set_blocking(read, False)
+os.dup2(end, 1)
+
+def take():
+    try:
+        return os.read(read, 100)
+    except BlockingIOError:
+        return b""
+
+seen = []
+c.printf(b"held back\\n"); seen.append(take())
+libc.buffer_lines(True); seen.append(take())
+c.printf(b"line\\n"); seen.append(take())
+libc.buffer_lines(False)
+c.printf(b"line\\n"); seen.append(take())
+told = [data.decode() for data in seen]
+"""
+    assert run_script(script) == ["", "held back\n", "line\n", ""]

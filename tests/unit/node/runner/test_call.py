@@ -15,9 +15,9 @@ import pytest
 from dispy.packing.safe import decode
 from dispy_node.runner.body import BROKEN, DIED, RAISED, RETURNED, split_body
 from dispy_node.runner.call import Caller, result_name
-from dispy_node.runner.frames import Result, unpack_results
+from dispy_node.runner.frames import SPOOLED, Result, unpack_results
 from dispy_node.runner.namespace import Computation
-from dispy_node.runner.replies import INLINE, INTERRUPTED, SPOOLED
+from dispy_node.runner.replies import INLINE, INTERRUPTED
 
 
 class Calls:

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -222,3 +223,38 @@ def test_streams_write_what_the_client_reads(run_script) -> None:
         """
     )
     assert told == [True, "ü".encode().hex() + "ff0a", "ü\\udcff\n".encode().hex()]
+
+
+def test_who_is_looked_at_writes_each_line(make_child, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    child = make_child(lambda: None)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8"))  # type: ignore[type-var]
+    print("before")
+    assert raw.getvalue() == b""
+    child.show(0, None)
+    assert raw.getvalue() == b"before\n"
+    print("line")
+    assert raw.getvalue() == b"before\nline\n"
+    for own in (None, "text", io.StringIO()):  # what jobs put there is left alone
+        monkeypatch.setattr(sys, "stdout", own)
+        child.show(0, None)
+
+
+def test_a_write_that_is_interrupted_is_followed_up_by_a_thread(
+    make_child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    done = threading.Event()
+
+    class Busy(io.StringIO):
+        def reconfigure(self, **options: Any) -> None:
+            threads.append(threading.get_ident())
+            if len(threads) == 1:
+                raise RuntimeError("reentrant call")
+            done.set()
+
+    child = make_child(lambda: None)
+    monkeypatch.setattr(sys, "stdout", Busy())
+    child.show(0, None)
+    assert done.wait(20)
+    assert threads[0] == threading.get_ident() != threads[1]

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,53 @@ def test_amounts() -> None:
 
 def test_what_cannot_be_watched_has_a_remedy() -> None:
     assert explain.unwatchable("node there").endswith("leave out memory, cpu_time and processes")
+
+
+def failure_of(text: str) -> BaseException:
+    try:
+        exec(text, sys.modules["__main__"].__dict__ if "main" in text else {})
+    except BaseException as error:
+        return error
+    raise AssertionError(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "import nowhere_found",
+            "dispy: module 'nowhere_found' is not installed on node n: install it there or ship",
+        ),
+        (
+            "nobody(1)",
+            "dispy: there is no 'nobody' on node n: if your program has it, name it in depends=[...]",
+        ),
+        (
+            "__import__('__main__').nobody",
+            "dispy: there is no 'nobody' in the main module on node n: name it in",
+        ),
+    ],
+)
+def test_what_may_be_missing_is_hinted_at(text: str, hint: str) -> None:
+    error = failure_of(text)
+    explain.add_hint(error, "node n")
+    (note,) = error.__notes__
+    assert note.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 / 0", "(lambda: (x, (x := 1)))()", "''.nobody", "from os import nobody", "raise NameError('x')"],
+)
+def test_other_errors_have_no_hint(text: str) -> None:
+    error = failure_of(text)
+    explain.add_hint(error, "node n")
+    assert not hasattr(error, "__notes__")
+
+
+def test_an_exception_that_takes_no_note() -> None:
+    class Closed(NameError):
+        def add_note(self, note: str) -> None:
+            raise TypeError("closed")
+
+    explain.add_hint(Closed("x", name="x"), "node n")

@@ -47,6 +47,7 @@ def test_kinds_are_told_apart() -> None:
     kinds = [
         *(frames.CONFIGURE, frames.LOAD, frames.RUN, frames.SLOTS, frames.CANCEL, frames.CLOSE),
         *(frames.READY, frames.FAILED, frames.STARTED, frames.ENDED, frames.LOG),
+        *(frames.NEWS, frames.SAID, frames.TAKEN, frames.SETUP, frames.CLEANUP, frames.WATCH, frames.OUTPUT),
     ]
     assert len(set(kinds)) == len(kinds)
 

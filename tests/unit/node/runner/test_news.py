@@ -15,7 +15,7 @@ import pytest
 
 from dispy_node.runner import news as news_module
 from dispy_node.runner.bare import channel
-from dispy_node.runner.frames import ANSWER, FILE, KEY, PARTIAL, unpack_news
+from dispy_node.runner.frames import ANSWER, FILE, KEY, LOGGED, PARTIAL, unpack_news
 from dispy_node.runner.news import News, NotSent, place_of, take_answer
 from dispy_node.runner.replies import NEWS, SAID, cut_replies
 
@@ -178,3 +178,40 @@ def test_answers_are_known_by_their_number() -> None:
     assert take_answer(5, ANSWER, body) == b"\1"
     assert take_answer(6, ANSWER, body) == b""
     assert take_answer(5, 0, body) == b""
+
+
+def test_records_of_logging_are_not_waited_for(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk()
+    desk.news.tell_log(b"record")
+    desk.news.tell_log(b"another")
+    desk.caller.process = -1
+    desk.news.tell_log(b"of a process that the job has forked")
+    told = [unpack_news(record) for _, record in desk.heard()]
+    assert [(one[2], one[3], one[9]) for one in told] == [(1, LOGGED, b"record"), (2, LOGGED, b"another")]
+
+
+def test_a_finaliser_that_logs_in_the_middle_of_a_write_is_not_heard(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk()
+    send = desk.news._send
+
+    def send_and_log(data: bytes) -> None:
+        desk.news.tell_log(b"inner")
+        send(data)
+
+    desk.news._send = send_and_log
+    desk.news.tell_log(b"outer")
+    assert [unpack_news(record)[9] for _, record in desk.heard()] == [b"outer"]
+
+
+def test_a_file_that_is_too_large_is_not_sent(
+    make_desk: Callable[..., Desk], settings: Any, tmp_path: Path
+) -> None:
+    desk = make_desk(b"\1")
+    (tmp_path / "result").write_bytes(b"12345678")
+    settings.max_file_bytes = 8
+    assert desk.news.tell_file(str(tmp_path / "result"))
+    settings.max_file_bytes = 7
+    with pytest.raises(
+        NotSent, match="result' has 8 bytes, more than the 7 of --max-file-size of node there"
+    ):
+        desk.news.tell_file(str(tmp_path / "result"))

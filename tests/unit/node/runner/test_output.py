@@ -45,3 +45,23 @@ def test_single_bytes_take_no_more_memory_than_the_limit() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 200_000 + 4 * BLOCK_BYTES
+
+
+@given(st.lists(st.integers(0, 300), max_size=8), st.integers(0, 900), st.integers(1, 50))
+def test_what_is_kept_can_be_read_from_any_place(sizes: list[int], at: int, most: int) -> None:
+    output, whole = Output(100), b""
+    for size in sizes:
+        data = bytes(range(len(whole) % 7, 200)) * 2
+        output.add(data[:size])
+        whole += data[:size]
+    assert output.size == len(whole)
+    seen = at
+    while True:
+        missed, data = output.read(seen, most)
+        if not data:
+            break
+        seen += missed
+        assert data == whole[seen : seen + len(data)]
+        assert len(data) <= most
+        seen += len(data)
+    assert seen == max(at, len(whole))

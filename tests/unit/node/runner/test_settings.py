@@ -13,6 +13,7 @@ def test_defaults() -> None:
     settings = read_settings(json.dumps(LEAST).encode())
     assert (settings.folder, settings.spool, settings.program, settings.reuse) == ("/f", "/s", [], False)
     assert (settings.inline_bytes, settings.output_bytes, settings.grace_s) == (65536, 10_000_000, (5.0, 2.0))
+    assert (settings.live, settings.log_level) == (False, -1)
 
 
 def test_everything() -> None:
@@ -25,11 +26,14 @@ def test_everything() -> None:
         "node": "knoten",
         "computation": "c",
         "cancel_grace_s": [1, 0.5],
+        "live": True,
+        "log_level": 20,
     }
     settings = read_settings(json.dumps(given).encode())
     assert settings.reuse
     assert (settings.inline_bytes, settings.output_bytes, settings.program) == (1, 2, ["python", "ä.py"])
     assert settings.grace_s == (1.0, 0.5)
+    assert (settings.live, settings.log_level) == (True, 20)
     assert settings.place.startswith("node knoten (Python 3.")
 
 

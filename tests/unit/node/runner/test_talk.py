@@ -46,7 +46,8 @@ class Scene:
     def __init__(self, settings: Any) -> None:
         self.family = Family()
         self.heard: list[tuple[int, bytes]] = []
-        self.talk = Talk(settings, self.family, self.hear)  # type: ignore[arg-type]
+        self.printed: list[Offspring] = []
+        self.talk = Talk(settings, self.family, self.hear, self.printed.append)  # type: ignore[arg-type]
         ours, self.theirs = channel()
         stdout, self.stdout = os.pipe()
         stderr, self.stderr = os.pipe()

@@ -60,6 +60,10 @@ class Hinting(Changing):
     field = "hint_key", b"short"
 
 
+class Discovering(Changing):
+    field = "discovery_key", b"short"
+
+
 class Listed(Changing):
     field = "default_roles", ["node"]
 
@@ -176,6 +180,7 @@ def test_what_keeps_the_rules_passes(check) -> None:
         (Nameless, "a credential must have a name, not ''"),
         (Binary, "chain of key .* must be bytes in the form of PEM"),
         (Hinting, "hint_key of key .* must have 32 bytes, or none"),
+        (Discovering, "discovery_key of key .* must have 32 bytes, or none"),
         (Listed, r"default_roles of key .* must be a frozenset of AccessRole, not \['node'\]"),
         (Due, "must not have to be renewed at once"),
         (Fresh, "load must give the same objects again"),

@@ -123,6 +123,8 @@ class Closing:
             ledger.timers.clear(("terminate", computation.id))
             ledger.timers.clear(("close", computation.id))
             ledger.forget_reports(computation.id)
+            computation.shared.clear()
+            computation.idle.clear()
             del ledger.computations[computation.id]
         self._closed.clear()
 

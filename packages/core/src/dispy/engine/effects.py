@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dispy.engine.records import Computation, Job, Node
-from dispy.model import ComputationId, JobStatus, LinkId, NodeStatus, Pieces
+from dispy.model import ComputationId, FilePart, JobStatus, LinkId, NodeStatus, Pieces
 from dispy.wire.messages import JobResult, Message
 
 
@@ -28,12 +28,12 @@ class SendMessage:
 class SendStream:
     """Send *source* on stream number *stream*, which an earlier message on the link has announced.
 
-    ``source`` is bytes in one part or several, or a path (str) of a file to be read as it is sent.
+    ``source`` is bytes in one part or several, or a file to be read as it is sent.
     """
 
     link: LinkId
     stream: int
-    source: bytes | str | Pieces
+    source: bytes | FilePart | Pieces
     size: int
 
 
@@ -93,6 +93,34 @@ class TellFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TellOutput:
+    """Tell the application what a job that it watches has printed.
+
+    ``missed`` bytes before ``data`` were dropped. Of each attempt the output is told from its beginning.
+    """
+
+    viewer: Any
+    number: int
+    stream: int
+    attempt: int
+    missed: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TellLog:
+    """Tell the application of a record that a job has logged; ``body`` is read by `dispy.logs`.
+
+    ``missed``: so many records before it were dropped.
+    """
+
+    job: Job
+    node: Node
+    body: bytes
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Tell the user, in one line, what went wrong and what to do; never said twice for one cause."""
 
@@ -100,4 +128,15 @@ class Report:
     computation: ComputationId | None = None
 
 
-Effect = SendMessage | SendStream | CloseLink | TellJobs | TellNode | TellClosed | TellFile | Report
+Effect = (
+    SendMessage
+    | SendStream
+    | CloseLink
+    | TellJobs
+    | TellNode
+    | TellClosed
+    | TellFile
+    | TellOutput
+    | TellLog
+    | Report
+)

@@ -160,6 +160,45 @@ class FileWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchWanted:
+    """The application wants to see what a job prints, from the beginning, in `TellOutput`, until the job has ended.
+
+    ``handle`` is that of the job, ``number`` is not used by another watch, ``viewer`` is the application's own object
+    for it. A job that is settled gives nothing.
+    """
+
+    job: JobId
+    handle: Any
+    number: int
+    stream: int
+    viewer: Any
+
+
+@dataclass(frozen=True, slots=True)
+class OutputUsed:
+    """The application has used up what it was told of a watch up to this byte of the attempt."""
+
+    number: int
+    attempt: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchDropped:
+    """The application looks no longer."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataReleased:
+    """The application lets go of shared data that it has put there; jobs that were submitted keep it."""
+
+    computation: ComputationId
+    data: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline named by `next_deadline` is reached."""
 
@@ -180,5 +219,9 @@ Event = (
     | MessageReceived
     | FileArrived
     | FileWanted
+    | WatchWanted
+    | OutputUsed
+    | WatchDropped
+    | DataReleased
     | TimePassed
 )

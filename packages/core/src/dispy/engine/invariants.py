@@ -30,6 +30,14 @@ def check_ledger(ledger: Ledger) -> None:
     assert not ledger.acks
     assert not ledger.touched
     assert not ledger.awake
+    assert not ledger.unneeded
+    needed = Counter((job.computation, data.id) for job in ledger.jobs.values() for data in job.needs)
+    counted = {
+        (computation.id, data): use.jobs
+        for computation in ledger.computations.values()
+        for data, use in computation.shared.items()
+    }
+    assert dict(needed) == {key: count for key, count in counted.items() if count}, "data is miscounted"
 
 
 def _check_nodes(ledger: Ledger) -> None:
@@ -67,6 +75,8 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     assert pending == computation.pending
     assert not (computation.closing and len(computation.queue) > computation.dropped)
     _check_heap(computation)
+    idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
+    assert computation.closing or computation.idle.keys() == idle
 
 
 def _check_placement(
@@ -87,6 +97,8 @@ def _check_placement(
     assert placement.inflight_bytes == sum(len(job.body) for job in placement.inflight.values())
     if placement.node.state is NodeState.LOST:
         assert placement.state is PlacementState.CLOSED
+    if placement.state is PlacementState.READY and not placement.node.reconciling:
+        assert placement.data <= computation.shared.keys(), "a node keeps data that nobody wants"
     if placement.state in (PlacementState.CLOSED, PlacementState.FAILED):
         alive = [job for job in placement.pinned if job.state is JobState.QUEUED]
         assert not alive, "a job waits for a placement that is not coming"

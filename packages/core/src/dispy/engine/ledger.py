@@ -18,7 +18,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, Placement, Pl
 from dispy.engine.tables import JobStep, advance_job
 from dispy.engine.timers import Timers
 from dispy.interfaces import FaultPolicy, LostAttempt, Verdict
-from dispy.model import ComputationId, JobId, JobStatus, LinkId, NodeId
+from dispy.model import ComputationId, JobId, JobStatus, LinkId, NodeId, SharedData
 from dispy.wire.messages import JobResult, Message
 
 DROPPED_MIN = 64
@@ -35,6 +35,8 @@ class Counters:
     late_rejections: int = 0
     stale_news: int = 0
     """Intermediate results of another attempt than the latest, or that had come before."""
+    stale_output: int = 0
+    """Output of another attempt than the latest, or that nobody looks at any more, or that came before."""
     stray_messages: int = 0
     """Messages of closed links, or about computations that are not there any more."""
     rejected_jobs: int = 0
@@ -76,6 +78,8 @@ class Ledger:
         """Placements whose room may have changed."""
         self.awake: dict[ComputationId, Computation] = {}
         """Computations that may have a job to assign and a place for it."""
+        self.unneeded: dict[tuple[ComputationId, int], SharedData | None] = {}
+        """Shared data that no job may need any more; None if it was only released."""
         self._reported: dict[ComputationId | None, set[str]] = {}
 
     def send(self, node: Node, message: Message) -> None:
@@ -143,12 +147,15 @@ class Ledger:
         advance_job(job, step)
         del self.jobs[job.id]
         job.body = b""
+        if job.needs:
+            self.unneed(computation, job)
         self.changes.append(JobChange(job, status, job.node, result, reason))
 
     def refuse(self, job: Job, reason: str) -> None:
         """End a job that was never taken in."""
         advance_job(job, JobStep.GIVEN_UP)
         job.body = b""
+        job.needs = ()
         self.changes.append(JobChange(job, JobStatus.CANCELLED, None, None, reason))
 
     def requeue(
@@ -215,6 +222,15 @@ class Ledger:
         advance_job(job, JobStep.GIVEN_UP)
         del self.jobs[job.id]
         job.body = b""
+        if job.needs:
+            self.unneed(self.computations[job.computation], job)
+
+    def unneed(self, computation: Computation, job: Job) -> None:
+        """Count a job no longer among those that need shared data; it is forgotten."""
+        for data in job.needs:
+            computation.shared[data.id].jobs -= 1
+            self.unneeded[computation.id, data.id] = data
+        job.needs = ()
 
     def drop_pinned(self, computation: Computation, placement: Placement, why: str) -> None:
         """Cancel jobs that wait for a placement which is not coming."""

@@ -1,4 +1,4 @@
-"""What nodes tell of jobs that run: intermediate results, and files that the driver has put in their place.
+"""What nodes tell of jobs that run: intermediate results, what they log, files that the driver has put in place.
 
 Rules: what the latest attempt of a job tells is passed on, each number once, for a node tells it again on a new link
 if it has not learnt that it has arrived. What comes of other attempts has no effect. All is acknowledged, for the node
@@ -7,13 +7,13 @@ keeps it until then.
 
 from __future__ import annotations
 
-from dispy.engine.effects import JobChange, SendMessage
+from dispy.engine.effects import JobChange, SendMessage, TellLog
 from dispy.engine.ledger import Ledger
 from dispy.engine.records import Job, JobState, Node
 from dispy.engine.tables import JobStep, advance_job
 from dispy.errors import RemoteProtocolError
 from dispy.model import ComputationId, JobStatus
-from dispy.wire.messages import PARTIAL, AckNews, JobNews, News, NewsAck
+from dispy.wire.messages import LOG, PARTIAL, AckNews, JobNews, News, NewsAck
 
 
 class Hearing:
@@ -30,13 +30,13 @@ class Hearing:
         return found if found is not None and found.attempt == attempt else None
 
     def results(self, node: Node, message: JobNews) -> None:
-        """Take in intermediate results, whose bodies have come.
+        """Take in intermediate results, whose bodies have come, and records of logging.
 
         Raises:
             RemoteProtocolError: it is something else.
         """
         for news in message.news:
-            if news.kind != PARTIAL:
+            if news.kind not in (PARTIAL, LOG):
                 raise RemoteProtocolError(f"news of job {news.job} is of the unknown kind {news.kind}")
         for news in message.news:
             self._result(node, message.computation, news)
@@ -52,6 +52,9 @@ class Hearing:
             self._ledger.counters.stale_news += 1
             return
         job.last_news = news.number
+        if news.kind == LOG:
+            self._ledger.effects.append(TellLog(job, node, news.body, news.mode))
+            return
         changes = self._ledger.changes
         if job.state is JobState.ASSIGNED:
             advance_job(job, JobStep.STARTED)

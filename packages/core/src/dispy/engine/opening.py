@@ -3,21 +3,32 @@
 Rules: the application is asked about each connected node that runs (`Computation.accepts`), and again when
 more nodes may match, or when the node has got another address or number of slots. A placement that FAILED stays so
 for this epoch of its node. A node that drains gets nothing new. Code up to `INLINE_BODY_BYTES` travels in the
-message, and so do the arguments of `setup`; files always have a stream each, read from disk as they are sent.
+message, and so do the arguments of `setup`; files with different contents have a stream each, read from disk as they
+are sent. For a folder that outlives computations files are only offered, by hash, and the node says which it wants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dispy.engine.effects import Effect, SendStream, TellNode
 from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.placing import window_of
-from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Placement, PlacementState
+from dispy.engine.records import (
+    Computation,
+    Job,
+    JobState,
+    Node,
+    NodeState,
+    Placement,
+    PlacementState,
+    SourceFile,
+)
 from dispy.engine.tables import JobStep, PlacementStep, advance_placement
-from dispy.model import INLINE_BODY_BYTES, LinkId, NodeStatus
-from dispy.wire.messages import FileOffer, LimitSlots, OpenComputation
+from dispy.errors import RemoteProtocolError
+from dispy.model import INLINE_BODY_BYTES, FilePart, LinkId, NodeStatus
+from dispy.wire.messages import FileOffer, FilesComing, FilesWanted, LimitSlots, OpenComputation
 
 _T = TypeVar("_T")
 
@@ -105,20 +116,25 @@ class Opening:
             self.fail(computation, placement, failure)
             return
         placement.opened_with = placement.told = _most(placement)
+        placement.data.clear()
         streams: list[Effect] = []
         code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:
             code_stream = _announce(streams, node, node.link, code, len(code))
-        offers = [
-            FileOffer(
-                item.path,
-                item.size,
-                item.mode,
-                item.modified_at,
-                _announce(streams, node, node.link, item.source, item.size),
-            )
-            for item in computation.files
-        ]
+        if computation.files_for is None:
+            placement.files = computation.files
+        else:
+            files_for = computation.files_for
+            files, failure = _guarded(lambda: files_for(node))
+            if files is None:
+                self.fail(computation, placement, failure)
+                return
+            placement.files = files
+        # In a folder that is shared, files may be there already: the node says which it wants.
+        later = {item.path for item in placement.files if computation.dest_path and item.digest}
+        now = [item for item in placement.files if item.path not in later]
+        offers = _announce_files(streams, node, node.link, now)
+        offers += [_offer(item, 0) for item in placement.files if item.path in later]
         if len(arguments) > INLINE_BODY_BYTES:
             setup_stream = _announce(streams, node, node.link, arguments, len(arguments))
         message = OpenComputation(
@@ -135,8 +151,29 @@ class Opening:
             b"" if setup_stream else arguments,
             setup_stream,
             len(arguments) if setup_stream else 0,
+            computation.live,
+            computation.log_level,
+            computation.dest_path,
+            computation.keep_files,
         )
         self._ledger.send(node, message)
+        self._ledger.effects.extend(streams)
+
+    def files_wanted(self, node: Node, placement: Placement, message: FilesWanted) -> None:
+        """Send what a node, which prepares the computation, does not have.
+
+        Raises:
+            RemoteProtocolError: it wants what was not offered, or something twice.
+        """
+        assert node.link is not None
+        offered = {item.path: item for item in placement.files}
+        if len(set(message.paths) & offered.keys()) != len(message.paths):
+            raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered, or again")
+        streams: list[Effect] = []
+        wanted = [offered.pop(path) for path in message.paths]
+        placement.files = list(offered.values())
+        offers = _announce_files(streams, node, node.link, wanted)
+        self._ledger.send(node, FilesComing(message.computation, offers))
         self._ledger.effects.extend(streams)
 
     def ready(self, computation: Computation, placement: Placement) -> None:
@@ -209,7 +246,25 @@ def _most(placement: Placement) -> int:
     return max(1, placement.slots) if placement.slots < placement.node.cpus else 0
 
 
-def _announce(streams: list[Effect], node: Node, link: LinkId, source: bytes | str, size: int) -> int:
+def _announce_files(
+    streams: list[Effect], node: Node, link: LinkId, files: Sequence[SourceFile]
+) -> list[FileOffer]:
+    """Have files sent, those with the same content once."""
+    sent: dict[bytes, int] = {}
+    offers = []
+    for item in files:
+        stream = sent.get(item.digest, 0) if item.digest else 0
+        if not stream:
+            stream = sent[item.digest] = _announce(streams, node, link, item.content, item.size)
+        offers.append(_offer(item, stream))
+    return offers
+
+
+def _offer(item: SourceFile, stream: int) -> FileOffer:
+    return FileOffer(item.path, item.size, item.mode, item.modified_at, stream, item.digest)
+
+
+def _announce(streams: list[Effect], node: Node, link: LinkId, source: bytes | FilePart, size: int) -> int:
     """Choose a number for a stream, and have it sent after the message that announces it."""
     stream = node.next_stream
     node.next_stream += 1

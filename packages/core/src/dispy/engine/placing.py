@@ -27,8 +27,9 @@ from heapq import heapify, heappop, heappush
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
-from dispy.model import INLINE_BODY_BYTES
+from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
 
 AHEAD_S = 0.1
@@ -51,6 +52,9 @@ BATCH_BYTES = 2 * 1024 * 1024
 ASSIGNMENT_BYTES = 96
 """What an assignment takes in a message besides its body; rather too much."""
 
+NEED_BYTES = 9
+"""What naming shared data takes there, at most."""
+
 _ASSIGNED = JOB_TABLE[JobState.QUEUED][JobStep.ASSIGNED]
 
 
@@ -63,6 +67,8 @@ class _Batch:
     size: int = 0
     large: list[tuple[int, Job]] = field(default_factory=list)
     """Each job whose body goes on a stream of its own, with its place in `jobs`."""
+    needs: dict[int, SharedData] = field(default_factory=dict)
+    """Shared data that the node lacks."""
 
 
 def window_of(slots: int, mean_s: float | None) -> int:
@@ -159,8 +165,10 @@ class Placing:
                 continue
             body = job.body
             size = len(body)
-            most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES else SPOOLED_BYTES_MAX
-            if len(inflight) >= slots and placement.inflight_bytes + size > most:
+            most = BODY_BYTES_MAX if size <= INLINE_BODY_BYTES and not job.needs else SPOOLED_BYTES_MAX
+            if len(inflight) >= slots and (
+                placement.inflight_bytes + size > most or (job.needs and crowds(placement, job, most=most))
+            ):
                 placement.blocked = True
                 return
             queue.popleft()
@@ -175,8 +183,15 @@ class Placing:
                 batch.jobs.append(JobAssignment(job.id, job.attempt, b""))  # see `_flush`
                 batch.size += ASSIGNMENT_BYTES
             else:
-                batch.jobs.append(JobAssignment(job.id, job.attempt, body, 0, 0, job.limits))
+                batch.jobs.append(
+                    JobAssignment(
+                        job.id, job.attempt, body, 0, 0, job.limits, job.carries, numbers_of(job.needs)
+                    )
+                )
                 batch.size += size + ASSIGNMENT_BYTES
+            if job.needs:
+                batch.size += len(job.needs) * NEED_BYTES
+                batch.needs.update((data.id, data) for data in job.needs if data.id not in placement.data)
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
             count = len(inflight)
@@ -191,12 +206,16 @@ class Placing:
         """
         node = placement.node
         if batch.jobs and node.link is not None:
+            if batch.needs:
+                send_data(self._ledger, batch.computation, placement, batch.needs.values())
             streams = []
             for index, job in batch.large:
                 stream, size = node.next_stream, len(job.body)
                 node.next_stream += 1
-                batch.jobs[index] = JobAssignment(job.id, job.attempt, b"", stream, size, job.limits)
+                batch.jobs[index] = JobAssignment(
+                    job.id, job.attempt, b"", stream, size, job.limits, job.carries, numbers_of(job.needs)
+                )
                 streams.append(SendStream(node.link, stream, job.body, size))
             self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))
             self._ledger.effects.extend(streams)
-        batch.jobs, batch.large, batch.size = [], [], 0
+        batch.jobs, batch.large, batch.size, batch.needs = [], [], 0, {}

@@ -18,6 +18,7 @@ from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.opening import Opening
 from dispy.engine.records import Computation, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.settling import Settling
+from dispy.engine.sharing import take_found
 from dispy.engine.tables import NodeStep, PlacementStep, advance_node, advance_placement
 from dispy.errors import RemoteProtocolError
 from dispy.model import AttemptKey, Avail, ComputationId, NodeId, PythonVersion, Role
@@ -195,6 +196,7 @@ class Reconciling:
     def _settle_difference(self, computation: Computation, placement: Placement, finding: Finding) -> None:
         node = placement.node
         self._take_missing(computation, placement, finding)
+        take_found(self._ledger, computation, placement, finding.data)
         if finding.state == "unknown":
             self._open_anew(computation, placement)
         elif placement.state is PlacementState.CLOSING:

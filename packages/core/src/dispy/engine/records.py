@@ -8,7 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispy.model import Avail, ComputationId, Isolation, JobId, LinkId, NodeId, Pieces, PythonVersion
+from dispy.model import (
+    Avail,
+    ComputationId,
+    FilePart,
+    Isolation,
+    JobId,
+    LinkId,
+    NodeId,
+    Pieces,
+    PythonVersion,
+    SharedData,
+)
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
 
@@ -37,7 +48,9 @@ class Job:
         computation: what it is a call of.
         body: pickled arguments, or the arguments of a program; opaque to the engine.
         pinned: the node that it must run on, or None.
+        needs: shared data without which it must not run, each once; empty when it is settled.
         handle: the application's own object for this job; opaque to the engine.
+        carries: name and size of the largest file that is only for this job, ("", 0) if it brings only code; or None.
         attempt: number of its latest start, 0 before the first.
         node: the node that has or had its latest attempt.
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
@@ -51,10 +64,12 @@ class Job:
     __slots__ = (
         "attempt",
         "body",
+        "carries",
         "computation",
         "handle",
         "id",
         "last_news",
+        "needs",
         "node",
         "pinned",
         "started_at",
@@ -69,12 +84,16 @@ class Job:
         *,
         pinned: NodeId | None = None,
         handle: Any = None,
+        carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
         self.id = job_id
         self.computation = computation
         self.body = body
         self.pinned = pinned
         self.handle = handle
+        self.carries = carries
+        self.needs = needs
         self.state = JobState.QUEUED
         self.attempt = 0
         self.last_news = 0
@@ -99,8 +118,12 @@ class LimitedJob(Job):
         *,
         pinned: NodeId | None = None,
         handle: Any = None,
+        carries: tuple[str, int] | None = None,
+        needs: tuple[SharedData, ...] = (),
     ) -> None:
-        super().__init__(job_id, computation, body, pinned=pinned, handle=handle)
+        super().__init__(
+            job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
+        )
         self.limits = limits
 
 
@@ -115,6 +138,22 @@ class SourceFile:
     size: int
     mode: int
     modified_at: float
+    digest: bytes = b""
+    """SHA-256 of the content; empty if nobody needs it."""
+
+    @property
+    def content(self) -> FilePart:
+        """What is sent."""
+        return FilePart(self.source, self.size, self.modified_at)
+
+
+@dataclass(slots=True)
+class DataUse:
+    """Shared data that jobs have named and that is not dropped."""
+
+    automatic: bool
+    jobs: int = 0
+    """Jobs that need it and are not forgotten."""
 
 
 @dataclass(slots=True)
@@ -125,6 +164,7 @@ class Computation:
         accepts: asked once for each node: how many slots to use there, 0 to leave it alone. It must not block;
             if it raises, the node is refused and the user is told.
         code_for: the code to send to a node with that Python, or a text that says why there is none.
+        files_for: all files for a node; None: `files`, at each.
         arguments_for: the arguments of `setup` and `cleanup` at a node, pickled; empty if there are none.
         setup_timeout_s: how long `setup` may take; 0.0 if there is neither `setup` nor `cleanup`.
         observed: the application wants to hear of every step, that a job runs also where the node has left that
@@ -145,6 +185,17 @@ class Computation:
     handle: Any = None
     arguments_for: Callable[[Node], bytes] = lambda node: b""
     setup_timeout_s: float = 0.0
+    files_for: Callable[[Node], Sequence[SourceFile]] | None = None
+    dest_path: str = ""
+    """Folder at nodes that it shares with other computations; empty: one of its own."""
+    keep_files: bool = False
+    """The folder stays when it is closed."""
+    max_file_bytes: int = 0
+    """Largest file that its jobs may send; 0: no limit."""
+    live: bool = False
+    """The application looks at output of its jobs while they run."""
+    log_level: int = -1
+    """Records of `logging` from this level on are wanted; -1: none."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)
@@ -157,6 +208,12 @@ class Computation:
     """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
+    shared: dict[int, DataUse] = field(default_factory=dict)
+    """Number of shared data -> its use."""
+    idle: dict[int, SharedData] = field(default_factory=dict)
+    """Automatic data that no job needs at present, the longest idle first; kept to be recognised."""
+    released: set[int] = field(default_factory=set)
+    """Data that the application has let go of."""
 
 
 class NodeState(enum.Enum):
@@ -253,6 +310,7 @@ class Placement:
         initialized: the application was told that the node is usable, and not yet that it is lost.
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
+        data: shared data that was sent there since it was opened and has not been lost there.
     """
 
     node: Node
@@ -274,8 +332,11 @@ class Placement:
     opened_with: int = 0
     told: int = 0
     initialized: bool = False
+    files: Sequence[SourceFile] = ()
+    """What was offered when it was opened last, but for what the node has asked for since."""
     resting: bool = False
     dismissed: bool = False
+    data: set[int] = field(default_factory=set)
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

@@ -5,9 +5,10 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `sending`
-(files for jobs), `managing` (what the application says about single nodes), `reconciling` (links, leases, agreement
-with nodes about what they have), `closing`; `ledger` is what they share.
+where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
+(what they print meanwhile), `sending` (files for jobs), `sharing`
+(data that several jobs read), `managing` (what the application says about single nodes),
+`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -25,6 +26,7 @@ from dispy.engine.events import (
     CancelRequested,
     ComputationAdded,
     ComputationClosing,
+    DataReleased,
     Event,
     FileArrived,
     FileWanted,
@@ -38,7 +40,10 @@ from dispy.engine.events import (
     NodeRested,
     NodesWidened,
     NodeTaken,
+    OutputUsed,
     TimePassed,
+    WatchDropped,
+    WatchWanted,
 )
 from dispy.engine.invariants import check_ledger
 from dispy.engine.ledger import CLOSED_REASON, Counters, Ledger, describe_node, may_become_ready
@@ -50,7 +55,9 @@ from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
+from dispy.engine.sharing import Sharing
 from dispy.engine.tables import JobStep
+from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
 from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
@@ -58,10 +65,13 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    DataLost,
+    FilesWanted,
     FileTaken,
     Goodbye,
     Heartbeat,
     JobNews,
+    JobOutput,
     JobResults,
     JobsRejected,
     JobsStarted,
@@ -91,6 +101,8 @@ class SchedulerEngine:
         self._settling = Settling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
+        self._watching = Watching(ledger)
+        self._sharing = Sharing(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
         self._managing = Managing(ledger, self._opening)
@@ -126,6 +138,14 @@ class SchedulerEngine:
                     self._hearing.file(node, event.computation, event.news, taken=event.taken)
             case FileWanted():
                 self._sending.send(event)
+            case WatchWanted():
+                self._watching.want(event)
+            case OutputUsed():
+                self._watching.used(event)
+            case WatchDropped():
+                self._watching.drop(event)
+            case DataReleased():
+                self._sharing.release(event)
             case JobsSubmitted():
                 self._jobs_submitted(event)
             case JobsGivenUp():
@@ -187,11 +207,14 @@ class SchedulerEngine:
         self._sending.give_up_lost()
         effects = ledger.effects
         if ledger.changes:
+            self._watching.forget_settled()
             effects.append(TellJobs(ledger.changes))
             ledger.changes = []
         if ledger.acks:
             effects.extend(ledger.acks)
             ledger.acks.clear()
+        if ledger.unneeded:
+            self._sharing.drop_unneeded()
         self._placing.dispatch()
         self._closing.finish()
         ledger.effects = []
@@ -230,6 +253,8 @@ class SchedulerEngine:
                 continue
             jobs[job.id] = job
             computation.pending += 1
+            if job.needs:
+                self._sharing.need(computation, job)
 
     def _jobs_given_up(self, event: JobsGivenUp) -> None:
         computation = self._ledger.computations.get(event.computation)
@@ -306,10 +331,17 @@ class SchedulerEngine:
                 self._settling.results(node, message)
             case JobsStarted():
                 self._settling.started(node, message)
+                self._watching.started(node, message)
+            case JobOutput():
+                self._watching.output(node, message)
             case JobNews():
                 self._hearing.results(node, message)
             case FileTaken():
                 self._sending.taken(node, message)
+            case FilesWanted():
+                self._files_wanted(node, message)
+            case DataLost():
+                self._sharing.lost(node, message)
             case JobsRejected():
                 self._settling.rejected(node, message, now)
             case ComputationReady():
@@ -331,6 +363,13 @@ class SchedulerEngine:
         computation = self._ledger.computations.get(ComputationId(ident))
         placement = None if computation is None else computation.placements.get(node.id)
         return None if computation is None or placement is None else (computation, placement)
+
+    def _files_wanted(self, node: Node, message: FilesWanted) -> None:
+        found = self._placement(node, message.computation)
+        if found is not None and found[1].state is PlacementState.PREPARING:
+            self._opening.files_wanted(node, found[1], message)
+        else:
+            self._ledger.counters.stray_messages += 1
 
     def _computation_ready(self, node: Node, message: ComputationReady) -> None:
         found = self._placement(node, message.computation)

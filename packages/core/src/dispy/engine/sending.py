@@ -49,7 +49,7 @@ class Sending:
         node.next_stream += 1
         offer = FileOffer(file.path, file.size, file.mode, file.modified_at, stream)
         ledger.send(node, SendFile(event.computation, number, offer))
-        ledger.effects.append(SendStream(link, stream, file.source, file.size))
+        ledger.effects.append(SendStream(link, stream, file.content, file.size))
         self._sent[number] = _Sent(placement, link, event.handle)
 
     def taken(self, node: Node, message: FileTaken) -> None:

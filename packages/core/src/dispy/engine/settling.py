@@ -141,6 +141,8 @@ class Settling:
             changes.append(JobChange(job, JobStatus.RUNNING, job.node))
         job.state = _SETTLED
         job.body = b""
+        if job.needs:
+            self._ledger.unneed(computation, job)
         computation.pending -= 1
         del self._ledger.jobs[job.id]
         changes.append(JobChange(job, status, job.node, result))

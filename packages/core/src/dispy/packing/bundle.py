@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from dispy.engine.records import SourceFile
 from dispy.errors import InvalidComputation, NotPicklable, UsageError
-from dispy.model import Pieces, PythonVersion
+from dispy.model import Pieces, PythonVersion, SharedData
 from dispy.packing.arguments import ArgumentPacker, pack_program_arguments
 from dispy.packing.callee import Callee, examine
 from dispy.packing.contents import Contents
+from dispy.packing.elements import (
+    add_file_or_module,
+    add_module_files,
+    as_text,
+    elements_of,
+    is_file_or_module,
+    on_path,
+    useless_to_program,
+)
 from dispy.packing.files import Files
-from dispy.packing.modules import is_local
+from dispy.packing.jobparts import JobParts
 from dispy.packing.preparation import Preparation
+from dispy.packing.sharing import SharedRef, Sharer
 from dispy.packing.source import SourceUnavailable, source_bundle
 
 OWN_VERSION = PythonVersion(*sys.version_info[:3])
@@ -44,6 +54,10 @@ class PythonCode:
         self._lock = threading.Lock()
         self._text: bytes | SourceUnavailable | None = None
         self.arguments = ArgumentPacker(contents.found, contents.is_whole)
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along; see `FunctionBundle.pack_parts`."""
+        return JobParts.of_function(depends, self._contents, max_file_bytes=max_file_bytes)
 
     def for_python(self, version: PythonVersion) -> bytes | str:
         """Return the code for a node with that Python, or a text that says why it cannot have any."""
@@ -85,7 +99,7 @@ class PythonCode:
             packed = self.arguments.pack(args, {})
         except NotPicklable as error:
             raise NotPicklable(f"setup_args: {error}") from error
-        return b"".join(packed.parts) if isinstance(packed, Pieces) else packed
+        return packed.joined() if isinstance(packed, Pieces) else packed
 
 
 class FunctionBundle:
@@ -125,15 +139,46 @@ class FunctionBundle:
         """Return the positional arguments as the node's function takes them; see `Callee.bind_arguments`."""
         return self._callee.bind_arguments(args, kwargs)
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Pieces:
-        """Make the body of a job.
+    def pack_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parts: JobParts | None = None
+    ) -> bytes | Pieces:
+        """Make the body of a job, with what it brings along.
 
         Raises:
             NotPicklable: an argument cannot be sent; the message names it.
+            UsageError: a file that it brings along cannot be read.
         """
         if self._callee.instance is not None:
             args = self._callee.bind_arguments(args, kwargs)
-        return self._arguments.pack(args, kwargs)
+        if parts is None:
+            return self._arguments.pack(args, kwargs)
+        packer = parts.arguments or self._arguments
+        return parts.body(packer.pack(args, kwargs))
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along.
+
+        Raises:
+            NotPicklable: something refers to what cannot be sent.
+            UsageError: something in *depends* cannot be used.
+        """
+        return self._code.pack_parts(depends, max_file_bytes=max_file_bytes)
+
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Make the body of a job, and tell which shared data it needs; see `ArgumentPacker.pack_job`."""
+        if self._callee.instance is not None:
+            args = self._callee.bind_arguments(args, kwargs)
+        if parts is None:
+            return self._arguments.pack_job(args, kwargs, sharer)
+        packer = parts.arguments or self._arguments
+        body, needs = packer.pack_job(args, kwargs, sharer)
+        return parts.body(body), needs
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Pickle what jobs are to share; see `ArgumentPacker.put`."""
+        return self._arguments.put(value, sharer)
 
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""
@@ -170,9 +215,32 @@ class ProgramBundle:
         code = self._code.for_python(version)
         return name + END_OF_NAME + code if isinstance(code, bytes) else code
 
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """Make the body of a job; see `pack_program_arguments`."""
-        return pack_program_arguments(args, kwargs)
+    def pack_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parts: JobParts | None = None
+    ) -> bytes | Pieces:
+        """Make the body of a job, with what it brings along; see `pack_program_arguments`."""
+        packed = pack_program_arguments(args, kwargs)
+        return packed if parts is None else parts.body(packed)
+
+    def pack_parts(self, depends: Sequence[object], *, max_file_bytes: int) -> JobParts:
+        """Pack what one job brings along; see `FunctionBundle.pack_parts`."""
+        return JobParts.of_program(depends, max_file_bytes=max_file_bytes)
+
+    def pack_job(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sharer: Sharer, parts: JobParts | None = None
+    ) -> tuple[bytes | Pieces, tuple[SharedData, ...]]:
+        """Make the body of a job, with what it brings along; it needs no shared data."""
+        return self.pack_arguments(args, kwargs, parts), ()
+
+    def put(self, value: object, sharer: Sharer) -> SharedRef:
+        """Refuse.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"jobs of program {self.name!r} cannot read shared data: send a file with depends or send_file"
+        )
 
     def pack_setup_arguments(self, args: tuple[Any, ...]) -> bytes:
         """Make the arguments of setup and cleanup; see `PythonCode.pack_setup_arguments`."""
@@ -190,12 +258,14 @@ def pack_computation(
     *,
     preparation: Preparation = NO_PREPARATION,
     safe_results: bool = False,
+    max_file_bytes: int = 0,
 ) -> CodeBundle:
     """Pack a function, or the path or name of a program; *depends* is left as it is.
 
     Args:
         preparation: what is to run at each node before and after the jobs.
         safe_results: nodes are to send results of the function without pickle; a program has none.
+        max_file_bytes: size of the largest file that is taken; 0 for no limit.
 
     Raises:
         InvalidComputation: it is neither, or not one that can work.
@@ -203,8 +273,14 @@ def pack_computation(
         UsageError: something in *depends* cannot be used.
     """
     if isinstance(computation, (str, os.PathLike)):
-        return pack_program(os.fspath(computation), depends, preparation)
-    return pack_function(computation, depends, preparation=preparation, safe_results=safe_results)
+        return pack_program(os.fspath(computation), depends, preparation, max_file_bytes=max_file_bytes)
+    return pack_function(
+        computation,
+        depends,
+        preparation=preparation,
+        safe_results=safe_results,
+        max_file_bytes=max_file_bytes,
+    )
 
 
 def pack_function(
@@ -213,24 +289,29 @@ def pack_function(
     *,
     preparation: Preparation = NO_PREPARATION,
     safe_results: bool = False,
+    max_file_bytes: int = 0,
 ) -> FunctionBundle:
     """Pack a function with what it needs; raises as `pack_computation`."""
     callee = examine(compute)
-    files = Files()
+    files = Files(max_bytes=max_file_bytes)
     contents = Contents(callee, preparation)
-    for number, element in enumerate(_elements(depends), 1):
+    for number, element in enumerate(elements_of(depends), 1):
         if isinstance(element, (str, os.PathLike)):
-            files.add(os.fspath(element))
+            files.add(as_text(element, number))
         elif isinstance(element, ModuleType):
             contents.add_module(element)
-            _add_module_file(files, element)
+            add_module_files(files, element)
         else:
             contents.add(element, number)
     return FunctionBundle(callee, contents, files.all(), safe_results=safe_results)
 
 
 def pack_program(
-    path: str, depends: Sequence[object] = (), preparation: Preparation = NO_PREPARATION
+    path: str,
+    depends: Sequence[object] = (),
+    preparation: Preparation = NO_PREPARATION,
+    *,
+    max_file_bytes: int = 0,
 ) -> ProgramBundle:
     """Pack a program, given by path or by its name on PATH, with the files and modules that it needs.
 
@@ -239,43 +320,20 @@ def pack_program(
         NotPicklable: setup or cleanup refers to something that cannot be sent.
         UsageError: something in *depends* is neither a file nor a module, and there is no setup or cleanup for it.
     """
-    files = Files()
+    files = Files(max_bytes=max_file_bytes)
     contents = Contents(None, preparation) if preparation.functions else None
     found = _find_program(path)
     program = files.add(found, os.path.basename(found))
-    for number, element in enumerate(_elements(depends), 1):
-        if isinstance(element, (str, os.PathLike)):
-            name = os.fspath(element)
-            files.add(name if os.path.exists(name) else _on_path(name) or name)
-        elif isinstance(element, ModuleType):
-            _add_module_file(files, element)
-            if contents is not None:
+    for number, element in enumerate(elements_of(depends), 1):
+        if is_file_or_module(element):
+            add_file_or_module(files, element, number)
+            if contents is not None and isinstance(element, ModuleType):
                 contents.add_module(element)
         elif contents is not None:
             contents.add(element, number)
         else:
-            raise UsageError(
-                f"element {number} of depends ({type(element).__name__}) is of no use to a program; "
-                "give paths of files, or modules"
-            )
+            raise useless_to_program(element, number)
     return ProgramBundle(program, files.all(), contents)
-
-
-def _elements(depends: Any) -> Iterator[object]:
-    if depends is None:
-        return iter(())
-    if isinstance(depends, (str, bytes)) or not hasattr(depends, "__iter__"):
-        raise UsageError(f"depends must be a list, not {depends!r}")
-    return iter(depends)
-
-
-def _add_module_file(files: Files, module: ModuleType) -> None:
-    """Send the module's file, to where Python finds it: jobs may start programs that import it too."""
-    if is_local(module):
-        folders = module.__name__.split(".")
-        if hasattr(module, "__path__"):
-            folders.append("__init__")
-        files.add(str(module.__file__), "/".join(folders) + ".py")
 
 
 def _find_program(path: str) -> str:
@@ -284,7 +342,7 @@ def _find_program(path: str) -> str:
     Raises:
         InvalidComputation: there is none, or it may not be executed.
     """
-    found = path if os.path.exists(path) else _on_path(path)
+    found = path if os.path.exists(path) else on_path(path)
     if found is None:
         raise InvalidComputation(
             f"file {path!r} is not valid: it is neither a file here nor a program on PATH; "
@@ -304,14 +362,3 @@ def _find_program(path: str) -> str:
 def is_java(path: str) -> bool:
     """Tell whether Java runs a file: source text or an archive."""
     return path.lower().endswith((".java", ".jar"))
-
-
-def _on_path(name: str) -> str | None:
-    """Look for a file along PATH; unlike `shutil.which`, Python and Java programs need not be executable."""
-    if os.path.isabs(name):
-        return None
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        candidate = os.path.join(folder or os.curdir, name)
-        if os.path.isfile(candidate):
-            return candidate
-    return None

@@ -11,7 +11,7 @@ from typing import Any
 from dispy.errors import NotPicklable, UsageError
 from dispy.packing.callee import Callee
 from dispy.packing.diagnosis import find_culprit
-from dispy.packing.modules import MAIN, MAINS, ModuleSources, loading_text, names_imported_by
+from dispy.packing.modules import MAIN, MAINS, ModuleSources, loading_text, modules_in, names_imported_by
 from dispy.packing.pickler import BundlePickler, ByName, Filling, FirstCall, Installation, Names, error_of
 from dispy.packing.preparation import Preparation
 
@@ -30,6 +30,7 @@ class Contents:
         names: name in the computation's namespace -> function or class.
         found: what is pickled by value and known by name at the node, so that arguments may refer to it.
         sources: local modules that go as a whole.
+        main: globals of the program's main module.
     """
 
     def __init__(self, callee: Callee | None, preparation: Preparation) -> None:
@@ -39,7 +40,7 @@ class Contents:
         self.found: Names = {}
         self.sources = ModuleSources()
         self.target: object = None
-        self._main = vars(sys.modules[MAIN])
+        self.main = vars(sys.modules[MAIN])
         if callee is None:
             self.name = " and ".join(preparation.functions)
         else:
@@ -56,7 +57,7 @@ class Contents:
             self._add_name(callee.owner)
         namespace = callee.function.__globals__
         if namespace.get("__name__", MAIN) in MAINS:
-            self._main = namespace
+            self.main = namespace
 
     def is_whole(self, module: str) -> bool:
         """Tell whether a local module goes as a whole."""
@@ -87,7 +88,7 @@ class Contents:
 
     def add_module(self, module: ModuleType) -> None:
         """Take a module: a local one goes along, an installed one must be at the node."""
-        self.sources.add([module.__name__])
+        self.sources.add(modules_in(module))
 
     def pickle(self) -> bytes:
         """Return the bundle for the same version of Python.
@@ -103,7 +104,7 @@ class Contents:
             size = self._size()
             file = io.BytesIO()
             file.write(b"P")
-            pickler = BundlePickler(file, self._main, self.is_whole)
+            pickler = self._pickler(file)
             try:
                 pickler.dump(self._content(pickler))
             except (
@@ -116,6 +117,9 @@ class Contents:
             self._take_over(pickler)
             if self._size() == size:
                 return file.getvalue()
+
+    def _pickler(self, file: io.BytesIO) -> BundlePickler:
+        return BundlePickler(file, self.main, self.is_whole)
 
     def whole_sources(self) -> ModuleSources:
         """Return the local modules for a source bundle, where all of them go as a whole."""
@@ -159,7 +163,7 @@ class Contents:
 
     def _explained(self, error: Exception) -> NotPicklable:
         def attempt(value: object) -> BaseException | None:
-            return error_of(lambda: BundlePickler(io.BytesIO(), self._main, self.is_whole).dump(value))
+            return error_of(lambda: self._pickler(io.BytesIO()).dump(value))
 
         parts = {} if self.target is None else {f"function {self.name!r}": self.target}
         parts |= {f"{role} function": function for role, function in self.preparation.functions.items()}

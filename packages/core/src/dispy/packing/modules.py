@@ -72,13 +72,16 @@ def _library_folders() -> frozenset[str]:
 class ModuleSources:
     """Collects local modules: name -> text; whatever local module they import comes along.
 
+    Args:
+        known: modules that are at the node already.
+
     Attributes:
         texts: what was found so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Iterable[str] = ()) -> None:
         self.texts: dict[str, ModuleText] = {}
-        self._seen: set[str] = set()
+        self._seen: set[str] = set(known)
 
     def add(self, names: Iterable[str]) -> None:
         """Take the modules of these names that are local, their parents, and what they import.
@@ -160,6 +163,46 @@ def _read_by_loader(file: str, is_package: bool) -> ModuleText | None:
             except (OSError, TypeError):
                 return None
     return None
+
+
+def files_of(module: ModuleType) -> Iterator[tuple[str, str]]:
+    """Yield (path, place below the import path) of a local module's files: for a package all that is in it.
+
+    Of the packages that it lies in there come only those files that make them packages.
+    """
+    name = module.__name__
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        parent = sys.modules.get(".".join(parts[:count]))
+        if is_local(parent):
+            yield str(parent.__file__), "/".join((*parts[:count], "__init__.py"))  # type: ignore[union-attr]
+    if not hasattr(module, "__path__"):
+        if is_local(module):
+            yield str(module.__file__), "/".join(parts) + ".py"
+        return
+    for folder in dict.fromkeys(module.__path__):
+        if _is_local_file(name, os.path.join(folder, "__init__.py")):
+            yield from _files_below(folder, parts)
+
+
+def _files_below(folder: str, parts: list[str]) -> Iterator[tuple[str, str]]:
+    for base, folders, names in os.walk(folder):
+        # Caches and what is hidden (version control, editors) is of no use to jobs.
+        folders[:] = sorted(one for one in folders if one != "__pycache__" and not one.startswith("."))
+        inner = os.path.relpath(base, folder).split(os.sep) if base != folder else []
+        for one in sorted(names):
+            path = os.path.join(base, one)
+            if not one.startswith(".") and not one.endswith(".pyc") and os.path.isfile(path):
+                yield path, "/".join((*parts, *inner, one))
+
+
+def modules_in(module: ModuleType) -> Iterator[str]:
+    """Yield the full names of a local module and, if it is a package, of all modules in it; nothing is imported."""
+    yield module.__name__
+    for _, place in files_of(module):
+        parts = place.removesuffix(".py").split("/")
+        if place.endswith(".py") and all(part.isidentifier() for part in parts):
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported_names(text: str, name: str, *, is_package: bool) -> Iterator[str]:

@@ -21,6 +21,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import cloudpickle.cloudpickle as reducers  # type: ignore[import-untyped]
 
 from dispy.packing.modules import MAIN, MAINS, SPAWNED_MAIN, is_local
+from dispy.packing.sharing import Collection
 
 PROTOCOL = 5
 """Pickle protocol: the newest that every supported Python has."""
@@ -98,6 +99,7 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
     Args:
         main: globals of the program's ``__main__``.
         is_whole: tells whether a local module goes as a whole, so that all in it is found there by name.
+        known: functions and classes that are at the node already, known by name.
 
     Attributes:
         found: what was pickled by value and is known by name, by module.
@@ -105,9 +107,16 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
         functions: every function that was pickled by value.
     """
 
-    def __init__(self, file: io.BytesIO, main: Mapping[str, object], is_whole: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        main: Mapping[str, object],
+        is_whole: Callable[[str], bool],
+        known: Names | None = None,
+    ) -> None:
         super().__init__(file, protocol=PROTOCOL)
         self._main = main
+        self._known = known or {}
         self._is_whole = is_whole
         self._namespaces: dict[str, Namespace] = {}
         self.found: Names = {}
@@ -122,6 +131,12 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes and modules, and note them."""
+        if self._known and isinstance(obj, (type, FunctionType)):
+            module, (top, _, inner) = known_as(obj.__module__), obj.__qualname__.partition(".")
+            if find(self._known.get(module, {}), obj.__qualname__) is obj:
+                if inner:
+                    return operator.attrgetter(inner), (self._known[module][top],)
+                return operator.getitem, (self.namespace(module), top)
         if isinstance(obj, functools._lru_cache_wrapper) and self._stays_here(obj.__module__):
             # Its own reduction is a reference to a name that the node does not have yet.
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
@@ -187,10 +202,17 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     Args:
         shipped: functions and classes that are in the bundle and known by name at the node.
         is_whole: tells whether a local module came along as a whole.
+        buffer_callback: as that of `pickle.Pickler`.
     """
 
-    def __init__(self, file: io.BytesIO, shipped: Names, is_whole: Callable[[str], bool]) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(
+        self,
+        file: Any,
+        shipped: Names,
+        is_whole: Callable[[str], bool],
+        buffer_callback: Callable[[Any], bool] | None = None,
+    ) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
         self._shipped = shipped
         self._is_whole = is_whole
 
@@ -212,6 +234,24 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if is_local(sys.modules.get(module)) and not self._is_whole(module):
             return by_value(self, obj)
         return super().reducer_override(obj)
+
+
+class SharingPickler(ArgumentPickler):
+    """Does the same, and refers to shared data.
+
+    Args:
+        collection: takes what is shared.
+    """
+
+    def __init__(
+        self, file: Any, shipped: Names, is_whole: Callable[[str], bool], collection: Collection
+    ) -> None:
+        super().__init__(file, shipped, is_whole, collection.take_buffer)
+        self._reference = collection.reference
+
+    def persistent_id(self, obj: object) -> object:
+        """Name shared data."""
+        return self._reference(obj)
 
 
 def by_value(pickler: Any, obj: Any) -> Any:
@@ -267,8 +307,17 @@ def error_of(attempt: Callable[[], object]) -> BaseException | None:
     return None
 
 
-def dump_arguments(value: object, shipped: Names, is_whole: Callable[[str], bool]) -> bytes:
-    """Pickle arguments (see `ArgumentPickler`); raises whatever the objects' own code raises."""
+def dump_arguments(
+    value: object, shipped: Names, is_whole: Callable[[str], bool], collection: Collection | None = None
+) -> bytes:
+    """Pickle arguments (see `ArgumentPickler`); raises whatever the objects' own code raises.
+
+    Args:
+        collection: takes what is shared; None if there is to be no such thing.
+    """
     file = io.BytesIO()
-    ArgumentPickler(file, shipped, is_whole).dump(value)
+    if collection is None:
+        ArgumentPickler(file, shipped, is_whole).dump(value)
+    else:
+        SharingPickler(file, shipped, is_whole, collection).dump(value)
     return file.getvalue()

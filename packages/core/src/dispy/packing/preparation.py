@@ -51,13 +51,10 @@ def make_preparation(setup: object, cleanup: object) -> Preparation:
     Raises:
         UsageError: one of them cannot be used.
     """
-    if cleanup is False:
-        raise UsageError(
-            "cleanup=False keeps files for a later cluster, which finds them by dest_path, and that is not there "
-            "yet: leave it out, or give a function"
-        )
     first = None if setup is None else _checked("setup", setup, "give a function")
-    last = None if cleanup is True else _checked("cleanup", cleanup, "give True or a function")
+    last = (
+        None if isinstance(cleanup, bool) else _checked("cleanup", cleanup, "give True, False or a function")
+    )
     return Preparation(first, last)
 
 

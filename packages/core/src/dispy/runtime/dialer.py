@@ -21,6 +21,7 @@ from dispy.interfaces import Address, Peer, Transport
 from dispy.logger import logger
 from dispy.model import ComputationId
 from dispy.runtime.embedded import LOCAL_HOST, EmbeddedNode
+from dispy.runtime.racing import first_of
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.trust import OWN_CHILD, Trust
 
@@ -77,9 +78,11 @@ class Attempted:
     last: str = NOT_TRIED
     local_hosts: Sequence[str] = ()
     """Addresses of this machine to dial from, where one fits."""
+    addresses: Sequence[str] = ()
+    """Addresses to try; empty: those of the host's name."""
+    hurry: trio.Event = field(default_factory=trio.Event)
+    """Set when the pause before the next attempt is not to be waited for."""
     scope: trio.CancelScope | None = None
-    pause: trio.CancelScope | None = None
-    """Of the pause before the next attempt."""
 
 
 async def dial_target(
@@ -88,32 +91,49 @@ async def dial_target(
     resolver: Resolver,
     *,
     local_hosts: Sequence[str] = (),
+    addresses: Sequence[str] = (),
 ) -> tuple[trio.abc.Stream, Peer]:
     """Connect to the first address of a target that answers within `dispy.config.MsgTimeout`.
 
-    Cancellation leaves nothing open.
+    *addresses* are tried almost at the same time, if they are given: of a machine with several, some may lead nowhere
+    from here. Cancellation leaves nothing open.
 
     Raises:
         DispyError: none does (the message is about the last that was tried), or the transport is not there.
     """
-    scheme, host, port, _trust = target
-    dial, timeout_s = transport(scheme).dial, config.msg_timeout_s()
-    last = TransportError(f"unknown host {host!r}: it has no address")
-    for address in await resolver.resolve(host) if port else [host]:
+    attempt = partial(_dial_address, target, transport(target.scheme), local_hosts)
+    if addresses:
+        return await first_of([partial(attempt, address) for address in addresses], _close)
+    last = TransportError(f"unknown host {target.host!r}: it has no address")
+    for address in await resolver.resolve(target.host) if target.port else [target.host]:
         try:
-            with trio.fail_after(timeout_s):
-                return await dial(
-                    Address(scheme, address, port), local_host=choose_local_host(address, local_hosts)
-                )
-        except trio.TooSlowError:
-            place = f"{host}:{port}" if port else host
-            last = TransportError(
-                f"no answer from {place} within {timeout_s:g} s: is the machine on, and does its firewall let "
-                f"{f'port {port}' if port else 'it'} through?"
-            )
+            return await attempt(address)
         except TransportError as error:
             last = error
     raise last
+
+
+async def _dial_address(
+    target: Target, transport: Transport, local_hosts: Sequence[str], address: str
+) -> tuple[trio.abc.Stream, Peer]:
+    """Connect to one address of a target within `dispy.config.MsgTimeout`, or raise a TransportError."""
+    scheme, host, port, _trust = target
+    timeout_s = config.msg_timeout_s()
+    try:
+        with trio.fail_after(timeout_s):
+            return await transport.dial(
+                Address(scheme, address, port), local_host=choose_local_host(address, local_hosts)
+            )
+    except trio.TooSlowError:
+        place = f"{host}:{port}" if port else host
+        raise TransportError(
+            f"no answer from {place} within {timeout_s:g} s: is the machine on, and does its firewall let "
+            f"{f'port {port}' if port else 'it'} through?"
+        ) from None
+
+
+async def _close(connection: tuple[trio.abc.Stream, Peer]) -> None:
+    await trio.aclose_forcefully(connection[0])
 
 
 async def connect_target(
@@ -122,6 +142,7 @@ async def connect_target(
     resolver: Resolver,
     *,
     local_hosts: Sequence[str] = (),
+    addresses: Sequence[str] = (),
 ) -> tuple[trio.abc.Stream, Peer]:
     """Do as `dial_target`, and have both sides prove who they are.
 
@@ -129,7 +150,7 @@ async def connect_target(
         SecurityError: one does not accept the other.
         DispyError: as `dial_target`, or a key or certificate cannot be used.
     """
-    dial = partial(dial_target, target, transport, resolver, local_hosts=local_hosts)
+    dial = partial(dial_target, target, transport, resolver, local_hosts=local_hosts, addresses=addresses)
     return await dial() if target.trust is None else await target.trust.connect(dial)
 
 
@@ -179,10 +200,18 @@ class Dialer:
         self.targets: dict[Target, Attempted] = {}
         self.embedded: EmbeddedNode | None = None
 
-    def want(self, target: Target, computation: ComputationId, *, local_hosts: Sequence[str] = ()) -> None:
+    def want(
+        self,
+        target: Target,
+        computation: ComputationId,
+        *,
+        local_hosts: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+    ) -> None:
         """Keep a link to *target* while *computation* lives.
 
-        It is shared by all that want it; the first that gives *local_hosts* decides where it comes from.
+        It is shared by all that want it; the first that gives *local_hosts* decides where it comes from, and the last
+        that gives *addresses* where they are tried.
         """
         attempted = self.targets.get(target)
         if attempted is None:
@@ -190,12 +219,13 @@ class Dialer:
             self._nursery.start_soon(self._keep_linked, target, attempted)
         attempted.wanted_by.add(computation)
         attempted.local_hosts = attempted.local_hosts or tuple(local_hosts)
+        attempted.addresses = tuple(addresses) or attempted.addresses
 
     def hurry(self, target: Target) -> None:
-        """Dial a target now if it is waiting for its next attempt."""
+        """Make the next attempt at once, if one is waited for: the node there has been heard of."""
         attempted = self.targets.get(target)
-        if attempted is not None and attempted.pause is not None:
-            attempted.pause.cancel()
+        if attempted is not None:
+            attempted.hurry.set()
 
     def unwant(self, computation: ComputationId) -> None:
         """Forget a computation; targets that nobody else wants are let go."""
@@ -225,11 +255,11 @@ class Dialer:
                     attempted.connected, attempted.failed = False, True
                     if trio.current_time() - began > LAST_PAUSE_S:
                         pause_s = FIRST_PAUSE_S
+                attempted.hurry = trio.Event()
                 # Jitter, so that a thousand clients of a node that restarts do not come at one moment.
-                with trio.CancelScope() as attempted.pause:
-                    await trio.sleep(pause_s * random.uniform(0.8, 1.2))
-                attempted.pause = None
-                pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
+                with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):
+                    await attempted.hurry.wait()
+                pause_s = FIRST_PAUSE_S if attempted.hurry.is_set() else min(pause_s * 1.5, LAST_PAUSE_S)
 
     async def _connect(self, target: Target, attempted: Attempted) -> str:
         """Make one attempt; return why it failed, or why the link that it made has ended.
@@ -253,7 +283,11 @@ class Dialer:
                 (node.stream, replace(node.peer, identity=OWN_CHILD))
                 if node is not None
                 else await connect_target(
-                    target, self._transport, self._resolver, local_hosts=attempted.local_hosts
+                    target,
+                    self._transport,
+                    self._resolver,
+                    local_hosts=attempted.local_hosts,
+                    addresses=attempted.addresses,
                 )
             )
         except (SecurityError, CredentialsError, PluginError) as error:

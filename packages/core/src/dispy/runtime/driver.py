@@ -29,6 +29,7 @@ from dispy.runtime.link import Link
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import owner_of, proof_to, roles_of
+from dispy.sizes import too_large
 from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
 from dispy.wire.owner import SECRET_BYTES
 from dispy.wire.session import (
@@ -60,6 +61,12 @@ class Application(Protocol):
 
     def file_sent(self, handle: Any, reason: str) -> None:
         """A node has a file, or, with a reason, it has not."""
+
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """A job that is watched has printed something."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """A job has logged something."""
 
     def report(self, text: str, computation: Computation | None) -> None:
         """Something that the user should know."""
@@ -105,6 +112,8 @@ class SchedulerDriver:
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
             fx.TellFile: self._tell_file,
+            fx.TellOutput: self._tell_output,
+            fx.TellLog: self._tell_log,
             fx.Report: self._report,
         }
 
@@ -210,6 +219,12 @@ class SchedulerDriver:
 
     # ---- links
 
+    def expect(self, target: Target, node: NodeId) -> None:
+        """Take it that *target* leads to *node*, which has proved what the target asks for: one link is enough."""
+        known = self.engine.nodes.get(node)
+        if known is not None and (target.trust is None or target.trust.realm in known.realms):
+            self._aliases.setdefault(target, node)
+
     def _may_dial(self, target: Target) -> bool:
         node = self.engine.nodes.get(self._aliases.get(target, NodeId("")))
         return node is None or node.state is not NodeState.CONNECTED
@@ -294,6 +309,9 @@ class SchedulerDriver:
             raise UsageError(
                 'the client takes no files: its cluster has results="safe", or its working directory was removed'
             )
+        problem = too_large(news.path, news.size, known.max_file_bytes, "max_file_size of the client")
+        if problem:
+            raise UsageError(problem)
         return Landing(known.folder, news)
 
     # ---- effects
@@ -327,6 +345,12 @@ class SchedulerDriver:
 
     def _tell_file(self, effect: fx.TellFile) -> None:
         self._application.file_sent(effect.handle, effect.reason)
+
+    def _tell_output(self, effect: fx.TellOutput) -> None:
+        self._application.output_came(effect)
+
+    def _tell_log(self, effect: fx.TellLog) -> None:
+        self._application.job_logged(effect)
 
     def _report(self, effect: fx.Report) -> None:
         computation = self.engine.computations.get(effect.computation or ComputationId(""))

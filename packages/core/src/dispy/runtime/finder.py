@@ -11,8 +11,10 @@ from dispy.engine.events import JobsGivenUp
 from dispy.engine.records import Computation, Node, NodeState, Placement, PlacementState
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Target
+from dispy.runtime.searching import NodeSearch
 
 if TYPE_CHECKING:
+    from dispy.discovery import Discovery, DiscoveryScope
     from dispy.nodes import NodePattern
     from dispy.runtime.driver import SchedulerDriver
     from dispy.runtime.trust import Trust
@@ -47,6 +49,8 @@ class NodeFinder:
         *,
         trust: Trust | None = None,
         local_hosts: Sequence[str] = (),
+        scope: DiscoveryScope | None = None,
+        discoveries: Callable[[], Sequence[Discovery]] = tuple,
     ) -> None:
         self._driver = driver
         self._computation = computation
@@ -56,31 +60,43 @@ class NodeFinder:
         self._trust = trust
         self._node_port = node_port
         self._here = self._find_here(patterns)
+        self._search: NodeSearch | None = None
+        if scope is not None:
+            self._search = NodeSearch(
+                driver,
+                computation,
+                patterns,
+                node_port,
+                scope,
+                discoveries,
+                trust=trust,
+                local_hosts=local_hosts,
+                keep=[*self._find_named(patterns), *self._here],
+            )
 
     async def run(self) -> None:
         """Dial what is named, look around for wildcards, start a node here if that is all there can be."""
         if not self._is_open():
             return  # closed at once: nobody would ever take back what is wanted from here on
         began = trio.current_time()
-        for pattern in self._patterns:
-            if pattern.target is not None:
-                self._want(self._target_of(pattern.target))
-        for target in self._here:  # what listens on this machine needs no discovery
+        for target in [*self._find_named(self._patterns), *self._here]:
             self._want(target)
-        if any(pattern.matches_everything for pattern in self._patterns):
-            await self._start_node_if_alone(began)
-        await self._watch(began)
+        async with trio.open_nursery() as nursery:
+            if self._search is not None:
+                nursery.start_soon(self._search.run)
+            if any(pattern.matches_everything for pattern in self._patterns):
+                await self._start_node_if_alone(began)
+            await self._watch(began)
+            nursery.cancel_scope.cancel()
 
     def look(self, patterns: Sequence[NodePattern]) -> None:
         """Look for these nodes now; they are looked for from now on."""
-        for pattern in patterns:
-            if pattern.target is not None:
-                target = self._target_of(pattern.target)
-                self._want(target)
-                self._driver.dialer.hurry(target)
-        for target in self._find_here(patterns):
+        targets = [*self._find_named(patterns), *self._find_here(patterns)]
+        for target in targets:
             self._want(target)
             self._driver.dialer.hurry(target)
+        if self._search is not None:
+            self._search.widen(patterns, targets)
 
     async def _watch(self, began: float) -> None:
         """Tell once whenever no node is usable for SILENT_S, and end jobs that no node will ever run."""
@@ -139,6 +155,7 @@ class NodeFinder:
         lines += map(_describe_placement, self._computation.placements.values())
         lines += self._describe_targets()
         lines += self._describe_others()
+        lines += [] if self._search is None else self._search.describe()
         if not used:
             lines.append(
                 "  what to do: start `dispy node` on the machines named, or name others with nodes=[...]; "
@@ -175,8 +192,11 @@ class NodeFinder:
     def _connected_nodes(self) -> list[Node]:
         return [node for node in self._driver.engine.nodes.values() if node.state is NodeState.CONNECTED]
 
+    def _find_named(self, patterns: Sequence[NodePattern]) -> list[Target]:
+        return [self._target_of(pattern.target) for pattern in patterns if pattern.target is not None]
+
     def _find_here(self, patterns: Sequence[NodePattern]) -> list[Target]:
-        """Tell where a node of this machine listens, if wildcards may mean it."""
+        """Tell where a node of this machine listens, if wildcards may mean it: that needs no discovery."""
         wildcards = [pattern for pattern in patterns if pattern.is_wildcard]
         ports = {self._node_port if pattern.port is None else pattern.port for pattern in wildcards}
         return [Target("tcp", "127.0.0.1", port, self._trust) for port in sorted(ports)]
@@ -204,7 +224,10 @@ class NodeFinder:
         while self._is_open() and not self._has_answer():
             # Refused everywhere is an answer too: it need not be waited for. Nodes that another cluster of this
             # process is about to reach may serve this one as well.
-            if all(found.failed for found in targets.values()) or (trio.current_time() - began >= LOOK_S):
+            nobody = all(found.failed for found in targets.values())
+            if self._search is not None:
+                nobody = nobody and self._search.has_nothing_to_wait_for
+            if nobody or trio.current_time() - began >= LOOK_S:
                 self._start_node()
                 return
             await trio.sleep(POLL_S)
@@ -220,10 +243,12 @@ class NodeFinder:
             if all(pattern.target != target[:3] for pattern in self._patterns):
                 self._driver.dialer.unwant_target(target, self._computation.id)
         self._want(LOCAL_TARGET)
-        self._tell(
+        text = (
             f"no node answered for {self._computation.name!r}: running its jobs on this machine "
             '(nodes=["local"] asks for that at once; `dispy node` starts nodes elsewhere)'
         )
+        refused = [] if self._search is None else self._search.describe_refused()
+        self._tell("\n".join([text, *refused]))
 
 
 def _is_reachable(placement: Placement) -> bool:

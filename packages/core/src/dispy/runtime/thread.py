@@ -37,6 +37,7 @@ from dispy.runtime.trust import Trust, TrustStore
 from dispy.runtime.waiting import EngineThread
 
 if TYPE_CHECKING:
+    from dispy.discovery import DiscoveryScope
     from dispy.nodes import NodePattern
 
 T = TypeVar("T")
@@ -60,6 +61,9 @@ class Listener(Protocol):
 
     def closed(self) -> None:
         """It is closed at every node."""
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """One of its jobs has logged something."""
 
 
 _reword: Callable[[str], str] | None = None
@@ -120,18 +124,28 @@ class Runtime:
         *,
         trust: Trust,
         local_hosts: Sequence[str] = (),
+        scope: DiscoveryScope | None = None,
     ) -> None:
         """Take up a computation and start to look for its nodes.
 
         Args:
             trust: what is asked of nodes.
             local_hosts: addresses of this machine to connect from, where one fits; else the system chooses.
+            scope: where to look for nodes that patterns mean; None: nowhere.
 
         Raises:
             DispyError: the engine's thread has ended.
         """
         finder = NodeFinder(
-            self.driver, computation, patterns, node_port, tell_user, trust=trust, local_hosts=local_hosts
+            self.driver,
+            computation,
+            patterns,
+            node_port,
+            tell_user,
+            trust=trust,
+            local_hosts=local_hosts,
+            scope=scope,
+            discoveries=self.plugins.discoveries,
         )
 
         def add() -> None:
@@ -393,6 +407,16 @@ class Runtime:
         """Let `send_file` return (`driver.Application`)."""
         handle.put(reason)
 
+    def output_came(self, piece: fx.TellOutput) -> None:
+        """Pass output on to who looks at it (`driver.Application`)."""
+        piece.viewer.take(piece)
+
+    def job_logged(self, log: fx.TellLog) -> None:
+        """Pass a record of logging on (`driver.Application`)."""
+        listener = self._listeners.get(log.job.computation)
+        if listener is not None:
+            listener.job_logged(log)
+
     def report(self, text: str, computation: Computation | None) -> None:
         """Tell the user (`driver.Application`)."""
         tell_user(text)
@@ -422,6 +446,18 @@ def acquire() -> Runtime:
             runtime = _holder.runtime = Runtime()
         runtime.users += 1
         return runtime
+
+
+def current() -> Runtime | None:
+    """Return the runtime of this process, if there is one."""
+    return _holder.runtime
+
+
+def tell(event: ev.Event) -> None:
+    """Have the engine of this process handle an event soon; if there is none any more, nothing happens."""
+    runtime = current()
+    if runtime is not None:
+        runtime.post(lambda: runtime.driver.handle(event))
 
 
 def release(runtime: Runtime) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 
 import trio
 
+from dispy.discovery import DiscoveryKeys
 from dispy.errors import CredentialsError, SecurityError, UnknownKey, UsageError
 from dispy.interfaces import Credential, Credentials, Identity, Peer, SecurityRequest, StreamSecurity
 from dispy.model import OPEN, AccessRole, Openness
@@ -192,6 +193,17 @@ class Trust:
         """Tell what both sides have to have, for people; raises as `load` does."""
         return " and ".join(" or ".join(one.name for one in credentials) for credentials in self.load())
 
+    async def discovery_keys(self) -> DiscoveryKeys:
+        """Return what those who look for each other on a network authenticate what they say with.
+
+        Raises:
+            CredentialsError, PluginNotInstalled: see `load`.
+        """
+        if self.is_open:
+            return DiscoveryKeys(is_open=True)
+        found = [one.discovery_key for credentials in await self._load() for one in credentials]
+        return DiscoveryKeys(keys=tuple(filter(None, found)))
+
     def _security(self) -> StreamSecurity:
         return self._plugins.security(SECURITY)
 
@@ -275,6 +287,7 @@ async def _secure(stream: trio.abc.Stream, peer: Peer, steps: Sequence[_Step]) -
         roles,
         subject=" ".join(one.subject for one in known if one.subject),
         key=" ".join(one.key for one in known if one.key),
+        account=" and ".join(one.account for one in known if one.account),
     )
     return stream, replace(peer, identity=identity)
 

@@ -75,13 +75,18 @@ class StreamCredit(msgspec.Struct, frozen=True, array_like=True, tag="s-credit")
 
 
 class FileOffer(msgspec.Struct, frozen=True, array_like=True):
-    """A file that a computation brings along, to be placed at ``path`` below its folder."""
+    """A file that a computation brings along, to be placed at ``path`` below its folder.
+
+    Two with the same ``digest`` may share a stream. Without a stream the file comes only if the node wants it.
+    """
 
     path: str
     size: int
     mode: int
     modified_at: float
     stream: int
+    digest: bytes = b""
+    """SHA-256 of the content, or empty."""
 
 
 class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
@@ -106,6 +111,14 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Opaque: arguments for both at this node; empty if there are none, or if they are on a stream."""
     setup_stream: int = 0
     setup_size: int = 0
+    live: bool = False
+    """The output of its jobs is looked at while they run: programs should not hold it back."""
+    log_level: int = -1
+    """Records of `logging` from this level on are told as news; -1: none."""
+    dest_path: str = ""
+    """Folder that the client's computations share, a relative path; empty: one of its own."""
+    keep_files: bool = False
+    """Let the folder stay when the computation is closed."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -156,6 +169,10 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: int = 0
     size: int = 0
     limits: JobLimits | None = None
+    carries: tuple[str, int] | None = None
+    """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
+    needs: tuple[int, ...] = ()
+    """Shared data without which it must not run; each was announced by ShareData before."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):
@@ -250,6 +267,8 @@ class Finding(msgspec.Struct, frozen=True, array_like=True):
     """"unknown", "preparing", "ready" or "closing"."""
     missing: list[AttemptKey]
     """Attempts that the scheduler named and the node does not have."""
+    data: list[int] = []
+    """Shared data of the computation that the node has whole."""
 
 
 class Reconciled(msgspec.Struct, frozen=True, array_like=True, tag="reconciled"):
@@ -274,6 +293,9 @@ PARTIAL = 0
 
 FILE = 1
 """Kind of news: a file, which always travels on a stream."""
+
+LOG = 2
+"""Kind of news: a record of `logging`, as JSON; see `dispy.logs`."""
 
 
 class News(msgspec.Struct, frozen=True, array_like=True):
@@ -345,6 +367,81 @@ class LimitSlots(msgspec.Struct, frozen=True, array_like=True, tag="slots"):
     """0 means all; jobs that run beyond them go on."""
 
 
+STDOUT = 1
+"""Streams of a job, numbered as its descriptors."""
+
+STDERR = 2
+
+
+class WatchOutput(msgspec.Struct, frozen=True, array_like=True, tag="watch"):
+    """Scheduler to node: send output of an attempt that runs, as it comes, in JobOutput; or send more, or no more."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Names the watch."""
+    stream: int
+    start: int
+    """Begin with this byte, or begin there again; -1: go on."""
+    limit: int
+    """Send nothing from this byte on until another limit comes; -1: end the watch."""
+
+
+class JobOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
+    """Node to scheduler: what an attempt has printed. Not kept, not acknowledged; all output is in the result, too."""
+
+    computation: str
+    job: int
+    attempt: int
+    number: int
+    """Of the watch."""
+    offset: int
+    """Place in the stream of the first byte in ``data``."""
+    missed: int
+    """So many bytes before that were dropped."""
+    data: bytes
+
+
+class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
+    """Node to scheduler: of the files offered without a stream, these are not there. Answered by FilesComing."""
+
+    computation: str
+    paths: list[str]
+
+
+class FilesComing(msgspec.Struct, frozen=True, array_like=True, tag="coming"):
+    """Scheduler to node: the files that were wanted, each on a stream."""
+
+    computation: str
+    files: list[FileOffer]
+
+
+class ShareData(msgspec.Struct, frozen=True, array_like=True, tag="share"):
+    """Scheduler to node: keep this for the jobs of a computation that name it. Answered only if it cannot be kept."""
+
+    computation: str
+    data: int
+    """Number of the data within the computation."""
+    stream: int
+    size: int
+
+
+class DropData(msgspec.Struct, frozen=True, array_like=True, tag="drop-data"):
+    """Scheduler to node: no job will name these shared data any more. It has no answer."""
+
+    computation: str
+    data: list[int]
+
+
+class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
+    """Node to scheduler: it does not have this shared data, for this reason; jobs that waited for it have ended."""
+
+    computation: str
+    data: int
+    reason: str
+
+
 Message = (
     Hello
     | Heartbeat
@@ -370,5 +467,12 @@ Message = (
     | SendFile
     | FileTaken
     | LimitSlots
+    | WatchOutput
+    | JobOutput
+    | FilesWanted
+    | FilesComing
+    | ShareData
+    | DropData
+    | DataLost
 )
 """Every message that may stand in a batch."""

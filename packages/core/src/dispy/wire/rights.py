@@ -35,6 +35,13 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.SendFile: AccessRole.SUBMIT,
     msg.FileTaken: AccessRole.NODE,
     msg.LimitSlots: AccessRole.SUBMIT,
+    msg.WatchOutput: AccessRole.SUBMIT,
+    msg.JobOutput: AccessRole.NODE,
+    msg.FilesWanted: AccessRole.NODE,
+    msg.FilesComing: AccessRole.SUBMIT,
+    msg.ShareData: AccessRole.SUBMIT,
+    msg.DropData: AccessRole.SUBMIT,
+    msg.DataLost: AccessRole.NODE,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

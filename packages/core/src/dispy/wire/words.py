@@ -21,6 +21,7 @@ REASONS: Mapping[type, str] = {
     msg.JobsRejected: "reason",
     msg.NodeChanged: "reason",
     msg.FileTaken: "reason",
+    msg.DataLost: "reason",
 }
 """Message -> its field that says why; it may have several lines."""
 

@@ -97,6 +97,11 @@ class Confinement:
             layers.append(layer)
         return cls(layers, secrets, check_names(let_through))
 
+    @property
+    def user(self) -> str:
+        """Name of the user as whom jobs run; empty: as whom the node runs."""
+        return next((layer.options["user"] for layer in self.layers if layer.executor.NAME == "user"), "")
+
     def wrap(self, request: ExecutorRequest, plan: ExecutorPlan) -> ExecutorPlan:
         """Confine what an executor has planned for *request*; `finished` must follow, even if this raises.
 

@@ -10,6 +10,7 @@ from dispy.model import AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
+    DataLost,
     JobAssignment,
     JobLimits,
     JobResult,
@@ -17,7 +18,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine.effects import CancelAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
-from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED
+from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED, NEED_BYTES
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     Attempt,
@@ -84,10 +85,11 @@ class Attempts:
         limits: dict[AttemptKey, JobLimits] = {}
         crowded: list[AttemptKey] = []
         room = left = ledger.holding.room(client)
+        lacking: list[JobAssignment] = []
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
-                cost = ATTEMPT_BYTES + len(job.body)
+                cost = ATTEMPT_BYTES + len(job.body) + NEED_BYTES * len(job.needs)
                 if key in attempts or key in elsewhere:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
@@ -99,30 +101,68 @@ class Attempts:
                     if job.stream:
                         ledger.announce(client, job.stream)
                         ledger.drop_stream(client, job.stream)
+                elif job.carries is not None and (excess := ledger.excess(*job.carries)):
+                    left -= cost
+                    self._end_unfit(client, computation, job, cost, excess)
+                elif job.needs and not all(
+                    data in computation.data or data in computation.arriving for data in job.needs
+                ):
+                    self._leave_out(client, job)
+                    lacking.append(job)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
+                    attempt.needs = job.needs
+                    attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
-                elif ready:
+                elif ready and computation.has(job.needs):
                     left -= cost
-                    attempts[key] = Attempt(key, QUEUED, cost=cost)
+                    attempts[key] = attempt = Attempt(key, QUEUED, cost=cost)
+                    attempt.carries = job.carries is not None
                     run.append((key, job.body))
                     if job.limits is not None:
                         limits[key] = job.limits
                 else:
                     left -= cost
-                    attempts[key] = Attempt(
+                    attempts[key] = attempt = Attempt(
                         key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
+                    attempt.carries = job.carries is not None
+                    attempt.needs = job.needs
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             ledger.holding.count(client, room - left)
             ledger.reject(client, computation.id, crowded, CROWDED)
             self._run(computation, run, limits)
+        self._refuse_lacking(client, computation, lacking)
+
+    def _end_unfit(
+        self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
+    ) -> None:
+        """End a job at once that this node does not run; *cost* is what is counted for it."""
+        if job.stream:
+            self._ledger.announce(client, job.stream)
+            self._ledger.drop_stream(client, job.stream)
+        key = (job.job, job.attempt)
+        attempt = computation.attempts[key] = Attempt(key, AttemptState.WAITING, body=b"", cost=cost)
+        computation.pending += 1
+        self._end_here(client, computation, attempt, Outcome.BROKEN, reason)
+        self._results.send(client, computation.id, [attempt])
+        self._ledger.touch(computation)
+
+    def _refuse_lacking(
+        self, client: Client, computation: HostedComputation, jobs: list[JobAssignment]
+    ) -> None:
+        """Reject jobs whose shared data is not here, and say so, that it is sent again."""
+        reason = "the node does not have the shared data that it needs"
+        needs = {data for job in jobs for data in job.needs}
+        for data in sorted(needs - computation.data - computation.arriving.keys()):
+            self._ledger.tell(client, DataLost(computation.id, data, "it is not there"))
+        self._ledger.reject(client, computation.id, [(job.job, job.attempt) for job in jobs], reason)
 
     def cancel(self, client: Client, message: CancelJobs) -> None:
         """End attempts: those that the runner has by the runner, the others here."""
@@ -172,9 +212,7 @@ class Attempts:
             if key in known:
                 self._pass_over(client, job)
                 continue
-            if job.stream:
-                self._ledger.announce(client, job.stream)
-                self._ledger.drop_stream(client, job.stream)
+            self._leave_out(client, job)
             rejected.append(key)
         self._ledger.reject(client, message.computation, rejected, reason)
 
@@ -190,6 +228,10 @@ class Attempts:
     def _pass_over(self, client: Client, job: JobAssignment) -> None:
         """Leave out an assignment of what is already here."""
         self._ledger.counters.duplicates += 1
+        self._leave_out(client, job)
+
+    def _leave_out(self, client: Client, job: JobAssignment) -> None:
+        """Throw away the body of a job that is not taken."""
         if job.stream:
             self._ledger.announce(client, job.stream)
             self._ledger.drop_stream(client, job.stream)
@@ -207,16 +249,25 @@ class Attempts:
     def body_failed(self, client: Client, computation: HostedComputation, attempt: Attempt, why: str) -> None:
         """End an attempt whose body could not be received."""
         attempt.stream = 0
-        self._end_here(client, computation, attempt, Outcome.BROKEN, why)
-        self._results.send(client, computation.id, [attempt])
+        self.break_off(client, computation, [attempt], why)
+
+    def break_off(
+        self, client: Client, computation: HostedComputation, attempts: list[Attempt], why: str
+    ) -> None:
+        """End attempts that the runner does not have and never will, as what they need cannot be had."""
+        for attempt in attempts:
+            self._end_here(client, computation, attempt, Outcome.BROKEN, why)
+        self._results.send(client, computation.id, attempts)
         self._ledger.touch(computation)
 
     def hand_over(self, computation: HostedComputation, attempts: Iterable[Attempt]) -> None:
-        """Give those of *attempts* that are WAITING to the runner, which is ready."""
+        """Give those of *attempts* that are WAITING, and lack no shared data, to the runner, which is ready."""
         run: list[tuple[AttemptKey, Body]] = []
         limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
-            if attempt.state is AttemptState.WAITING and attempt.body is not None:
+            waits = attempt.state is AttemptState.WAITING and attempt.body is not None
+            if waits and computation.has(attempt.needs):
+                assert attempt.body is not None
                 run.append((attempt.key, attempt.body))
                 if attempt.limits is not None:
                     limits[attempt.key] = attempt.limits
@@ -235,7 +286,9 @@ class Attempts:
     ) -> None:
         if jobs:
             computation.active += len(jobs)
-            self._ledger.out.append(RunJobs(computation.id, jobs, limits))
+            attempts = computation.attempts
+            carrying = frozenset([key for key, _ in jobs if attempts[key].carries])
+            self._ledger.out.append(RunJobs(computation.id, jobs, limits, carrying))
             self._ledger.slots.note_more(computation)
 
     # -- what the runner tells
@@ -256,6 +309,7 @@ class Attempts:
             attempt.started_at = start.started_at
             attempt.seen_at = ledger.now
             freed += attempt.cost - ATTEMPT_BYTES
+            attempt.needs = ()
             attempt.cost = ATTEMPT_BYTES
             if not attempt.unwanted:
                 told.append(start)
@@ -450,6 +504,7 @@ def _are_limits(limits: JobLimits) -> bool:
 def _cost_result(attempt: Attempt, result: JobResult) -> int:
     """Count the result of an attempt that was not ENDED, and not its arguments any more; return the difference."""
     before = attempt.cost
+    attempt.needs = ()
     if attempt.state is not RUNNING:
         attempt.cost = ATTEMPT_BYTES
     attempt.cost += len(result.body) + len(result.detail)

@@ -115,15 +115,19 @@ class Clients:
         ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
         client.asked = False
+        client.sharing.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
+            ledger.forget_data(client, computation.arriving)
             for attempt in list(computation.attempts.values()):
-                pending = receiving and attempt.state is AttemptState.WAITING
-                if pending or attempt.state is AttemptState.RECEIVING:
+                lacking = receiving or not computation.has(attempt.needs)
+                if (
+                    lacking and attempt.state is AttemptState.WAITING
+                ) or attempt.state is AttemptState.RECEIVING:
                     self._attempts.forget(client, computation, attempt)
             if receiving:
                 self._computations.drop(client, computation)
@@ -150,7 +154,8 @@ class Clients:
         """Let go of clients that are away and have nothing here, or only results."""
         ledger = self._ledger
         for client in list(ledger.away.values()):
-            if not client.lapsed or client.computations or client.forget_at < math.inf:
+            here = client.computations or client.searched
+            if not client.lapsed or here or client.forget_at < math.inf:
                 continue
             if client.leftovers:
                 client.forget_at = ledger.now + ledger.keep_results_s

@@ -10,12 +10,14 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    FilesComing,
+    FilesWanted,
     LimitSlots,
     OpenComputation,
 )
 from dispy_node.engine.attempts import Attempts
-from dispy_node.engine.effects import CloseRunner, RemoveFolder, Report, StartRunner
-from dispy_node.engine.events import RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
+from dispy_node.engine.effects import CloseRunner, FindFiles, RemoveFolder, Report, StartRunner
+from dispy_node.engine.events import FilesFound, RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
 from dispy_node.engine.holding import CROWDED, cost_of_offer
 from dispy_node.engine.ledger import ABOUT_TO_END, Ledger, Violation
 from dispy_node.engine.records import (
@@ -69,6 +71,12 @@ class Computations:
             raise Violation(f"setup cannot be given {message.setup_timeout_s} seconds")
         streams = self._announced(client, message)
         existing = ledger.computations.get(key)
+        excess = next(filter(None, (ledger.excess(offer.path, offer.size) for offer in message.files)), "")
+        if existing is None and excess:
+            for stream in streams:
+                ledger.drop_stream(client, stream)
+            ledger.tell(client, ComputationFailed(key, excess))
+            return
         if ledger.draining or (existing is not None and existing.state is not CLOSING):
             for stream in streams:
                 ledger.drop_stream(client, stream)
@@ -93,7 +101,53 @@ class Computations:
         client.computations.add(key)
         for stream in streams:
             client.awaited[stream] = (computation, None)
+        if any(not offer.stream for offer in message.files):
+            computation.looking = True
+            ledger.out.append(FindFiles(computation))
         self._start_if_complete(computation)
+
+    def files_found(self, event: FilesFound) -> None:
+        """Ask for those files that are not there, for each content once."""
+        ledger, computation = self._ledger, event.computation
+        looking, computation.looking = computation.looking, False
+        client = ledger.clients.get(computation.client)
+        if client is None or ledger.computations.get(computation.id) is not computation or not looking:
+            ledger.counters.stale += 1
+            if client is not None and computation in client.searched:
+                del client.searched[computation]
+                ledger.holding.count(client, -computation.cost)
+            return
+        if event.reason:
+            self._fail_receiving(client, computation, event.reason)
+            return
+        offers = [offer for offer in computation.offer.files if not offer.stream]
+        there = {offer.digest for offer in offers if offer.path in event.found}
+        for offer in offers:
+            if offer.digest not in there:
+                there.add(offer.digest)
+                computation.wanted_files[offer.path] = offer
+        computation.found.update(event.found)
+        if computation.wanted_files:
+            ledger.tell(client, FilesWanted(computation.id, sorted(computation.wanted_files)))
+        self._start_if_complete(computation)
+
+    def files_coming(self, client: Client, message: FilesComing) -> None:
+        """Take in that files come that were asked for.
+
+        Raises:
+            Violation: they were not asked for, or the number of a stream cannot be used.
+        """
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        for offer in message.files:
+            ledger.announce(client, offer.stream)
+            if computation is None or computation.state is not RECEIVING:
+                ledger.drop_stream(client, offer.stream)
+                continue
+            if computation.wanted_files.pop(offer.path, None) != msgspec.structs.replace(offer, stream=0):
+                raise Violation(f"file {offer.path!r} comes, which was not asked for")
+            computation.awaited[offer.stream] = offer.path
+            client.awaited[offer.stream] = (computation, None)
 
     def _answer_for(self, client: Client, key: ComputationId, existing: HostedComputation | None) -> None:
         """Answer an offer that is not taken, as the computation is here or the node is about to end."""
@@ -108,8 +162,10 @@ class Computations:
             self._ledger.tell(client, ComputationReady(key))
 
     def _announced(self, client: Client, message: OpenComputation) -> dict[int, str]:
-        """Give the streams of an offer: number -> path of the file on it, `CODE` or `SETUP_ARGS`."""
+        """Give the streams of an offer: number -> path of the (first) file on it, `CODE` or `SETUP_ARGS`."""
         streams: dict[int, str] = {}
+        contents: dict[int, tuple[bytes, int]] = {}
+        paths: set[str] = set()
         if message.code_stream:
             streams[message.code_stream] = CODE
         if message.setup_stream:
@@ -117,11 +173,17 @@ class Computations:
                 raise Violation(f"stream {message.setup_stream} is announced twice")
             streams[message.setup_stream] = SETUP_ARGS
         for offer in message.files:
-            if offer.path in (CODE, SETUP_ARGS) or offer.path in streams.values():
+            if offer.path in (CODE, SETUP_ARGS) or offer.path in paths:
                 raise Violation(f"file name {offer.path!r} is empty or offered twice")
-            if offer.stream in streams:
+            paths.add(offer.path)
+            if not offer.stream:
+                if not (offer.digest and message.dest_path):
+                    raise Violation(f"file {offer.path!r} is offered without a stream, a hash or a folder")
+            elif offer.stream not in streams:
+                streams[offer.stream] = offer.path
+                contents[offer.stream] = offer.digest, offer.size
+            elif not offer.digest or contents.get(offer.stream) != (offer.digest, offer.size):
                 raise Violation(f"stream {offer.stream} is announced twice")
-            streams[offer.stream] = offer.path
         for stream in sorted(streams):
             self._ledger.announce(client, stream)
         return streams
@@ -144,7 +206,8 @@ class Computations:
         self._fail_receiving(client, computation, f"{what}: {reason}")
 
     def _start_if_complete(self, computation: HostedComputation) -> None:
-        if not computation.awaited and computation.id not in self._ledger.outgoing:
+        incomplete = computation.awaited or computation.looking or computation.wanted_files
+        if not incomplete and computation.id not in self._ledger.outgoing:
             advance_computation(computation, ComputationStep.RECEIVED)
             self._ledger.out.append(StartRunner(computation))
 
@@ -193,6 +256,8 @@ class Computations:
             ledger.out.append(Report(text, warning=True))
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
         self._remove_parts(computation)
+        ledger.drop_arriving(client, computation)
+        ledger.forget_data(client, computation.data)
         unsure = computation.held if event.reason else 0
         ledger.slots.leave(computation)
         self._attempts.settle(client, computation, reason, unsure)
@@ -247,6 +312,7 @@ class Computations:
             return
         computation.finishing = computation.terminate = True
         self._attempts.cancel_pending(client, computation)
+        self._ledger.drop_arriving(client, computation)
         if computation.state is RECEIVING:
             self.drop(client, computation)
             self._tell_end(client, computation, "")
@@ -263,6 +329,7 @@ class Computations:
             self.drop(client, computation)
             self._tell_end(client, computation, "")
         elif computation.state in (PREPARING, READY):
+            self._ledger.drop_arriving(client, computation)
             # One that is still being prepared has nothing to clean up: do not wait for it.
             computation.terminate = computation.state is PREPARING
             advance_computation(computation, ComputationStep.CLOSED)
@@ -283,6 +350,7 @@ class Computations:
         for stream in list(computation.awaited):
             self._ledger.drop_stream(client, stream)
         computation.awaited.clear()
+        computation.wanted_files.clear()
         self._remove_parts(computation)
         advance_computation(computation, ComputationStep.DROPPED)
         self._unlist(client, computation)
@@ -301,7 +369,10 @@ class Computations:
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
         del self._ledger.computations[computation.id]
-        self._ledger.holding.count(client, -computation.cost)
+        if computation.looking:  # who looks for its files still has the offer
+            client.searched[computation] = None
+        else:
+            self._ledger.holding.count(client, -computation.cost)
         client.computations.discard(computation.id)
 
     def _tell_end(

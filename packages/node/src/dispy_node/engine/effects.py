@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import JobLimits, Message, SendFile
+from dispy.wire.messages import JobLimits, Message, SendFile, WatchOutput
 from dispy_node.engine.records import Body, HostedComputation, Spooled
 
 
@@ -36,6 +36,13 @@ class CloseLink:
 
 
 @dataclass(frozen=True, slots=True)
+class FindFiles:
+    """Look which files of an offer are in the folder that it names, by content. Answered by FilesFound."""
+
+    computation: HostedComputation
+
+
+@dataclass(frozen=True, slots=True)
 class StartRunner:
     """Make the computation's folder, place its files, start its runner and have it load the code.
 
@@ -53,6 +60,8 @@ class RunJobs:
     jobs: Sequence[tuple[AttemptKey, Body]]
     limits: Mapping[AttemptKey, JobLimits] = field(default_factory=dict)
     """What those of them may use that have limits."""
+    carrying: frozenset[AttemptKey] = frozenset()
+    """Those in whose bodies files or code for them alone come along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,14 @@ class AnswerNews:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchAttempt:
+    """Have the runner send output of an attempt that runs. Answered by OutputTold, as it comes."""
+
+    computation: ComputationId
+    message: WatchOutput
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceFile:
     """Put a spool file into the folder of a computation that runs. Answered by FilePlaced."""
 
@@ -127,6 +144,23 @@ class PlaceFile:
     client: ClientId
     message: SendFile
     spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class KeepData:
+    """Give a spool file to the runner, as shared data of this number, before any job that needs it."""
+
+    computation: ComputationId
+    data: int
+    spooled: Spooled
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetData:
+    """Remove shared data of the runner; jobs that have it open go on with it."""
+
+    computation: ComputationId
+    data: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +180,7 @@ Effect = (
     SendMessage
     | SendStream
     | CloseLink
+    | FindFiles
     | StartRunner
     | RunJobs
     | SetSlots
@@ -156,7 +191,10 @@ Effect = (
     | RemoveSpooled
     | DropStream
     | AnswerNews
+    | WatchAttempt
     | PlaceFile
+    | KeepData
+    | ForgetData
     | Report
     | EndDaemon
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobResult, JobStart, Message, News, SendFile
+from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
 from dispy.wire.owner import UNKNOWN, Owner
 from dispy_node.engine.hours import Phase
-from dispy_node.engine.records import Spooled
+from dispy_node.engine.records import HostedComputation, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,18 @@ class StreamFailed:
     link: LinkId
     stream: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesFound:
+    """It is known which files of an offer are there: their paths -> where their contents are.
+
+    With a reason that cannot be found out, and the computation cannot run.
+    """
+
+    computation: HostedComputation
+    found: Mapping[str, str]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,14 @@ class NewsTold:
     computation: ComputationId
     news: News
     spooled: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTold:
+    """An attempt that is watched has printed something."""
+
+    computation: ComputationId
+    output: JobOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +205,14 @@ Event = (
     | MessageReceived
     | StreamStored
     | StreamFailed
+    | FilesFound
     | RunnerReady
     | RunnerFailed
     | RunnerEnded
     | AttemptsStarted
     | AttemptsEnded
     | NewsTold
+    | OutputTold
     | FilePlaced
     | SlotsGivenUp
     | CpusChanged

@@ -33,6 +33,11 @@ class Files:
             ledger.drop_stream(client, stream)
             self._tell(client, message, "the computation is not ready at the node")
             return
+        excess = ledger.excess(message.file.path, message.file.size)
+        if excess:
+            ledger.drop_stream(client, stream)
+            self._tell(client, message, excess)
+            return
         cost = cost_of_file(message)
         if cost > ledger.holding.room(client):
             ledger.drop_stream(client, stream)

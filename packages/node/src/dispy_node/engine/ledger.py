@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
+from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
-from dispy_node.engine.holding import MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
+from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -55,11 +56,18 @@ class Ledger:
         lease_s: how long a client may be away before nothing new is started for it, in seconds.
         keep_results_s: how long results are kept for a client that stays away, in seconds.
         memory_bytes: how much may be held for all clients together.
+        max_file_bytes: largest file that is taken; 0 for no limit.
     """
 
     def __init__(
-        self, cpus: int, lease_s: float, keep_results_s: float, memory_bytes: int = MEMORY_BYTES
+        self,
+        cpus: int,
+        lease_s: float,
+        keep_results_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
     ) -> None:
+        self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
         self.keep_results_s = keep_results_s
         self.now = -math.inf
@@ -135,8 +143,25 @@ class Ledger:
     def drop_stream(self, client: Client, stream: int) -> None:
         """Throw away what (still) comes on a stream of the client's present link."""
         client.awaited.pop(stream, None)
+        client.sharing.pop(stream, None)
         if client.link is not None:
             self.out.append(DropStream(client.link, stream))
+
+    def excess(self, name: str, size_bytes: int) -> str:
+        """Say that a file is too large for this node; empty if it is not."""
+        problem = too_large(name, size_bytes, self.max_file_bytes, "the node's --max-file-size")
+        return problem and f"{problem}; use another node, or have its owner raise that"
+
+    def drop_arriving(self, client: Client, computation: HostedComputation) -> None:
+        """Throw away shared data that is arriving for a computation that is not wanted any more."""
+        for stream in computation.arriving.values():
+            self.drop_stream(client, stream)
+        self.forget_data(client, computation.arriving)
+
+    def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
+        """Take note that shared data of a computation is not there any more, or will not come."""
+        self.holding.count(client, -DATA_BYTES * len(data))
+        data.clear()
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""
@@ -173,19 +198,25 @@ class Ledger:
         for computation in hosted:
             assert computation.cost == cost_of_offer(computation.offer), computation
             attempts = list(computation.attempts.values())
-            found[self.client_of(computation)] += computation.cost + sum(one.cost for one in attempts)
+            data = DATA_BYTES * (len(computation.data) + len(computation.arriving))
+            found[self.client_of(computation)] += computation.cost + data + sum(one.cost for one in attempts)
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
+            found[client] += sum(one.cost for one in client.searched)
             found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
         self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
-        assert client.link is not None or not (client.awaited or client.files), (
+        assert client.link is not None or not (client.awaited or client.files or client.sharing), (
             "streams are awaited from nowhere"
         )
-        assert not client.awaited.keys() & client.files.keys(), "a stream is awaited for two ends"
+        streams = [*client.awaited, *client.files, *client.sharing]
+        assert len(set(streams)) == len(streams), "a stream is awaited for two ends"
+        for stream, (computation, data) in client.sharing.items():
+            assert computation.arriving.get(data) == stream, (computation, data)
+            assert computation.state is ComputationState.READY, computation
         mine = {key for key, item in self.computations.items() if item.client == client.id}
         assert client.computations == mine, client
         for stream, (computation, attempt) in client.awaited.items():
@@ -211,6 +242,10 @@ class Ledger:
             assert attempt.key == key, attempt
             counts[attempt.state] += 1
             self._check_attempt(attempt)
+            if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
+                assert computation.data.union(computation.arriving).issuperset(attempt.needs), attempt
+            if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
+                assert not computation.has(attempt.needs), "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
         active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
@@ -222,13 +257,16 @@ class Ledger:
         assert has_runner or not active, "jobs are at a runner that is not ready"
         assert has_runner or not computation.held, "slots are held without a runner"
         assert state is not ComputationState.CLOSING or not pending, "jobs wait for a runner that ends"
-        assert state is not ComputationState.READY or not counts[AttemptState.WAITING], computation
+        for data, stream in computation.arriving.items():
+            assert client.sharing.get(stream) == (computation, data), (data, computation)
+        assert not computation.data & computation.arriving.keys(), computation
         assert state is not ComputationState.READY or computation in self.slots.members, computation
-        assert state is ComputationState.RECEIVING or not computation.awaited, computation
+        incomplete = computation.awaited or computation.looking or computation.wanted_files
+        assert state is ComputationState.RECEIVING or not incomplete, computation
         for stream in computation.awaited:
             assert client.awaited.get(stream) == (computation, None), (stream, computation)
         if state is ComputationState.RECEIVING:
-            assert computation.awaited or computation.id in self.outgoing, "nothing keeps it from starting"
+            assert incomplete or computation.id in self.outgoing, "nothing keeps it from starting"
         elif state is not ComputationState.CLOSING:
             stays = not (computation.finishing or client.lapsed) or active or pending
             assert stays, "it should have been closed"

@@ -4,6 +4,7 @@ Of each attempt, news goes out in the order of its numbers, and its result after
 streams, which a later message may overtake, nothing more is sent of an attempt until the scheduler has acknowledged
 the one that is on a stream. On a new link everything that is kept is told again.
 
+A job that logs something never waits: records for which there is no room are dropped, and counted in the next one.
 A job that sends an intermediate result goes on as soon as that is kept; if `KEPT` of it wait already, or the node holds
 too much for its client, when there is room. A job that sends a file waits until the scheduler has it. Nobody waits for
 a client that is away for longer than its lease: the job then learns that what it has sent last did not arrive.
@@ -13,13 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from dispy.model import AttemptKey, ComputationId
-from dispy.wire.messages import FILE, AckNews
+from dispy.wire.messages import FILE, LOG, AckNews, News
 from dispy_node.engine.effects import AnswerNews
 from dispy_node.engine.events import NewsTold
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, KeptNews
 from dispy_node.engine.results import Results, has_untold_news
+
+LOG_BYTES = 1024 * 1024
+"""Records of logging of one attempt that wait to be acknowledged; more is dropped."""
 
 KEPT = 64
 """Intermediate results of one attempt that wait to be acknowledged before its job has to wait, too."""
@@ -55,6 +61,16 @@ class NewsDesk:
         attempt.last_news = news.number
         client = ledger.client_of(computation)
         room = ledger.holding.room(client)
+        if news.kind == LOG:
+            if not client.lapsed and room > 0 and attempt.log_bytes + len(news.body) <= LOG_BYTES:
+                attempt.log_bytes += len(news.body)
+                kept = KeptNews(_count_missed(attempt, news), None, waits=False)
+                attempt.news.append(kept)
+                ledger.holding.count_news(client, attempt, kept)
+                self._results.tell_news(client, computation.id, attempt)
+            else:
+                attempt.logs_missed += 1
+            return
         waits = news.kind == FILE or len(attempt.news) >= KEPT or room < 0
         if (waits and client.lapsed) or room < -ledger.holding.reserve:
             self._refuse(event)
@@ -69,6 +85,8 @@ class NewsDesk:
     def _refuse(self, event: NewsTold) -> None:
         if event.spooled is not None:
             self._ledger.remove([event.spooled])
+        if event.news.kind == LOG:
+            return  # nobody waits for an answer
         key = (event.news.job, event.news.attempt)
         self._ledger.out.append(AnswerNews(event.computation, key, event.news.number, taken=False))
 
@@ -95,8 +113,11 @@ class NewsDesk:
             if attempt is None or kept is None or not kept.sent:
                 self._ledger.counters.stale += 1
                 continue
+            was_held = has_untold_news(attempt)
             attempt.news.remove(kept)
             self._ledger.holding.count_news(client, attempt, kept, -1)
+            if kept.news.kind == LOG:
+                attempt.log_bytes -= len(kept.news.body)
             if kept.spooled is not None:
                 self._ledger.remove([kept.spooled])
             if kept.waits:
@@ -106,7 +127,7 @@ class NewsDesk:
                     other.waits = False
                     self._answer(computation, attempt, other.news.number, taken=True)
             self._results.tell_news(client, computation, attempt)
-            if attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
+            if was_held and attempt.state is AttemptState.ENDED and not has_untold_news(attempt):
                 self._results.send(client, computation, [attempt])
 
     def _find(self, client: Client, computation: ComputationId, key: AttemptKey) -> Attempt | None:
@@ -126,3 +147,11 @@ class NewsDesk:
                 if kept.spooled is not None:
                     self._ledger.remove([kept.spooled])
                 self._answer(computation.id, attempt, kept.news.number, taken=False)
+
+
+def _count_missed(attempt: Attempt, news: News) -> News:
+    """Let a record of logging say how many before it were dropped; `mode` has that number."""
+    if not attempt.logs_missed:
+        return news
+    missed, attempt.logs_missed = attempt.logs_missed, 0
+    return msgspec.structs.replace(news, mode=missed)

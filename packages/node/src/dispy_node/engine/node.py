@@ -9,9 +9,9 @@
     leftovers  unacknowledged results of computations that are gone
     outgoing   a computation whose runner is still ending while its client has opened it again
 
-The parts: `attempts`, `results`, `news`, `files`, `computations`, `clients` and `reconciling` handle what concerns
-each, `duty` tells when jobs are taken, `slots` shares the slots, `ledger` holds what they share and checks it. This
-module only takes events apart.
+The parts: `attempts`, `results`, `news`, `watching`, `files`, `data`, `computations`, `clients` and `reconciling`
+handle what concerns each, `duty` tells when jobs are taken, `slots` shares the slots, `ledger` holds what they share
+and checks it. This module only takes events apart.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from dispy.wire.messages import (
     AssignJobs,
     CancelJobs,
     CloseComputation,
+    DropData,
+    FilesComing,
     Goodbye,
     Heartbeat,
     LimitSlots,
@@ -36,13 +38,16 @@ from dispy.wire.messages import (
     OpenComputation,
     Reconcile,
     SendFile,
+    ShareData,
     StreamCredit,
     StreamEnded,
+    WatchOutput,
 )
 from dispy_node.engine import events as ev
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
+from dispy_node.engine.data import DataStore
 from dispy_node.engine.duty import Duty, Rules
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
@@ -52,6 +57,7 @@ from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.reconciling import Reconciling
 from dispy_node.engine.records import Client, HostedComputation
 from dispy_node.engine.results import Results
+from dispy_node.engine.watching import Watching
 
 LEASE_S = 15.0
 """How long a client may be away, in seconds: three heartbeats of 5 s, as everywhere in dispy."""
@@ -70,6 +76,7 @@ class NodeEngine:
         lease_s: how long a client may be away before nothing new is started for it.
         keep_results_s: how long results are kept after that, from the end of its last computation.
         memory_bytes: how much it may hold in memory for its clients, about.
+        max_file_bytes: largest file that is taken; 0 for no limit.
         serve: end after so many computations have ended; None: go on.
         client_shutdown: the cleanup of a computation may have the node end.
 
@@ -84,15 +91,20 @@ class NodeEngine:
         lease_s: float = LEASE_S,
         keep_results_s: float = KEEP_RESULTS_S,
         memory_bytes: int = MEMORY_BYTES,
+        max_file_bytes: int = 0,
         serve: int | None = None,
         client_shutdown: bool = False,
     ) -> None:
-        ledger = self._ledger = Ledger(_checked_cpus(cpus), lease_s, keep_results_s, memory_bytes)
+        ledger = self._ledger = Ledger(
+            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
+        )
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
         computations = self._computations = Computations(ledger, attempts, results)
         news = NewsDesk(ledger, results)
+        watching = Watching(ledger)
         files = self._files = Files(ledger)
+        data = self._data = DataStore(ledger, attempts)
         self._clients = Clients(ledger, attempts, results, computations, news)
         reconciling = Reconciling(ledger, attempts, results, computations, news)
         rules = Rules(serve, client_shutdown)
@@ -106,12 +118,14 @@ class NodeEngine:
             ev.MessageReceived: self._message_received,
             ev.StreamStored: self._stream_stored,
             ev.StreamFailed: self._stream_failed,
+            ev.FilesFound: computations.files_found,
             ev.RunnerReady: computations.runner_ready,
             ev.RunnerFailed: computations.runner_gone,
             ev.RunnerEnded: computations.runner_gone,
             ev.AttemptsStarted: attempts.started,
             ev.AttemptsEnded: attempts.ended,
             ev.NewsTold: news.told,
+            ev.OutputTold: watching.told,
             ev.FilePlaced: files.placed,
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
@@ -125,7 +139,11 @@ class NodeEngine:
             AssignJobs: attempts.assign,
             AckResults: results.acknowledge,
             AckNews: news.acknowledge,
+            WatchOutput: watching.watch,
             SendFile: files.offered,
+            FilesComing: computations.files_coming,
+            ShareData: data.offered,
+            DropData: data.drop,
             CancelJobs: attempts.cancel,
             LimitSlots: computations.limit,
             OpenComputation: computations.open,
@@ -268,7 +286,10 @@ class NodeEngine:
 
     def _stream_stored(self, event: ev.StreamStored) -> None:
         client = self._ledger.links.get(event.link)
-        if client is not None and self._files.stored(client, event.stream, event.spooled):
+        if client is not None and (
+            self._files.stored(client, event.stream, event.spooled)
+            or self._data.stored(client, event.stream, event.spooled)
+        ):
             return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if awaited is None:
@@ -283,7 +304,10 @@ class NodeEngine:
 
     def _stream_failed(self, event: ev.StreamFailed) -> None:
         client = self._ledger.links.get(event.link)
-        if client is not None and self._files.failed(client, event.stream, event.reason):
+        if client is not None and (
+            self._files.failed(client, event.stream, event.reason)
+            or self._data.failed(client, event.stream, event.reason)
+        ):
             return
         awaited = client.awaited.pop(event.stream, None) if client is not None else None
         if client is None or awaited is None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dispy.model import AttemptKey, ComputationId
+import msgspec
+
+from dispy.model import MAX_FRAME_BYTES, AttemptKey, ComputationId
 from dispy.wire.messages import Belief, Finding, JobsStarted, JobStart, Reconcile, Reconciled
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.effects import CancelAttempts
-from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import Attempt, AttemptState, Client, ComputationState, HostedComputation
 from dispy_node.engine.results import Results
+
+ANSWER_BYTES = MAX_FRAME_BYTES - 4096
+"""Largest answer: it travels in one message, in a frame that may carry others."""
 
 
 class Reconciling:
@@ -39,13 +44,26 @@ class Reconciling:
         self._computations = computations
 
     def reconcile(self, client: Client, message: Reconcile) -> None:
-        """Tell what is here, end what is not believed in, then tell again what runs and what has ended."""
+        """Tell what is here, end what is not believed in, then tell again what runs and what has ended.
+
+        Raises:
+            Violation: the answer would not fit into a message: no correct scheduler believes in so much.
+        """
         ledger = self._ledger
         believed: dict[ComputationId, set[AttemptKey]] = {}
         for belief in message.beliefs:
             believed.setdefault(ComputationId(belief.computation), set()).update(belief.attempts)
-        findings = [self._find(client, belief) for belief in message.beliefs]
-        ledger.tell(client, Reconciled(findings))
+        findings = []
+        first = set(believed)
+        for belief in message.beliefs:
+            findings.append(self._find(client, belief, with_data=belief.computation in first))
+            first.discard(ComputationId(belief.computation))
+        answer = Reconciled(findings)
+        if len(msgspec.msgpack.encode(answer)) > ANSWER_BYTES:
+            raise Violation(
+                f"it believes in {len(findings)} computations and more jobs than can be answered for"
+            )
+        ledger.tell(client, answer)
         client.reconciled = True
         self._end_others(client, believed)
         if client.asked:
@@ -54,12 +72,13 @@ class Reconciling:
         for key in believed:
             self._tell_again(client, key)
 
-    def _find(self, client: Client, belief: Belief) -> Finding:
+    def _find(self, client: Client, belief: Belief, *, with_data: bool) -> Finding:
         key = ComputationId(belief.computation)
         known = self._known(client, key)
         missing = [attempt for attempt in belief.attempts if attempt not in known]
         computation = self._ledger.owned(client, key)
-        return Finding(belief.computation, _describe(computation), missing)
+        data = sorted(computation.data) if computation is not None and with_data else []
+        return Finding(belief.computation, _describe(computation), missing, data)
 
     def _known(self, client: Client, key: ComputationId) -> dict[AttemptKey, Attempt]:
         """Give all that is here and wanted of one computation, those of its earlier lives too."""

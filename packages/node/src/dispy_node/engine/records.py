@@ -7,7 +7,15 @@ import math
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
-from dispy.wire.messages import Hello, JobLimits, JobResult, News, OpenComputation, SendFile
+from dispy.wire.messages import (
+    FileOffer,
+    Hello,
+    JobLimits,
+    JobResult,
+    News,
+    OpenComputation,
+    SendFile,
+)
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -28,7 +36,7 @@ class AttemptState(enum.Enum):
     RECEIVING = "receiving"
     """Its body is still arriving on a stream."""
     WAITING = "waiting"
-    """Its body is here, the computation's runner is not ready yet."""
+    """Its body is here; the computation's runner is not ready yet, or shared data that it needs is not."""
     QUEUED = "queued"
     """Handed to the runner, not started."""
     RUNNING = "running"
@@ -61,6 +69,10 @@ class Attempt:
     """Stream of its body while RECEIVING."""
     body: Body | None = None
     """Set while WAITING; from then on it is the runner's."""
+    carries: bool = False
+    """Files or code for it alone are in its body."""
+    needs: tuple[int, ...] = ()
+    """Shared data without which it must not run."""
     started_at: float = 0.0
     """When it started, by the node's clock."""
     seen_at: float = 0.0
@@ -86,6 +98,10 @@ class Attempt:
     """What it may use; the runner's, too, when it has been handed over."""
     cost: int = 0
     """What is counted for it; see `dispy_node.engine.holding`."""
+    log_bytes: int = 0
+    """Size of the records of logging among its news."""
+    logs_missed: int = 0
+    """Records that were dropped since the last that is kept."""
 
 
 CODE = ""
@@ -130,7 +146,17 @@ class HostedComputation:
     """Relative path -> where its content waits to be placed."""
     awaited: dict[int, str] = field(default_factory=dict)
     """Stream -> relative path of the file on it, or `CODE` or `SETUP_ARGS`."""
+    looking: bool = False
+    """It is not known yet which of the files that were offered without a stream are there."""
+    wanted_files: dict[str, FileOffer] = field(default_factory=dict)
+    """Path -> offer of a file that was asked for and is not announced yet."""
+    found: dict[str, str] = field(default_factory=dict)
+    """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
+    data: set[int] = field(default_factory=set)
+    """Shared data that its runner has."""
+    arriving: dict[int, int] = field(default_factory=dict)
+    """Shared data that is arriving -> its stream."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
@@ -148,6 +174,10 @@ class HostedComputation:
     """The scheduler wants to hear of its end."""
     cost: int = 0
     """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
+
+    def has(self, needs: tuple[int, ...]) -> bool:
+        """Tell whether all this shared data is here."""
+        return not needs or self.data.issuperset(needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +202,8 @@ class Client:
     """What it showed on its first link, and must show on each as long as anything of it is here."""
     lease_ends_at: float = 0.0
     computations: set[ComputationId] = field(default_factory=set)
+    sharing: dict[int, tuple[HostedComputation, int]] = field(default_factory=dict)
+    """Stream from the client -> the shared data of a computation that comes on it."""
     next_stream: int = 1
     """Number of the next stream to the client, on the present link."""
     last_stream: int = 0
@@ -196,3 +228,5 @@ class Client:
     """As that of a computation, among clients."""
     leftovers: dict[ComputationId, dict[AttemptKey, Attempt]] = field(default_factory=dict)
     """Unacknowledged results of computations that are gone."""
+    searched: dict[HostedComputation, None] = field(default_factory=dict)
+    """Computations that are gone while it is still looked which of their files are there."""

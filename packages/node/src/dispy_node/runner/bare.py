@@ -135,11 +135,22 @@ class Libc:
 
     def __init__(self) -> None:
         self._loaded = False
-        self._fflush = self._prctl = 0
+        self._fflush = self._prctl = self._setvbuf = 0
 
     def flush_all(self) -> None:
         """Write out the buffers of C's stdio: C extensions may have used printf."""
         self._load()
+        if self._fflush:
+            self._call(self._fflush, (None,))
+
+    def buffer_lines(self, wanted: bool) -> None:
+        """Have C's stdout written at the end of each line, or (not *wanted*) when its buffer is full; and now.
+
+        Only where the C library is that of GNU, whose ``stdout`` can be reached without reading memory.
+        """
+        self._load()
+        if self._setvbuf:
+            self._call(self._setvbuf, (self._stdout, None, 0 if not wanted else 1, 0))
         if self._fflush:
             self._call(self._fflush, (None,))
 
@@ -157,13 +168,18 @@ class Libc:
             return
         self._loaded = True
         try:
-            from _ctypes import call_function, dlopen, dlsym
+            from _ctypes import _SimpleCData, call_function, dlopen, dlsym
+
+            class _Pointer(_SimpleCData):  # type: ignore[type-arg,unused-ignore]  # cannot be subscripted
+                _type_ = "P"  # a plain number would be cut to the size of an int
 
             library = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type,unused-ignore]
             self._call = call_function
             self._fflush = dlsym(library, "fflush")
             if sys.platform == "linux":
                 self._prctl = dlsym(library, "prctl")
+                self._stdout = _Pointer(dlsym(library, "_IO_2_1_stdout_"))
+                self._setvbuf = dlsym(library, "setvbuf")
         except (ImportError, OSError):
             # A Python without _ctypes, or a C library that hides its symbols. Then printf output of C code that
             # is still buffered when a job ends is lost, and detached processes are not found.

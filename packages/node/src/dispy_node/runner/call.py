@@ -9,14 +9,15 @@ from time import time
 from dispy_node.runner import explain
 from dispy_node.runner.bare import dumps, load, loads
 from dispy_node.runner.body import BROKEN, DIED, RAISED, RETURNED, TRAILER, make_body, write_body
-from dispy_node.runner.frames import RESULT
-from dispy_node.runner.replies import DETAIL_BYTES, INTERRUPTED, SPOOLED
+from dispy_node.runner.frames import CARRIES, RESULT
+from dispy_node.runner.replies import DETAIL_BYTES, INTERRUPTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any
 
+    from dispy_node.runner.carried import Carried
     from dispy_node.runner.namespace import Computation
     from dispy_node.runner.settings import Settings
 
@@ -68,6 +69,8 @@ class Caller:
 
             self._dump, self._dump_exception = safe.encode, safe.encode_exception
         self._sources = computation.sources
+        self._inside = computation.inside
+        self._carried: Carried | None = None
         self._settings = settings
         self._settle = settle
         self.process = self.job = self.attempt = 0
@@ -80,7 +83,9 @@ class Caller:
         """
         self.job, self.attempt = job, attempt
         try:
-            args, kwargs = loads(body) if kind != SPOOLED else self._load_spooled(body)
+            args, kwargs = loads(body) if not kind else self._load_other(kind, body)
+            if kwargs is None:
+                args, kwargs = self._load_shared(*args)
         except Exception as error:
             if self._settle is not None:
                 self._settle()
@@ -121,6 +126,22 @@ class Caller:
         head = RESULT.pack(job, attempt, RETURNED, 0, started_at, ended_at, 0, False, size + TRAILER.size)
         return 0, head + data + TRAILER.pack(size, 0, 0, 0)
 
+    def _load_other(self, kind: int, body: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Unpickle arguments that do not come alone, or not in the frame."""
+        if not kind & CARRIES:
+            return self._load_spooled(body)
+        from dispy_node.runner.carried import Carried
+
+        self._carried = Carried(self._settings, self.job, self.attempt)
+        args, kwargs = self._carried.arguments(kind, body, self._inside)
+        return args, kwargs
+
+    def put_away(self) -> None:
+        """Remove what the last job had brought along for itself."""
+        if self._carried is not None:
+            carried, self._carried = self._carried, None
+            carried.put_away()
+
     def _load_spooled(self, path: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Unpickle from a file, which is gone afterwards: it belongs to this attempt alone.
 
@@ -130,6 +151,12 @@ class Caller:
             os.unlink(path)
             args, kwargs = load(source)
             return args, kwargs
+
+    def _load_shared(self, data: bytes, buffers: list[int]) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Unpickle arguments that refer to shared data."""
+        from dispy_node.runner import shared  # here, because most runners do without
+
+        return shared.load_arguments(data, buffers, self._settings.spool)
 
     def _pickle(self, value: object) -> bytes:
         try:
@@ -165,6 +192,7 @@ class Caller:
                 job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b""
             )
         flags = INTERRUPTED if _is_interrupt(error) else 0
+        explain.add_hint(error, self._settings.place)
         text = explain.trace(error, __file__, self._sources).encode("utf-8", "backslashreplace")
         try:
             data = self._dump_exception(error)

@@ -67,6 +67,7 @@ class Child:
         self._modules = modules
         self._buffer = b""
         self._streams = (sys.stdout, sys.stderr)
+        self._is_shown = False
         self._caller: Caller | None = None
         if computation is not None:
             self._caller = caller = self._make_caller(computation)
@@ -97,11 +98,41 @@ class Child:
         caller.process = getpid()
         gc.enable()
         flags, record = caller.call(job, attempt, kind, body, time())
+        if kind:
+            caller.put_away()
         self._flush()
         self._send(HEAD.pack(MAGIC, len(record), flags) + record)
 
     def _make_caller(self, computation: Computation) -> Caller:
         return Caller(computation, self._settings, None)
+
+    def show(self, number: int, frame: types.FrameType | None) -> None:
+        """Handle SIGURG: somebody looks at the output of the job, so each line is to be written when it ends."""
+        self._is_shown = True
+        try:
+            self._buffer_lines(True)
+        except RuntimeError:
+            # This thread is in the middle of writing, so another one waits until it has done so.
+            import _thread
+
+            _thread.start_new_thread(self._buffer_lines, (True,))
+
+    def _buffer_lines(self, wanted: bool) -> None:
+        """Write out all buffers, and have lines written when they end, or (not *wanted*) when a buffer is full.
+
+        Raises:
+            RuntimeError: the caller has interrupted a write to one of the streams.
+        """
+        stdout, stderr = self._streams
+        for stream in (stdout, sys.stdout, sys.stderr):
+            if stream is None or stream is stderr:  # which has it always
+                continue
+            try:
+                stream.reconfigure(line_buffering=wanted)  # type: ignore[attr-defined,union-attr,unused-ignore]
+            except (AttributeError, TypeError, ValueError, OSError):
+                # The job has closed it or put something of its own in its place, which is its own affair.
+                continue
+        self._libc.buffer_lines(wanted)
 
     def _run_program(self, job: int, attempt: int, kind: int, body: bytes) -> None:
         started_at = time()
@@ -224,6 +255,8 @@ class Worker(Child):
                 # It came before the first line of `call` that knows what to do with it.
                 withdrawn = 1
             self._interruptible = False
+            if kind:
+                self._caller.put_away()
             if self._ahead is not data:  # more has come while the job waited for answers
                 data, at = self._ahead, self._at
             if withdrawn:
@@ -239,6 +272,9 @@ class Worker(Child):
             else:
                 self._send(HEAD.pack(MAGIC, len(record), flags) + record)
             self._restore_streams()
+            if self._is_shown:  # the next job has its own onlookers
+                self._is_shown = False
+                self._buffer_lines(False)
 
     def _make_caller(self, computation: Computation) -> Caller:
         return Caller(computation, self._settings, self._settle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from dispy_node.runner.bare import signals
 
@@ -97,12 +98,38 @@ def bundle(error: BaseException, place: str) -> str:
 
 def arguments(error: BaseException, place: str) -> str:
     """Say why the arguments of a job cannot be loaded."""
+    if type(error).__name__ == "NotCarried":
+        return str(error)
     if isinstance(error, ImportError):
         return f"the job's arguments cannot be loaded: {missing(error, place)}"
     text = f"the job's arguments cannot be loaded on {place}: {brief(error)}"
     if isinstance(error, AttributeError):
         text += "; ship the class or function that they need with depends=[...]"
     return text
+
+
+def add_hint(error: BaseException, place: str) -> None:
+    """Tell in a note on an exception that a job raised what may be missing at the node, and what to do."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = missing(error, place).partition(": ")[2]
+    elif isinstance(error, NameError) and not isinstance(error, UnboundLocalError) and error.name:
+        hint = (
+            f"there is no {error.name!r} on {place}: if your program has it, name it in depends=[...], "
+            "or have setup make it global"
+        )
+    elif isinstance(error, AttributeError) and error.name and _is_main(error.obj):
+        hint = f"there is no {error.name!r} in the main module on {place}: name it in depends=[...]"
+    else:
+        return
+    try:
+        error.add_note(f"dispy: {hint}")
+    except Exception:
+        # A class of the user's that lets nobody set attributes: then it goes without.
+        return
+
+
+def _is_main(value: object) -> bool:
+    return value is sys.modules.get("__main__")
 
 
 def setup_arguments(error: BaseException, place: str) -> str:

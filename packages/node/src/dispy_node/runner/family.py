@@ -152,6 +152,12 @@ class Family:
         """Count the processes below a child; what has left its session is known as its own from then on."""
         return max(0, len(self._strangers.tree(child.pid)) - 1)
 
+    def show(self, child: Offspring) -> None:
+        """Tell a child that somebody looks at its output; who does not know the signal ignores it."""
+        number = getattr(signals, "SIGURG", None)
+        if number is not None and child.pid in self._children:
+            os.kill(child.pid, number)
+
     def kill_all(self) -> None:
         """Kill every process, at once."""
         for child in list(self._children.values()):

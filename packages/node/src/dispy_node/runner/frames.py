@@ -5,11 +5,12 @@ and results as opaque bytes and never unpickles; the runner imports no third-par
 plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
     daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
-                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings),
+                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings), WATCH (of a job that runs),
                         RECALL (attempts, to be ended if they have not started)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
-                        CLEANUP (it begins, or with a text: it has failed), SHUTDOWN (cleanup wants the node to end)
+                        CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH),
+                        SHUTDOWN (cleanup wants the node to end)
 
 SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
@@ -38,13 +39,19 @@ TAKEN = 14
 SETUP = 15
 CLEANUP = 16
 LIMITS = 17
+WATCH = 18
+OUTPUT = 19
 RECALL = 20
 SHUTDOWN = 21
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""
 JOB = struct.Struct("<QIBI")
-"""Job, attempt, 1 if the bytes that follow are the path of a spool file, their length."""
+"""Job, attempt, how the body comes (see `SPOOLED`, `CARRIES`), length of the bytes that follow."""
+SPOOLED = 1
+"""Flag of a job's body: the bytes are the path of a spool file with it."""
+CARRIES = 4
+"""Flag of a job's body: in it are files or code for this job only, see `carried`."""
 KEY = struct.Struct("<QI")
 """Job and attempt."""
 START = struct.Struct("<QId")
@@ -59,12 +66,18 @@ NEWS_HEAD = struct.Struct("<QIIBId32sBHI")
 the path, length of the body."""
 TAKEN_HEAD = struct.Struct("<QIIB")
 """Job, attempt, number, 1 if it is taken."""
+WATCH_HEAD = struct.Struct("<QIIBqq")
+"""Job, attempt, number of the watch, descriptor, first byte or -1 to go on, limit or -1 to end; see `watching`."""
+OUTPUT_HEAD = struct.Struct("<QIIQQ")
+"""Job, attempt, number of the watch, place of the first byte that follows, how many before it are missing."""
 LEVEL = struct.Struct("<B")
 """Level of a line, as `logging` has them."""
 
 PARTIAL = 0
 """Kinds of news, numbered as in `dispy.wire.messages`: an intermediate result."""
 FILE = 1
+LOGGED = 2
+"""A record of `logging`, which is not answered."""
 
 ANSWER = 3
 """To a child, in place of what says how the body of a job comes: the rest of a TAKEN, from the number on."""
@@ -117,22 +130,22 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def pack_jobs(jobs: list[tuple[int, int, bool, bytes]]) -> bytes:
-    """Make the payload of RUN: (job, attempt, body is a path, body) each."""
+def pack_jobs(jobs: list[tuple[int, int, int, bytes]]) -> bytes:
+    """Make the payload of RUN: (job, attempt, how its body comes, body) each."""
     parts = []
-    for job, attempt, is_path, body in jobs:
-        parts.append(JOB.pack(job, attempt, is_path, len(body)))
+    for job, attempt, kind, body in jobs:
+        parts.append(JOB.pack(job, attempt, kind, len(body)))
         parts.append(body)
     return b"".join(parts)
 
 
-def unpack_jobs(payload: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
+def unpack_jobs(payload: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Undo `pack_jobs`."""
     offset, size = 0, JOB.size
     while offset < len(payload):
-        job, attempt, is_path, length = JOB.unpack_from(payload, offset)
+        job, attempt, kind, length = JOB.unpack_from(payload, offset)
         offset += size
-        yield job, attempt, bool(is_path), payload[offset : offset + length]
+        yield job, attempt, kind, payload[offset : offset + length]
         offset += length
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dispy_node.runner.offspring import Offspring
+    from dispy_node.runner.watching import Watch
 
 
 class Job:
@@ -23,6 +24,7 @@ class Job:
             None if it has none.
         excess: which limit it has gone beyond, with a text for people; it is cancelled then. None if it has not.
         ended: its result is made; whoever still meets it in a queue passes over it.
+        watches: who looks at its output, by number; None as long as nobody has.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Job:
         "record",
         "signalled",
         "started_at",
+        "watches",
     )
 
     def __init__(self, key: bytes, record: bytes) -> None:
@@ -51,3 +54,4 @@ class Job:
         self.cancelled = False
         self.signalled = False
         self.ended = False
+        self.watches: dict[int, Watch] | None = None

@@ -25,6 +25,7 @@ from dispy_node.runner.frames import (
     LOAD,
     LOG,
     NEWS,
+    OUTPUT,
     READY,
     RECALL,
     RUN,
@@ -33,6 +34,7 @@ from dispy_node.runner.frames import (
     SLOTS,
     STARTED,
     TAKEN,
+    WATCH,
     FrameReader,
     frame,
     pack_starts,
@@ -149,6 +151,11 @@ class Runner:
         """Take a line that a job has written for the log."""
         self._out.append(frame(SAID, record))
 
+    def output(self, record: bytes) -> None:
+        """Take what a job has printed, for somebody who looks on; it goes out behind the start of the job."""
+        self._tell_starts()
+        self._out.append(frame(OUTPUT, record))
+
     # ---- the loop
 
     def run(self, frames: list[tuple[int, bytes]]) -> None:
@@ -230,6 +237,10 @@ class Runner:
             elif kind == LIMITS:
                 for number, attempt, timeout_s, cpu_s, memory, processes in unpack_limits(payload):
                     self._limits[KEY.pack(number, attempt)] = (timeout_s, cpu_s, memory, processes)
+            elif kind == WATCH:
+                job = self._jobs.get(payload[:KEY_BYTES])
+                if job is not None:
+                    self._pool.watch(job, payload[KEY_BYTES:])
             elif kind == CLOSE:
                 self._close(terminate=payload[:1] == b"\x01")
             else:

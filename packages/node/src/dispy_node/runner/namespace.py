@@ -104,6 +104,89 @@ def load(bundle: bytes, inside: Inside | None = None, *, is_program: bool = Fals
     )
 
 
+class Overlay:
+    """Code that was loaded for one job, over that of the computation.
+
+    Args:
+        modules: names of the modules that there were before.
+        finders: what found modules before.
+    """
+
+    def __init__(self) -> None:
+        self._modules = set(sys.modules)
+        self._finders = list(sys.meta_path)
+        self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def note(self, namespace: dict[str, Any]) -> dict[str, Any]:
+        """Take note of what a namespace holds; give it back."""
+        if not any(known is namespace for known, _ in self._before):
+            self._before.append((namespace, dict(namespace)))
+        return namespace
+
+    def settle(self) -> None:
+        """Take note of what was changed by loading; changes that come later are none of ours."""
+        self._before = [
+            (
+                namespace,
+                {
+                    name: before.get(name, _ABSENT)
+                    for name, value in namespace.items()
+                    if before.get(name, _ABSENT) is not value
+                },
+            )
+            for namespace, before in self._before
+        ]
+
+    def remove(self) -> None:
+        """Put back what was there before."""
+        for namespace, changed in self._before:
+            for name, value in changed.items():
+                if value is _ABSENT:
+                    namespace.pop(name, None)
+                else:
+                    namespace[name] = value
+        added = [finder for finder in sys.meta_path if finder not in self._finders]
+        for finder in added:
+            sys.meta_path.remove(finder)
+        sources = {name for finder in added for name in getattr(finder, "sources", ())}
+        for name in set(sys.modules) - self._modules:
+            if name in sources or getattr(sys.modules[name], "__spec__", _ABSENT) is None:
+                del sys.modules[name]
+
+
+_ABSENT: Any = object()
+
+
+def load_overlay(bundle: bytes, inside: Inside | None) -> Overlay:
+    """Load a bundle for one job, over what is there; see `Overlay`.
+
+    Raises:
+        BadBundle, BaseException: as `load`.
+    """
+    overlay = Overlay()
+    main = overlay.note(sys.modules["__main__"].__dict__)
+    try:
+        try:
+            unpickler = _BundleUnpickler(
+                bundle, main, inside, rebuilders=True, called=False, seen=overlay.note
+            )
+            content = unpickler.load()
+        except (BadBundle, ImportError):
+            raise
+        except Exception:
+            again = _BundleUnpickler(
+                bundle, main, inside, rebuilders=False, called=unpickler.called, seen=overlay.note
+            )
+            content = again.load()
+        main.update(content["names"])
+        overlay.settle()
+    except BaseException:
+        overlay.settle()
+        overlay.remove()
+        raise
+    return overlay
+
+
 def fresh_main(inside: Inside | None = None) -> dict[str, Any]:
     """Put a new module ``__main__`` in place, with the names of *inside*, and give its namespace."""
     main = types.ModuleType("__main__")
@@ -122,13 +205,21 @@ class _BundleUnpickler(Unpickler):
     """
 
     def __init__(
-        self, bundle: bytes, main: dict[str, Any], inside: Inside | None, *, rebuilders: bool, called: bool
+        self,
+        bundle: bytes,
+        main: dict[str, Any],
+        inside: Inside | None,
+        *,
+        rebuilders: bool,
+        called: bool,
+        seen: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(io.BytesIO(memoryview(bundle)[1:]))
         self._main = main
         self._inside = inside
         self._rebuilders = REBUILDERS if rebuilders else {}
         self.called = called
+        self._seen = seen
 
     def persistent_load(self, pid: Any) -> object:
         try:
@@ -148,7 +239,8 @@ class _BundleUnpickler(Unpickler):
             module = sys.modules[name] = types.ModuleType(name)
             if self._inside is not None:
                 module.__dict__.update(self._inside.names())
-        return sys.modules[name].__dict__
+        namespace = sys.modules[name].__dict__
+        return namespace if self._seen is None else self._seen(namespace)
 
     def find_class(self, module: str, name: str) -> Any:
         if module == MODULE and name in self._rebuilders:

@@ -14,7 +14,7 @@ from os import getpid
 from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
 from dispy_node.runner.body import write_body
-from dispy_node.runner.frames import ANSWER, FILE, KEY, LEVEL, PARTIAL, pack_news
+from dispy_node.runner.frames import ANSWER, FILE, KEY, LEVEL, LOGGED, PARTIAL, pack_news
 from dispy_node.runner.replies import DETAIL_BYTES, NEWS, SAID, reply
 
 TYPE_CHECKING = False
@@ -73,7 +73,11 @@ class News:
         self._receive = receive
         self._channel = channel
         self._number = number
+        self._spooled = 0
         self._lock: Any = None
+        """Held by who waits for an answer."""
+        self._writing: Any = None
+        """Held for a moment, by who numbers and writes a record."""
         self._speaker = 0
 
     def tell_result(self, value: object) -> bool:
@@ -86,18 +90,18 @@ class News:
         self._check_process("dispy_provisional_result")
         body = self._caller.dump(value)
         if len(body) <= self._settings.inline_bytes:
-            return self._ask(lambda number: pack_news(self._key(), number, PARTIAL, body=body))
+            return self._ask(lambda: {"kind": PARTIAL, "body": body})
 
-        def pack(number: int) -> bytes:
-            path = self._spool_path(number)
+        def prepare() -> dict[str, Any]:
+            path = self._spool_path()
             try:
                 write_body(path, (body,))
             except OSError as error:
                 what = "an intermediate result"
                 raise NotSent(explain.spool(error, what, len(body), self._settings.place)) from error
-            return pack_news(self._key(), number, PARTIAL, body=os.fsencode(path), is_path=True)
+            return {"kind": PARTIAL, "body": os.fsencode(path), "is_path": True}
 
-        return self._ask(pack)
+        return self._ask(prepare)
 
     def tell_file(self, path: str) -> bool:
         """Send a file; tell whether the client has it.
@@ -112,32 +116,54 @@ class News:
             status = os.fstat(source.fileno())
             if status.st_mode & 0o170000 != 0o100000:
                 raise OSError(errno.EINVAL, "not a regular file", path)
-
-            def pack(number: int) -> bytes:
-                target = self._spool_path(number)
-                digest = self._copy(source.fileno(), target, path)
-                return pack_news(
-                    self._key(),
-                    number,
-                    FILE,
-                    body=os.fsencode(target),
-                    is_path=True,
-                    path=place,
-                    mode=status.st_mode & 0o777,
-                    modified_at=status.st_mtime,
-                    digest=digest,
+            limit = self._settings.max_file_bytes
+            if limit and status.st_size > limit:
+                raise NotSent(
+                    f"file {path!r} has {status.st_size} bytes, more than the {limit} of --max-file-size of "
+                    f"{self._settings.place}"
                 )
 
-            return self._ask(pack)
+            def prepare() -> dict[str, Any]:
+                target = self._spool_path()
+                digest = self._copy(source.fileno(), target, path)
+                return {
+                    "kind": FILE,
+                    "body": os.fsencode(target),
+                    "is_path": True,
+                    "path": place,
+                    "mode": status.st_mode & 0o777,
+                    "modified_at": status.st_mtime,
+                    "digest": digest,
+                }
+
+            return self._ask(prepare)
 
     def say(self, level: int, text: str) -> bool:
         """Send a line for the log of the node; False if this is not the process of a job."""
         if getpid() != self._caller.process:
             return False
         data = text.encode("utf-8", "replace")[: DETAIL_BYTES // 4]
-        with self._locked():
+        self._locked()
+        with self._writing:
             self._write(reply(SAID, self._key() + LEVEL.pack(max(0, min(level, 255))) + data))
         return True
+
+    def tell_log(self, body: bytes) -> None:
+        """Send a record of `logging`, and do not wait. Processes that the job has forked send nothing."""
+        if getpid() != self._caller.process:
+            return
+        self._locked()
+        if (
+            not self._writing._is_owned()
+        ):  # else this thread is just writing, and a finaliser has something to say
+            self._write_news(kind=LOGGED, body=body)
+
+    def _write_news(self, **parts: Any) -> int:
+        """Write a record under the next number, and give that."""
+        with self._writing:
+            self._number += 1
+            self._write(reply(NEWS, pack_news(self._key(), self._number, **parts)))
+            return self._number
 
     def _check_process(self, what: str) -> None:
         if getpid() != self._caller.process:
@@ -148,8 +174,9 @@ class News:
     def _key(self) -> bytes:
         return KEY.pack(self._caller.job, self._caller.attempt)
 
-    def _spool_path(self, number: int) -> str:
-        name = f"{self._caller.job}-{self._caller.attempt}-{number}.news"
+    def _spool_path(self) -> str:
+        self._spooled += 1
+        name = f"{self._caller.job}-{self._caller.attempt}-{self._spooled}.news"
         return os.path.join(self._settings.spool, name)
 
     def _locked(self) -> Any:
@@ -157,15 +184,13 @@ class News:
         if self._lock is None or self._speaker != getpid():
             import _thread
 
-            self._lock, self._speaker = _thread.allocate_lock(), getpid()
+            self._lock, self._writing, self._speaker = _thread.allocate_lock(), _thread.RLock(), getpid()
         return self._lock
 
-    def _ask(self, pack: Callable[[int], bytes]) -> bool:
-        """Send a record and wait for its answer. Other threads of the job wait meanwhile."""
+    def _ask(self, prepare: Callable[[], dict[str, Any]]) -> bool:
+        """Send what *prepare* gives and wait for the answer. Other threads that ask wait meanwhile."""
         with self._locked():
-            self._number += 1
-            number = self._number
-            self._write(reply(NEWS, pack(number)))
+            number = self._write_news(**prepare())
             waiting = select.poll()
             waiting.register(self._channel(), select.POLLIN)
             while True:

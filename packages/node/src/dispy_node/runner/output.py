@@ -44,6 +44,28 @@ class Output:
         while tail and self._excess() >= len(tail[0]):
             self._drop(len(tail.popleft()))
 
+    @property
+    def size(self) -> int:
+        """How many bytes the job has written."""
+        return len(self._head) + self._dropped + self._tail_bytes
+
+    def read(self, at: int, most: int) -> tuple[int, bytes]:
+        """Give at most *most* bytes from byte number *at* on, in one piece as it lies here.
+
+        Returns:
+            how many bytes from there on are not kept any more, and what comes behind these; nothing at the end.
+        """
+        head = self._head
+        if at < len(head):
+            return 0, bytes(head[at : at + most])
+        skipped = at - len(head) - self._dropped
+        missed, skipped = max(0, -skipped), max(0, skipped)
+        for block in self._tail:
+            if skipped < len(block):
+                return missed, bytes(block[skipped : skipped + most])
+            skipped -= len(block)
+        return 0, b""
+
     def render(self) -> bytes:
         """Join what was kept, with a line in the gap that tells how much is missing."""
         excess = self._excess()

@@ -16,7 +16,7 @@ from dispy_node.runner.body import RAISED
 from dispy_node.runner.capture import take
 from dispy_node.runner.escalation import NEVER, Escalation
 from dispy_node.runner.family import Family
-from dispy_node.runner.frames import ANSWER, JOB, KEY
+from dispy_node.runner.frames import ANSWER, CARRIES, JOB, KEY, SPOOLED
 from dispy_node.runner.offspring import Nursery, Offspring, freeze
 from dispy_node.runner.outcome import Ending
 from dispy_node.runner.replies import (
@@ -25,13 +25,13 @@ from dispy_node.runner.replies import (
     OUTCOME_AT,
     OUTPUT_WAITS,
     SAID,
-    SPOOLED,
     GarbledReplies,
     is_whole,
 )
 from dispy_node.runner.talk import Talk
 from dispy_node.runner.tree import Strangers, kill_rest
 from dispy_node.runner.trouble import Trouble
+from dispy_node.runner.watching import Watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
         def said(self, record: bytes) -> None:
             """Take a line that a job has written for the log."""
+
+        def output(self, record: bytes) -> None:
+            """Take what a job has printed, for somebody who looks on."""
 
 
 IDLE_CHILDREN = 4
@@ -100,7 +103,8 @@ class Pool:
         self._idle: deque[Offspring] = deque()
         self._settings = settings
         self._family = Family(nursery, poll, strangers, self._gone)
-        self._talk = Talk(settings, self._family, self._heard)
+        self._watching = Watching(host, self._family)
+        self._talk = Talk(settings, self._family, self._heard, self._watching.pump)
         self._host = host
         self._ending = Ending(settings)
         self._escalation = Escalation(settings.grace_s)
@@ -282,6 +286,10 @@ class Pool:
             number, attempt = KEY.unpack(job.key)
             self._talk.send(job.child, JOB.pack(number, attempt, ANSWER, len(text)) + text)
 
+    def watch(self, job: Job, text: bytes) -> None:
+        """Let somebody look at the output of a job; *text* is the rest of a WATCH behind its key."""
+        self._watching.watch(job, text)
+
     def _answer(self, child: Offspring, flags: int, record: bytes) -> None:
         """Handle the result of a fresh process: there is just one."""
         if child.leaving:
@@ -333,7 +341,8 @@ class Pool:
     def _end(self, job: Job, record: bytes) -> None:
         job.ended = True
         job.child = None
-        if job.record[KIND_AT] == SPOOLED:
+        kind = job.record[KIND_AT]
+        if kind & SPOOLED:
             try:
                 os.unlink(job.record[JOB.size :])
             except FileNotFoundError:
@@ -341,6 +350,11 @@ class Pool:
                 pass
         if job.limits is not None and self._watch is not None:
             self._watch.end(job)
+        if kind & CARRIES:
+            # Here, because it is rare.
+            from dispy_node.runner.carried import note_path, remove_files
+
+            remove_files(self._settings, note_path(self._settings, *KEY.unpack(job.key)))
         self._host.ended(job, record)
 
     # ---- cancellation

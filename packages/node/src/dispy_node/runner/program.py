@@ -8,7 +8,7 @@ import struct
 from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
 from dispy_node.runner.desk import program_environment
-from dispy_node.runner.replies import SPOOLED
+from dispy_node.runner.frames import CARRIES, SPOOLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +38,25 @@ def decode_arguments(body: bytes) -> list[str]:
     return [part.decode("utf-8", "surrogateescape") for part in parts[:-1]]
 
 
+def _unpack(settings: Settings, job: int, attempt: int, kind: int, body: bytes) -> bytes:
+    from dispy_node.runner.carried import Carried, NotCarried
+
+    try:
+        with Carried(settings, job, attempt).unpack(kind, body, None) as source:
+            return source.read()
+    except NotCarried as error:
+        raise NotExecuted(str(error)) from error
+
+
 def execute(settings: Settings, job: int, attempt: int, kind: int, body: bytes) -> Never:
     """Become the program; descriptors, folder and session are already those of the job.
 
     Raises:
         NotExecuted: this is still the same process, and says why.
     """
-    if kind == SPOOLED:
+    if kind & CARRIES:
+        body = _unpack(settings, job, attempt, kind, body)
+    elif kind & SPOOLED:
         path = body
         with open(path, "rb") as file:
             os.unlink(path)
@@ -55,6 +67,8 @@ def execute(settings: Settings, job: int, attempt: int, kind: int, body: bytes) 
         dispy_node_ip_addr=settings.address,
         dispy_job_path=settings.folder,
     )
+    if settings.live:
+        os.environ["PYTHONUNBUFFERED"] = "1"  # other programs have no such switch in common
     try:
         command = settings.program + decode_arguments(body)
     except ValueError as error:

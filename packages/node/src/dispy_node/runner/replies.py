@@ -1,10 +1,10 @@
 """What runner and child say to each other over the child's channel.
 
 To the child go records as in the payload of RUN: `frames.JOB` and the body, where the byte that says how the body
-comes is INLINE, SPOOLED or, in a record without a job, GO_ON. From it come replies: `HEAD`, then a result as in the
-payload of ENDED, or, if the job was skipped, its `frames.KEY` alone; and while a job runs, what it tells, as in the
-payload of NEWS or SAID. NEWS is answered by a record without arguments, `frames.ANSWER`. A job without output costs
-the runner no more than cutting these bytes out and passing them on.
+comes is INLINE or has the flags `frames.SPOOLED` and `frames.CARRIES`, or is GO_ON in a record without a job. From it
+come replies: `HEAD`, then a result as in the payload of ENDED, or, if the job was skipped, its `frames.KEY` alone; and
+while a job runs, what it tells, as in the payload of NEWS or SAID. NEWS is answered by a record without arguments,
+`frames.ANSWER`. A job without output costs the runner no more than cutting these bytes out and passing them on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import struct
 from dispy_node.runner.frames import JOB, KEY, RESULT
 
 INLINE = 0
-SPOOLED = 1
 GO_ON = 2
 """The runner has read all output of the last job: the worker may start the next."""
 GO_ON_RECORD = JOB.pack(0, 0, GO_ON, 0)

@@ -16,11 +16,14 @@ class Settings:
         spool: private folder for results that are too large for a frame.
         inline_bytes: largest body that travels inside a frame.
         output_bytes: how much of each output stream of a job is kept.
+        max_file_bytes: largest file that jobs may send; 0 for no limit.
         program: command line of each job before its own arguments; empty if jobs are function calls.
         node: name of the node.
         address: address of the node, as its client reaches it.
         computation: its id, for messages.
         text: the settings themselves, as they came.
+        live: the client looks at output as it comes.
+        log_level: records of `logging` from this level on are told to the client; -1: none.
         grace_s: from SIGINT to SIGTERM, and from SIGTERM to SIGKILL, for jobs that are cancelled.
     """
 
@@ -30,6 +33,9 @@ class Settings:
         "folder",
         "grace_s",
         "inline_bytes",
+        "live",
+        "log_level",
+        "max_file_bytes",
         "node",
         "output_bytes",
         "program",
@@ -44,6 +50,7 @@ class Settings:
         self.folder = str(given["folder"])
         self.spool = str(given["spool"])
         self.inline_bytes = _number(given.get("inline_bytes", 64 * 1024))
+        self.max_file_bytes = _number(given.get("max_file_bytes", 0))
         self.output_bytes = _number(given.get("output_bytes", 10_000_000))
         program = given.get("program") or []
         self.program = [str(part) for part in program] if isinstance(program, list) else [str(program)]
@@ -53,6 +60,8 @@ class Settings:
         grace = given.get("cancel_grace_s", [5.0, 2.0])
         first, second = grace if isinstance(grace, list) else (5.0, 2.0)
         self.grace_s = (float(first), float(second))
+        self.live = given.get("live") is True
+        self.log_level = _number(given.get("log_level", -1))
 
     @property
     def place(self) -> str:

@@ -28,17 +28,23 @@ class Talk:
         family: the children.
         heard: called with a child and all replies of one read; raises GarbledReplies if there is one that
             the child cannot give.
+        printed: called with a child whose oldest job has printed something and is watched.
 
     Attributes:
         turn: number of the present turn of the loop.
     """
 
     def __init__(
-        self, settings: Settings, family: Family, heard: Callable[[Offspring, list[Reply]], None]
+        self,
+        settings: Settings,
+        family: Family,
+        heard: Callable[[Offspring, list[Reply]], None],
+        printed: Callable[[Offspring], None],
     ) -> None:
         self._settings = settings
         self._family = family
         self._heard = heard
+        self._printed = printed
         self.turn = 0
 
     # ---- to a child
@@ -96,6 +102,8 @@ class Talk:
             return
         if not read_some(child, descriptor, self._settings.output_bytes):
             self._family.forget(descriptor)  # it would be reported for ever
+        if child.jobs and child.jobs[0].watches:
+            self._printed(child)
 
     def read_to_end(self, child: Offspring) -> None:
         """Read what a child's oldest job has left in the pipes."""

@@ -6,6 +6,7 @@ raises `ContractViolation` (an AssertionError) that names the rule which is brok
 
 from dispy_testing.contracts.commands import check_command
 from dispy_testing.contracts.credentials import check_credentials
+from dispy_testing.contracts.discoveries import check_discovery
 from dispy_testing.contracts.executors import check_executor
 from dispy_testing.contracts.fault_policies import check_fault_policy
 from dispy_testing.contracts.rules import ContractViolation, check_identity
@@ -16,6 +17,7 @@ __all__ = [
     "ContractViolation",
     "check_command",
     "check_credentials",
+    "check_discovery",
     "check_executor",
     "check_fault_policy",
     "check_identity",

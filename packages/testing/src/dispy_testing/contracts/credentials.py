@@ -13,7 +13,7 @@ from dispy.model import AccessRole
 from dispy_testing.contracts.meetings import Side, meet
 from dispy_testing.contracts.rules import ContractViolation, check_identity, is_text, require
 
-HINT_KEY_BYTES = (0, 32)
+KEY_BYTES = (0, 32)
 
 
 async def check_credentials(
@@ -67,7 +67,8 @@ def _check_credential(found: Credential, request: SecurityRequest) -> None:
             isinstance(value, bytes) and b"-----BEGIN " in value,
             f"{field} of {found.name} must be bytes in the form of PEM",
         )
-    require(len(found.hint_key) in HINT_KEY_BYTES, f"hint_key of {found.name} must have 32 bytes, or none")
+    for name in ("hint_key", "discovery_key"):
+        require(len(getattr(found, name)) in KEY_BYTES, f"{name} of {found.name} must have 32 bytes, or none")
     for field in ("roles", "default_roles"):
         roles = getattr(found, field)
         require(

@@ -13,13 +13,14 @@ from dispy.engine.records import Computation, Job, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import LocalProtocolError
 from dispy.interfaces import FaultPolicy
-from dispy.model import ComputationId, JobId, LinkId, NodeId, Role
+from dispy.model import ComputationId, FilePart, JobId, JobStatus, LinkId, NodeId, Role
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.sources import open_source
-from dispy.wire.messages import Hello, Message
+from dispy.wire.messages import STDOUT, Hello, Message
 from dispy.wire.owner import Owner
 from dispy_testing.simulation.links import End
 from dispy_testing.simulation.node import SimulatedNode, make_hello
+from dispy_testing.simulation.printing import EVERY, Onlooker
 from dispy_testing.simulation.scenario import Scenario
 from dispy_testing.simulation.story import Broken, Story
 from dispy_testing.simulation.timeline import Alarm, Timeline
@@ -27,6 +28,8 @@ from dispy_testing.simulation.truth import Excuse, Truth, client_ident
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 3.0
+USE_S = 0.1
+"""Longest time until output is used up."""
 
 Dial = Callable[["SimulatedClient", SimulatedNode, Callable[[bool], None]], None]
 """Tries to connect; tells whether that worked when it is known, and the client hears of the link."""
@@ -80,6 +83,9 @@ class SimulatedClient:
         self._scenario = scenario
         self._truth = truth
         self._story = story
+        self.pieces = 0
+        """Pieces of output that it was told of."""
+        self._onlookers: dict[JobId, Onlooker] = {}
         self._inboxes: dict[LinkId, ResultInbox] = {}
         self._dialled: dict[LinkId, SimulatedNode] = {}
         self._redial: dict[LinkId, Callable[[bool], None]] = {}
@@ -94,6 +100,8 @@ class SimulatedClient:
             fx.TellNode: self._tell_node,
             fx.TellClosed: self._tell_closed,
             fx.TellFile: self._tell_file,
+            fx.TellOutput: self._tell_output,
+            fx.TellLog: self._tell_log,
             fx.Report: self._report,
         }
 
@@ -251,7 +259,8 @@ class SimulatedClient:
     def _send_stream(self, effect: fx.SendStream) -> None:
         end = self.links.get(effect.link)
         if end is not None:
-            data = self.files[effect.source] if isinstance(effect.source, str) else effect.source
+            source = effect.source
+            data = self.files[source.path] if isinstance(source, FilePart) else source
             end.send_stream(effect.stream, open_source(data), effect.size)
 
     def _close_link(self, effect: fx.CloseLink) -> None:
@@ -268,6 +277,25 @@ class SimulatedClient:
                 self._timeline.now, self.name, f"told: {change.job} is {change.status.name} {change.reason}"
             )
             self._truth.told(self.number, change)
+            if change.status is JobStatus.RUNNING and change.job.id % EVERY == 0:
+                self._look_at(change.job)
+
+    def _look_at(self, job: Job) -> None:
+        """Look at the output of a job that runs."""
+        if job.id not in self._onlookers:
+            looker = self._onlookers[job.id] = Onlooker(job.id)
+            event = ev.WatchWanted(job.id, job.handle, job.id, STDOUT, looker)
+            self._timeline.after(USE_S * self._rng.random(), lambda: self.handle(event))
+
+    def _tell_output(self, effect: fx.TellOutput) -> None:
+        looker: Onlooker = effect.viewer
+        looker.take(effect)
+        self.pieces += 1
+        event = ev.OutputUsed(effect.number, looker.attempt, looker.at)
+        self._timeline.after(USE_S * self._rng.random(), lambda: self.handle(event))
+
+    def _tell_log(self, effect: fx.TellLog) -> None:
+        raise Broken(f"{self.name} is told that {effect.job} has logged, which no job does")
 
     def _tell_node(self, effect: fx.TellNode) -> None:
         if not isinstance(effect.node, Node):

@@ -94,6 +94,7 @@ class SimulatedNode:
             fx.SendMessage: self._send_message,
             fx.SendStream: self._send_stream,
             fx.CloseLink: self._close_link,
+            fx.FindFiles: self._find_files,
             fx.StartRunner: self._start_runner,
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
@@ -103,7 +104,10 @@ class SimulatedNode:
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
             fx.AnswerNews: self._answer_news,
+            fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
+            fx.KeepData: self._keep_data,
+            fx.ForgetData: self._forget_data,
             fx.Report: self._report,
             fx.EndDaemon: self._end,
         }
@@ -229,6 +233,10 @@ class SimulatedNode:
             )
             if attempt is not None:
                 self._excuse([attempt.key[0]], client.id, Excuse.NOT_STORED)
+            if client.link == end.number and stream in client.sharing:
+                computation, number = client.sharing[stream]
+                lacking = [one.key[0] for one in computation.attempts.values() if number in one.needs]
+                self._excuse(lacking, client.id, Excuse.NOT_STORED)
 
     def _excuse(self, jobs: list[int], client: str, excuse: Excuse) -> None:
         for number in jobs:
@@ -245,6 +253,19 @@ class SimulatedNode:
         self.spool_leaks = True
         runner.die(reason)
 
+    def _find_files(self, effect: fx.FindFiles) -> None:
+        """Find some files that were offered by hash, others not, after a while."""
+        computation, epoch = effect.computation, self.epoch
+        offers = [offer for offer in computation.offer.files if not offer.stream]
+        found = {offer.path: offer.path for offer in offers if self._rng.random() < 0.5}
+        reason = "the disk is broken" if self._rng.random() < self.load_failures else ""
+
+        def tell() -> None:
+            if epoch == self.epoch and self.up:
+                self.handle(ev.FilesFound(computation, found, reason))
+
+        self._timeline.after(TASK_S * self._rng.random(), tell)
+
     def _start_runner(self, effect: fx.StartRunner) -> None:
         self._timeline.after(
             TASK_S * self._rng.random(), partial(self._serve_runner, effect.computation, self.epoch)
@@ -256,8 +277,9 @@ class SimulatedNode:
         if computation.id in self.runners:
             raise Broken(f"{self.name} starts a second runner for {computation.id} beside the first")
         self.folders.add(computation.id)
-        for offer in computation.offer.files:
-            self.spool.take(computation.files[offer.path])
+        _check_complete(computation)
+        for spooled in computation.files.values():
+            self.spool.take(spooled)
         runner = SimulatedRunner(
             computation.id,
             self._timeline,
@@ -354,9 +376,25 @@ class SimulatedNode:
         if runner is not None:
             runner.answer(effect.attempt, effect.number, taken=effect.taken)
 
+    def _watch_attempt(self, effect: fx.WatchAttempt) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.watch(effect.message)
+
     def _place_file(self, effect: fx.PlaceFile) -> None:
         self.spool.take(effect.spooled)
         self.handle(ev.FilePlaced(effect.client, effect.message))
+
+    def _keep_data(self, effect: fx.KeepData) -> None:
+        content = self.spool.take(effect.spooled)
+        runner = self.runners.get(effect.computation)
+        if runner is None:
+            raise Broken(f"{self.name} has data for {effect.computation}, which has no runner")
+        runner.data[effect.data] = content
+
+    def _forget_data(self, effect: fx.ForgetData) -> None:
+        for number in effect.data:
+            del self.runners[effect.computation].data[number]
 
     def _report(self, effect: fx.Report) -> None:
         self._story.tell(self._timeline.now, self.name, f"reports: {effect.text}")
@@ -365,6 +403,16 @@ class SimulatedNode:
         if any(runner.busy for runner in self.started_runners):
             raise Broken(f"{self.name} ends with jobs that run")
         self.stop("the node was drained")
+
+
+def _check_complete(computation: HostedComputation) -> None:
+    """See that the content of each file has come, or was found, before its runner starts."""
+    offers = computation.offer.files
+    came = {offer.digest for offer in offers if offer.path in computation.files}
+    found = {offer.digest for offer in offers if offer.path in computation.found}
+    for offer in offers:
+        if offer.path not in computation.files and offer.digest not in came | found:
+            raise Broken(f"{computation.id} starts without file {offer.path!r}")
 
 
 def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hello:

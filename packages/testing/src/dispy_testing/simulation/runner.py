@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
-from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News
+from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News, WatchOutput
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Body, Spooled
+from dispy_testing.simulation.printing import EVERY, PRINTS, Printing
 from dispy_testing.simulation.spool import SimulatedSpool
 from dispy_testing.simulation.timeline import Action, Timeline
 from dispy_testing.simulation.truth import JobTruth, Truth, make_result
@@ -73,6 +74,8 @@ class SimulatedRunner:
         self.computation = computation
         self.jobs: dict[AttemptKey, RunningJob] = {}
         self.busy: dict[AttemptKey, RunningJob] = {}
+        self.data: dict[int, bytes] = {}
+        """Shared data, which the daemon puts there and removes."""
         self.ready = False
         self.doom: Action | None = None
         """Called when the next job has been started, before anybody is told of that."""
@@ -93,6 +96,7 @@ class SimulatedRunner:
         self._turning = False
         self._starts: list[tuple[RunningJob, JobStart]] = []
         self._results: list[ev.AttemptResult] = []
+        self._printing = Printing(computation, self._tell)
 
     # -- the daemon's side
 
@@ -116,6 +120,10 @@ class SimulatedRunner:
         """Let a job hear whether its news is taken."""
         if not taken:
             self._truth.refused(self.jobs[key].truth if key in self.jobs else None, key[1], number)
+
+    def watch(self, message: WatchOutput) -> None:
+        """Let somebody look at the output of a job."""
+        self._hear(lambda: self._printing.watch(message))
 
     def close(self, *, terminate: bool) -> None:
         """Clean up and end."""
@@ -216,15 +224,24 @@ class SimulatedRunner:
         self.busy[job.key] = job
         self._counts(1)
         job.started_at = self._clock()
-        job.truth = self._truth.started(job.key, job.body)
+        job.truth = self._truth.started(job.key, job.body, self.data)
         self._starts.append((job, JobStart(*job.key, job.started_at)))
         self._timeline.after(job.truth.duration_s, lambda: self._has_run(job))
         count = job.key[0] % (NEWS_MAX + 1)
         for number in range(1, count + 1):
             at_s = job.truth.duration_s * number / (count + 1)
             self._timeline.after(at_s, lambda number=number: self._tell_news(job, number))  # type: ignore[misc]
+        if job.key[0] % EVERY == 0:
+            self._printing.started(job.key)
+            for number in range(1, PRINTS + 1):
+                self._timeline.after(job.truth.duration_s * number / (PRINTS + 1), lambda: self._print(job))
         if self.doom is not None:
             self._timeline.after(0.0, self.doom)
+
+    def _print(self, job: RunningJob) -> None:
+        if self.busy.get(job.key) is job:
+            self._tell_starts()
+            self._printing.prints(job.key)
 
     def _tell_news(self, job: RunningJob, number: int) -> None:
         """Have a job tell something: small, large, a file, in turns."""
@@ -251,6 +268,7 @@ class SimulatedRunner:
 
     def _finish(self, job: RunningJob, outcome: Outcome, code: int, detail: str) -> None:
         del self.jobs[job.key]
+        self._printing.ended(job.key)
         if self.busy.pop(job.key, None) is not None:
             self._counts(-1)
         ended_at = self._clock() if job.started_at else 0.0

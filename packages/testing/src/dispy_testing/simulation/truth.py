@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dispy.engine.effects import JobChange
 from dispy.model import AttemptKey, ComputationId, JobId, JobStatus, NodeId, Outcome
 from dispy.wire.messages import JobResult
 from dispy_testing.simulation.story import Broken
+
+NO_DATA: Mapping[int, bytes] = MappingProxyType({})
 
 _OWN = (Outcome.RETURNED, Outcome.EXITED, Outcome.RAISED)
 
@@ -60,6 +64,8 @@ class JobTruth:
     repeatable: bool
     """It is reentrant under a policy that honours that, and not bound to a node."""
     pinned: NodeId | None
+    needs: dict[int, bytes] = field(default_factory=dict)
+    """Shared data that it reads, by number."""
     starts: Counter[int] = field(default_factory=Counter)
     """By attempt."""
     computed: dict[int, JobResult] = field(default_factory=dict)
@@ -111,11 +117,15 @@ class Truth:
         """Give a job by the ident of its client."""
         return self.jobs.get((client_number(client), JobId(number)))
 
-    def started(self, key: AttemptKey, body: bytes) -> JobTruth:
-        """Take in that a runner starts an attempt."""
+    def started(self, key: AttemptKey, body: bytes, data: Mapping[int, bytes] = NO_DATA) -> JobTruth:
+        """Take in that a runner starts an attempt, when it has this shared data."""
         job = self.by_body.get(body[:KEY_BYTES])
         if job is None or job.job != key[0] or job.body != body:
             raise Broken(f"attempt {key} was started with the body of {job}, or a broken one")
+        for number, content in job.needs.items():
+            # An attempt whose job has ended elsewhere may run without, since nobody waits for its result.
+            if data.get(number) != content and (number in data or (self._reliable and not job.has_end)):
+                raise Broken(f"attempt {key} was started without shared data {number}, or with other data")
         self.starts += 1
         job.starts[key[1]] += 1
         if self._reliable:
@@ -252,6 +262,11 @@ def make_body(client: int, job: int, size: int) -> bytes:
     """Make the arguments of a job: at least `KEY_BYTES`."""
     key = b"%08d:%014d;" % (client, job)
     return key + _filling(size - KEY_BYTES)
+
+
+def make_data(computation: ComputationId, number: int, size: int) -> bytes:
+    """Make shared data of a computation."""
+    return b"%s:%d;" % (computation.encode(), number) + _filling(size)
 
 
 def make_result(body: bytes, size: int) -> bytes:

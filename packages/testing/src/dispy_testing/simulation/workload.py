@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass, field
 
-from dispy.engine.events import NodesWidened
+from dispy.engine.events import DataReleased, NodesWidened
 from dispy.engine.records import Computation, Job, Node, SourceFile
-from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId
+from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId, SharedData
 from dispy_testing.simulation.client import SimulatedClient
 from dispy_testing.simulation.scenario import Scenario
 from dispy_testing.simulation.timeline import Timeline
-from dispy_testing.simulation.truth import JobTruth, Manner, Truth, make_body
+from dispy_testing.simulation.truth import JobTruth, Manner, Truth, make_body, make_data
 
 LARGE_BYTES = (INLINE_BODY_BYTES + 1, 3 * INLINE_BODY_BYTES, 9 * INLINE_BODY_BYTES)
 HUGE_BYTES = 5 * 1024 * 1024
 """More than the window of a stream."""
+
+DATA_EVERY = 6
+"""One job of so many reads shared data."""
+
+DATA_BYTES = (100, LARGE_BYTES[0], LARGE_BYTES[2], HUGE_BYTES)
+"""Sizes of the shared data of each computation; the second half of it is automatic."""
 
 PINNED = 0.1
 """Share of jobs that are bound to a node."""
@@ -34,6 +41,7 @@ class Application:
     chosen: dict[ComputationId, set[str] | None] = field(default_factory=dict)
     reentrant: dict[ComputationId, bool] = field(default_factory=dict)
     last_job: int = 0
+    shared: dict[ComputationId, list[SharedData]] = field(default_factory=dict)
 
 
 class Workload:
@@ -76,6 +84,10 @@ class Workload:
                     when,
                     lambda made=computation, count=count: self._submit(application, made, count),  # type: ignore[misc]
                 )
+            self._timeline.at(
+                opened_at + scenario.horizon_s * 0.4,
+                lambda made=computation: application.client.handle(DataReleased(made.id, 1)),  # type: ignore[misc]
+            )
             if application.chosen[computation.id] is not None:
                 self._timeline.at(
                     opened_at + scenario.horizon_s * 0.5,
@@ -87,6 +99,11 @@ class Workload:
         ident = ComputationId(f"{application.client.number:016x}{index:016x}")
         some = {name for name in self._nodes if rng.random() < 0.7}
         application.chosen[ident] = some if some and rng.random() < 0.3 else None
+        sizes = DATA_BYTES if self._scenario.large else DATA_BYTES[:1]
+        application.shared[ident] = [
+            SharedData(number, make_data(ident, number, size), automatic=number > len(DATA_BYTES) // 2)
+            for number, size in enumerate(sizes, 1)
+        ]
         application.reentrant[ident] = reentrant = rng.random() < 0.5
         most = rng.choice((0, 0, 0, 1, 2))
 
@@ -102,7 +119,11 @@ class Workload:
             source = f"file of {ident}"
             size = rng.choice((0, 10, *LARGE_BYTES))
             application.client.files = {**application.client.files, source: bytes(size)}
-            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0))
+            digest = hashlib.sha256(bytes(size)).digest() if rng.random() < 0.5 else b""
+            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0, digest))
+            if digest:
+                files.append(SourceFile(source, "again.txt", size, 0o644, 0.0, digest))
+        dest_path = "shared" if rng.random() < 0.3 else ""
         return Computation(
             ident,
             f"work{index}",
@@ -113,6 +134,7 @@ class Workload:
             lambda python: code,
             files,
             observed=rng.random() < 0.3,
+            dest_path=dest_path,
         )
 
     def _widen(self, application: Application, ident: ComputationId) -> None:
@@ -128,7 +150,8 @@ class Workload:
             application.last_job += 1
             truth = self._draw_job(application, computation.id, application.last_job)
             self._truth.add(truth)
-            jobs.append(Job(truth.job, truth.computation, truth.body, pinned=truth.pinned))
+            needs = tuple(data for data in application.shared[computation.id] if data.id in truth.needs)
+            jobs.append(Job(truth.job, truth.computation, truth.body, pinned=truth.pinned, needs=needs))
         application.client.submit(jobs)
 
     def _draw_job(self, application: Application, ident: ComputationId, number: int) -> JobTruth:
@@ -151,7 +174,16 @@ class Workload:
             stubborn=rng.random() < 0.2,
             repeatable=application.honours_reentrant and application.reentrant[ident] and pinned is None,
             pinned=pinned,
+            needs=self._choose_data(application.shared[ident], number),
         )
+
+    def _choose_data(self, shared: list[SharedData], number: int) -> dict[int, bytes]:
+        """Choose what a job reads: nothing, or one, or two of them."""
+        turn, rest = divmod(number, DATA_EVERY)
+        if rest:
+            return {}
+        chosen = {shared[turn % len(shared)], shared[turn // 2 % len(shared)]}
+        return {data.id: data.source for data in chosen if isinstance(data.source, bytes)}
 
     def _draw_size(self) -> int:
         rng = self._rng

@@ -1,0 +1,118 @@
+"""Data that jobs of a computation share: received once, kept for the runner, dropped when the client says so.
+
+It belongs to the runner and goes with it. An attempt that needs data which is still arriving waits for it; one that
+needs data of which nobody has told is rejected, so that no attempt ever runs without.
+"""
+
+from __future__ import annotations
+
+from dispy.wire.messages import DataLost, DropData, ShareData
+from dispy_node.engine.attempts import Attempts
+from dispy_node.engine.effects import ForgetData, KeepData
+from dispy_node.engine.holding import CROWDED, DATA_BYTES
+from dispy_node.engine.ledger import Ledger
+from dispy_node.engine.records import AttemptState, Client, ComputationState, HostedComputation, Spooled
+
+DATA_MAX = 16_384
+"""How much shared data may be kept for one client: each takes a little memory, and a file."""
+
+_PENDING = (AttemptState.RECEIVING, AttemptState.WAITING)
+
+
+class DataStore:
+    """Handles shared data.
+
+    Args:
+        ledger: what the parts of the engine share.
+        attempts: the part for attempts.
+    """
+
+    def __init__(self, ledger: Ledger, attempts: Attempts) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+
+    def offered(self, client: Client, message: ShareData) -> None:
+        """Take in that data comes.
+
+        Raises:
+            Violation: the number of its stream is out of order.
+        """
+        ledger, number = self._ledger, message.data
+        ledger.announce(client, message.stream)
+        computation = ledger.owned(client, message.computation)
+        if computation is None or computation.state is not ComputationState.READY:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(
+                client, DataLost(message.computation, number, "the computation is not ready at the node")
+            )
+        elif self._count(client) >= DATA_MAX:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(
+                client,
+                DataLost(message.computation, number, f"the node keeps {DATA_MAX} objects for this client"),
+            )
+        elif number in computation.data or number in computation.arriving:
+            ledger.counters.duplicates += 1
+            ledger.drop_stream(client, message.stream)
+        elif ledger.holding.room(client) < DATA_BYTES:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(client, DataLost(message.computation, number, CROWDED))
+        else:
+            ledger.holding.count(client, DATA_BYTES)
+            computation.arriving[number] = message.stream
+            client.sharing[message.stream] = (computation, number)
+
+    def _count(self, client: Client) -> int:
+        hosted = [self._ledger.computations[key] for key in client.computations]
+        return sum(len(one.data) + len(one.arriving) for one in hosted)
+
+    def stored(self, client: Client, stream: int, spooled: Spooled) -> bool:
+        """Have data kept that has come whole, and run what waited for it; False if none is on this stream."""
+        entry = client.sharing.pop(stream, None)
+        if entry is None:
+            return False
+        computation, number = entry
+        del computation.arriving[number]
+        computation.data.add(number)
+        self._ledger.out.append(KeepData(computation.id, number, spooled))
+        self._attempts.hand_over(computation, list(computation.attempts.values()))
+        return True
+
+    def failed(self, client: Client, stream: int, reason: str) -> bool:
+        """End what needs data that could not be received; False if none comes on this stream."""
+        entry = client.sharing.pop(stream, None)
+        if entry is None:
+            return False
+        computation, number = entry
+        del computation.arriving[number]
+        self._ledger.holding.count(client, -DATA_BYTES)
+        self._ledger.tell(client, DataLost(computation.id, number, reason))
+        self._break_off(client, computation, number, f"shared data that it needs: {reason}")
+        return True
+
+    def drop(self, client: Client, message: DropData) -> None:
+        """Let go of data, here or still arriving."""
+        computation = self._ledger.owned(client, message.computation)
+        if computation is None:
+            self._ledger.counters.stale += len(message.data)
+            return
+        here = [number for number in dict.fromkeys(message.data) if number in computation.data]
+        computation.data.difference_update(here)
+        self._ledger.holding.count(client, -DATA_BYTES * len(here))
+        for number in message.data:
+            stream = computation.arriving.pop(number, None)
+            if stream is not None:
+                self._ledger.drop_stream(client, stream)
+                self._ledger.holding.count(client, -DATA_BYTES)
+            self._break_off(client, computation, number, "shared data that it needs was released")
+        if here:
+            self._ledger.out.append(ForgetData(computation.id, here))
+
+    def _break_off(self, client: Client, computation: HostedComputation, number: int, why: str) -> None:
+        attempts = [
+            attempt
+            for attempt in computation.attempts.values()
+            if number in attempt.needs and attempt.state in _PENDING
+        ]
+        if attempts:
+            self._attempts.break_off(client, computation, attempts, why)
