@@ -523,6 +523,12 @@ def test_reentrant_that_is_no_flag_is_false(
     assert runtime.added[0][0].reentrant is False
 
 
+def test_the_start_method_is_told(make: Make, runtime: FakeRuntime) -> None:
+    make()
+    make(start_method="spawn")
+    assert [str(added[0].start_method) for added in runtime.added] == ["fork", "spawn"]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -535,6 +541,7 @@ def test_reentrant_that_is_no_flag_is_false(
         ({"ping_interval": 1001}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
         ({"ping_interval": True}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
         ({"ping_interval": "5"}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
+        ({"start_method": "exec"}, UsageError, "start_method must be 'fork' or 'spawn', not 'exec'"),
         ({"results": "pickle"}, UsageError, "results must be 'any' or 'safe', not 'pickle'"),
         ({"job_status": 5}, UsageError, "job_status=5 is not callable"),
         ({"job_status": lambda: None}, UsageError, "job_status must take 1 argument"),

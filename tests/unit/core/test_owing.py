@@ -21,6 +21,7 @@ BULK = {
     msg.FilesComing,
     msg.ShareData,
     msg.DropData,
+    msg.RecallJobs,
     msg.WatchOutput,
     msg.Reconcile,
     msg.JobsStarted,

@@ -23,7 +23,16 @@ from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
 from dispy.management import NodeManagement
-from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.model import (
+    AccessRole,
+    ComputationId,
+    Isolation,
+    JobId,
+    JobStatus,
+    NodeStatus,
+    Openness,
+    StartMethod,
+)
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.places import shared_folder
@@ -82,6 +91,8 @@ class JobCluster(Submitting, NodeManagement):
         reentrant: jobs of a node that is lost are run again elsewhere, rather than abandoned.
         isolation: ``"process"`` runs each job in a fresh process; ``"worker"`` uses processes again, for many
             tiny jobs that need no protection from each other.
+        start_method: ``"fork"``: processes of jobs have what *setup* has left in memory, at nodes that can fork;
+            ``"spawn"``: each is a fresh interpreter, which is sent what can be pickled of that.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
         ipv4_udp_multicast: nodes are looked for by IPv4 multicast, rather than by broadcast.
@@ -135,6 +146,7 @@ class JobCluster(Submitting, NodeManagement):
         callback: JobCallback | None = None,
         reentrant: bool = False,
         isolation: str = "process",
+        start_method: str = "fork",
         port: int | None = None,
         node_port: int | None = None,
         ipv4_udp_multicast: bool = False,
@@ -197,6 +209,7 @@ class JobCluster(Submitting, NodeManagement):
         groups = config.multicast_groups()
         config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
+        self._start_method = _checked_start_method(start_method)
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
@@ -667,6 +680,7 @@ class JobCluster(Submitting, NodeManagement):
             dest_path=self._dest_path,
             keep_files=self._keep_files,
             max_file_bytes=self._max_file_bytes,
+            start_method=self._start_method,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
@@ -773,6 +787,14 @@ def _checked_isolation(isolation: str) -> Isolation:
     except ValueError as error:
         known = " or ".join(repr(str(one)) for one in Isolation)
         raise UsageError(f"isolation must be {known}, not {isolation!r}") from error
+
+
+def _checked_start_method(start_method: str) -> StartMethod:
+    try:
+        return StartMethod(start_method)
+    except ValueError as error:
+        known = " or ".join(repr(str(one)) for one in StartMethod)
+        raise UsageError(f"start_method must be {known}, not {start_method!r}") from error
 
 
 _open_clusters: set[JobCluster] = set()

@@ -404,6 +404,7 @@ class NodeDaemon:
         runner.configure(
             {
                 "isolation": offer.isolation,
+                "start_method": offer.start_method,
                 "folder": str(folder),
                 "spool": str(request.spool),
                 "program": plan.program,

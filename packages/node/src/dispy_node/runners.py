@@ -271,7 +271,7 @@ class RunnerProcess:
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
 
     def recall(self, attempts: list[AttemptKey]) -> None:
-        """End those of these attempts that have not started."""
+        """Have those of these attempts given back that are not started."""
         self._send(frames.frame(frames.RECALL, frames.pack_keys(attempts)))
 
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:

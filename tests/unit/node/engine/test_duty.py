@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dispy.model import Outcome
-from dispy.wire.messages import CancelJobs, CloseComputation, Hello, JobsRejected, NodeChanged
+from dispy.wire.messages import CancelJobs, CloseComputation, Hello, JobsRejected, NodeChanged, RecallJobs
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.attempts import RECALLED
 from dispy_node.engine.duty import OVER
 from dispy_node.engine.hours import Phase
 
@@ -52,6 +53,16 @@ def test_job_that_starts_as_it_is_recalled_goes_on_and_can_be_cancelled(node: No
     assert results.message.results[0].outcome == Outcome.CANCELLED
     (results,) = node.end(2)
     assert results.message.results[0].outcome == Outcome.RETURNED
+
+
+def test_what_the_scheduler_has_recalled_is_not_recalled_again(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1, 2)
+    node.send(RecallJobs("a", [(1, 1)]))
+    assert fx.RecallAttempts("a", [(2, 1)]) in change(node, Phase.CLOSING)
+    told = node.end(1, 2, outcome=Outcome.CANCELLED, started_at=0.0)
+    assert node.said(JobsRejected("a", [(1, 1)], RECALLED)) in told
+    assert node.said(JobsRejected("a", [(2, 1)], PAUSE)) in told
 
 
 def test_when_hours_end_what_runs_is_ended(node: NodeScript) -> None:

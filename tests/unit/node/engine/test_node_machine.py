@@ -72,8 +72,8 @@ class Runner:
     queued: deque[Key] = field(default_factory=deque)
     running: list[Key] = field(default_factory=list)
     cancelled: set[Key] = field(default_factory=set)
-    data: set[int] = field(default_factory=set)
     recalled: set[Key] = field(default_factory=set)
+    data: set[int] = field(default_factory=set)
 
 
 class NodeMachine(RuleBasedStateMachine):
@@ -171,7 +171,8 @@ class NodeMachine(RuleBasedStateMachine):
     def RecallAttempts(self, effect: fx.RecallAttempts) -> None:
         runner = self.runners[effect.computation]
         assert not runner.cancelled.intersection(effect.attempts)
-        runner.recalled.update(set(effect.attempts).intersection(runner.queued))
+        assert not runner.recalled.intersection(effect.attempts)
+        runner.recalled.update(effect.attempts)
 
     def CloseRunner(self, effect: fx.CloseRunner) -> None:
         runner = self.runners[effect.computation]
@@ -438,6 +439,13 @@ class NodeMachine(RuleBasedStateMachine):
             key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
             self.send(scheduler, ms.CancelJobs(scheduler.believed[key], [key, (10**6, 1)]))
 
+    @rule(number=st.integers(0, 2), pick=st.integers(0, 99))
+    def recalls(self, number: int, pick: int) -> None:
+        scheduler = self.connected(number)
+        if scheduler is not None and scheduler.believed:
+            key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
+            self.send(scheduler, ms.RecallJobs(scheduler.believed[key], [key, (10**6, 1)]))
+
     @rule(number=st.integers(0, 2), pick=st.integers(0, 9), cpus=st.integers(0, 3))
     def limits(self, number: int, pick: int, cpus: int) -> None:
         scheduler = self.connected(number)
@@ -525,8 +533,7 @@ class NodeMachine(RuleBasedStateMachine):
     def runner_drops_cancelled_jobs(self, pick: int) -> None:
         found = self.runner(pick, ready=True)
         if found is not None:
-            ended = found[1].cancelled | found[1].recalled
-            keys = [key for key in found[1].queued if key in ended]
+            keys = [key for key in found[1].queued if key in found[1].cancelled | found[1].recalled]
             self.end_cancelled(*found, keys)
 
     def end_cancelled(self, name: ComputationId, runner: Runner, keys: list[Key]) -> None:
@@ -703,6 +710,7 @@ def play(seed: int, steps: int) -> NodeMachine:
         (8, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
         (5, lambda: machine.acknowledges(pick(3), chance.randint(1, 9))),
         (2, lambda: machine.cancels(pick(3), pick(100))),
+        (2, lambda: machine.recalls(pick(3), pick(100))),
         (0.7, lambda: machine.closes(pick(3), pick(10), roll() < 0.5)),
         (0.3, lambda: machine.forgets(pick(3), pick(99), roll() < 0.4)),
         (5, lambda: machine.runner_loads(pick(10), roll() < 0.15)),
@@ -779,6 +787,7 @@ class Noise:
                 "share",
                 "drop",
                 "cancel",
+                "recall",
                 "ack",
                 "close",
                 "reconcile",
@@ -805,6 +814,8 @@ class Noise:
                 return ms.DropData(name, [number, 2])
             case "cancel":
                 return ms.CancelJobs(name, keys)
+            case "recall":
+                return ms.RecallJobs(name, keys)
             case "limit":
                 return ms.LimitSlots(name, number - 1 if self.rarely() else number)
             case "ack":

@@ -236,3 +236,27 @@ finish(pool, poll)
 """
     )
     assert told == [CANCELLED, RETURNED]
+
+
+def test_a_job_behind_a_long_one_in_a_worker_is_given_back_in_the_end(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(WorkerPool, time.sleep, isolation="worker")
+pool.set_slots(1)
+pool.queue.append(make_job(1, 0))
+turn_until(pool, poll, lambda: host.results)
+behind, last = make_job(3, 0), make_job(4, 0)
+pool.queue.extend([make_job(2, 0.5), behind, last])
+pool.dispatch()
+told = [behind.child is not None]
+pool.recall(behind)
+told.append(3 in host.results)
+turn_until(pool, poll, lambda: 3 in host.results)
+told += [host.results[3][2:6], 2 in host.results]
+turn_until(pool, poll, lambda: len(host.results) == 4)
+told += [host.results[2][2], host.results[4][2], 3 in host.starts]
+finish(pool, poll)
+"""
+    )
+    assert told == [True, False, [CANCELLED, 0, 0.0, 0.0], False, 0, 0, False]

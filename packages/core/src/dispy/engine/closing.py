@@ -121,6 +121,7 @@ class Closing:
                 ledger.forget_abandoned(placement)
                 ledger.timers.clear(("pause", computation.id, placement.node.id))
             ledger.timers.clear(("terminate", computation.id))
+            ledger.timers.clear(("recall", computation.id))
             ledger.timers.clear(("close", computation.id))
             ledger.forget_reports(computation.id)
             computation.shared.clear()

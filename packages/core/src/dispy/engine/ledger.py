@@ -40,6 +40,8 @@ class Counters:
     stray_messages: int = 0
     """Messages of closed links, or about computations that are not there any more."""
     rejected_jobs: int = 0
+    recalled_jobs: int = 0
+    """Attempts that nodes gave back because they were asked to."""
     lost_attempts: int = 0
     reruns: int = 0
 
@@ -69,6 +71,8 @@ class Ledger:
         self.computations: dict[ComputationId, Computation] = {}
         self.jobs: dict[JobId, Job] = {}
         self.counters = Counters()
+        self.now = 0.0
+        """When the event in hand has happened."""
         self.timers = Timers()
         self.effects: list[Effect] = []
         self.changes: list[JobChange] = []

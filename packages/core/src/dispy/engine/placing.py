@@ -12,9 +12,9 @@ done. So an event costs O(log placements) for each placement it touches and each
 of nodes.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
-jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)
-and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that shares a node with others may still use its
-whole window: the node decides who runs.
+jobs only, and what is sent ahead goes elsewhere only by a detour (`dispy.engine.recalling`), so it is bounded in
+time (`AHEAD_S`), in number (`AHEAD_MAX`) and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that
+shares a node with others may still use its whole window: the node decides who runs.
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ from dispy.engine.tables import JOB_TABLE, JobStep
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
 
-AHEAD_S = 0.1
-"""Seconds of work that may wait at a node for each slot: some round trips of a slow network, and short enough
-not to matter at the end of a run, when other slots have nothing left to do."""
+AHEAD_S = 0.2
+"""Seconds of work that may wait at a node for each slot: more than a round trip of a slow network and a turn at each
+end take, and short enough that little is left to take back when other slots have nothing to do."""
 
-AHEAD_MAX = 128
-"""Jobs that may wait at a node for each slot: enough for 1 ms jobs at a round trip of 100 ms."""
+AHEAD_MAX = 256
+"""Jobs that may wait at a node for each slot: enough for 1 ms jobs."""
+
+AHEAD_ONE_S = 2.0
+"""One job waits for each slot if jobs take no longer than this: a round trip between two would be felt."""
+
+LOOK_S = 0.05
+"""Seconds between two looks at jobs that were sent ahead, as long as there are any; see `dispy.engine.recalling`."""
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """Bytes of arguments in flight at a placement; beyond it only free slots are filled. Bounds what a node holds."""
@@ -76,6 +82,8 @@ def window_of(slots: int, mean_s: float | None) -> int:
     if mean_s is None:
         return slots
     ahead = AHEAD_MAX if mean_s * AHEAD_MAX <= AHEAD_S else int(AHEAD_S / mean_s)
+    if ahead == 0 and mean_s <= AHEAD_ONE_S:
+        ahead = 1
     return slots * (1 + ahead)
 
 
@@ -95,6 +103,12 @@ def is_open(placement: Placement) -> bool:
 def has_room(placement: Placement) -> bool:
     """Tell whether a job may be sent to *placement*."""
     return len(placement.inflight) < placement.window and not placement.blocked and is_open(placement)
+
+
+def watch_ahead(ledger: Ledger, computation: Computation) -> None:
+    """Have it looked soon whether jobs that were sent ahead wait while slots are free."""
+    computation.ahead = True
+    ledger.timers.set(("recall", computation.id), ledger.now + LOOK_S)
 
 
 class Placing:
@@ -149,6 +163,8 @@ class Placing:
             if has_room(placement):
                 # The next entry may be stale; then its load is only a reason to look again too early.
                 self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
+                if len(placement.inflight) > placement.slots and not computation.ahead:
+                    watch_ahead(self._ledger, computation)
                 self._offer(computation, placement)
 
     def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:
@@ -205,6 +221,7 @@ class Placing:
         is sent first must have the lower number.
         """
         node = placement.node
+        placement.moved_at = self._ledger.now
         if batch.jobs and node.link is not None:
             if batch.needs:
                 send_data(self._ledger, batch.computation, placement, batch.needs.values())

@@ -16,6 +16,7 @@ from dispy.engine.effects import CloseLink, Report
 from dispy.engine.events import LinkOpened
 from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.opening import Opening
+from dispy.engine.recalling import recall_again
 from dispy.engine.records import Computation, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.settling import Settling
 from dispy.engine.sharing import take_found
@@ -69,6 +70,7 @@ class Reconciling:
         is_back = hello.epoch == node.epoch
         _update_node(node, event, python)
         self._ledger.links[event.link] = node
+        node.reconciling = True  # so that nothing is said before Reconcile
         if is_back:
             self._resume_placements(node)
         self._reconcile(node)
@@ -217,6 +219,7 @@ class Reconciling:
         ]
         if cancelling:
             self._ledger.send(node, CancelJobs(computation.id, cancelling))
+        recall_again(self._ledger, computation, placement)
 
     def _take_missing(self, computation: Computation, placement: Placement, finding: Finding) -> None:
         jobs = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispy.model import (
+    AttemptKey,
     Avail,
     ComputationId,
     FilePart,
@@ -19,6 +20,7 @@ from dispy.model import (
     Pieces,
     PythonVersion,
     SharedData,
+    StartMethod,
 )
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
@@ -196,6 +198,7 @@ class Computation:
     """The application looks at output of its jobs while they run."""
     log_level: int = -1
     """Records of `logging` from this level on are wanted; -1: none."""
+    start_method: StartMethod = StartMethod.FORK
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
     placements: dict[NodeId, Placement] = field(default_factory=dict)
@@ -206,6 +209,8 @@ class Computation:
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
     """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
+    ahead: bool = False
+    """Jobs were sent ahead of free slots and may still wait; see `dispy.engine.recalling`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -310,6 +315,8 @@ class Placement:
         initialized: the application was told that the node is usable, and not yet that it is lost.
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
+        moved_at: when jobs were sent there, or ended there, last; by the engine's clock.
+        recalling: attempts that it was asked to give back; some may have ended since.
         data: shared data that was sent there since it was opened and has not been lost there.
     """
 
@@ -336,6 +343,8 @@ class Placement:
     """What was offered when it was opened last, but for what the node has asked for since."""
     resting: bool = False
     dismissed: bool = False
+    moved_at: float = 0.0
+    recalling: set[AttemptKey] = field(default_factory=set)
     data: set[int] = field(default_factory=set)
     restarts: int = 0
     """How often its runner has died and it was opened again."""

@@ -5,9 +5,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
-(what they print meanwhile), `sending` (files for jobs), `sharing`
-(data that several jobs read), `managing` (what the application says about single nodes),
+where), `recalling` (what waits there too long), `settling` (starts, results, rejections, cancellations), `news`
+(what jobs tell while they run), `watching` (what they print meanwhile), `sending` (files for jobs), `sharing` (data
+that several jobs read), `managing` (what the application says about single nodes),
 `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
@@ -51,6 +51,7 @@ from dispy.engine.managing import Managing
 from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
+from dispy.engine.recalling import Recalling
 from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.sending import Sending
@@ -99,6 +100,7 @@ class SchedulerEngine:
         self._opening = Opening(ledger)
         self._placing = Placing(ledger)
         self._settling = Settling(ledger)
+        self._recalling = Recalling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
         self._watching = Watching(ledger)
@@ -129,6 +131,7 @@ class SchedulerEngine:
             LocalProtocolError: the driver or the application contradicts itself; never for what a node sends.
         """
         self._closing.forget_closed()
+        self._ledger.now = now
         match event:
             case MessageReceived():
                 self._message_received(event.link, event.message, now)
@@ -307,6 +310,8 @@ class SchedulerEngine:
             placement = computation.placements[NodeId(node_ident)]
             placement.paused = False
             ledger.touch(computation, placement)
+        elif kind == "recall":
+            self._recalling.look(computation)
         elif kind == "terminate":
             self._closing.terminate_over(computation)
         else:

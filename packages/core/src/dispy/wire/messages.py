@@ -119,6 +119,8 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Folder that the client's computations share, a relative path; empty: one of its own."""
     keep_files: bool = False
     """Let the folder stay when the computation is closed."""
+    start_method: str = "fork"
+    """How processes of jobs are started: "fork", where the node can, or "spawn"."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -442,6 +444,13 @@ class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
     reason: str
 
 
+class RecallJobs(msgspec.Struct, frozen=True, array_like=True, tag="recall"):
+    """Scheduler to node: give back, by JobsRejected, those of these attempts that have not started; others go on."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
 Message = (
     Hello
     | Heartbeat
@@ -474,5 +483,6 @@ Message = (
     | ShareData
     | DropData
     | DataLost
+    | RecallJobs
 )
 """Every message that may stand in a batch."""

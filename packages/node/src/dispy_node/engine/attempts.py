@@ -15,8 +15,9 @@ from dispy.wire.messages import (
     JobLimits,
     JobResult,
     JobsStarted,
+    RecallJobs,
 )
-from dispy_node.engine.effects import CancelAttempts, RunJobs
+from dispy_node.engine.effects import CancelAttempts, RecallAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
 from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED, NEED_BYTES
 from dispy_node.engine.ledger import Ledger, Violation
@@ -48,6 +49,9 @@ QUEUED = AttemptState.QUEUED
 RUNNING = AttemptState.RUNNING
 ENDED = AttemptState.ENDED
 CANCELLED = int(Outcome.CANCELLED)
+
+RECALLED = "it was asked for back before it started"
+"""Why an attempt is rejected that was recalled."""
 
 
 class Attempts:
@@ -186,6 +190,29 @@ class Attempts:
         if running:
             ledger.out.append(CancelAttempts(computation.id, running))
         self._results.send(client, computation.id, ended)
+        ledger.touch(computation)
+
+    def recall(self, client: Client, message: RecallJobs) -> None:
+        """Give back attempts that have not started: those that the runner has by the runner, the others here."""
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        if computation is None:
+            ledger.counters.stale += len(message.attempts)
+            return
+        rejected, queued = [], []
+        for key in message.attempts:
+            attempt = computation.attempts.get(key)
+            if attempt is None or attempt.recalled or not self.ask_end(computation, attempt):
+                ledger.counters.stale += 1
+            elif attempt.state is QUEUED:
+                attempt.recalled, attempt.why = True, RECALLED
+                queued.append(key)
+            elif attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
+                self.forget(client, computation, attempt)
+                rejected.append(key)
+        if queued:
+            ledger.out.append(RecallAttempts(computation.id, queued))
+        ledger.reject(client, computation.id, rejected, RECALLED)
         ledger.touch(computation)
 
     def ask_end(self, computation: HostedComputation, attempt: Attempt) -> bool:
@@ -339,7 +366,7 @@ class Attempts:
                 ledger.counters.stale += 1
                 ledger.remove([item.spooled] if item.spooled is not None else [])
             elif attempt.unwanted or (
-                (attempt.withdrawn or attempt.recalled)
+                (attempt.withdrawn or (attempt.recalled and attempt.state is QUEUED))
                 and result.outcome == CANCELLED
                 and not (attempt.cancelled or computation.terminate)
             ):

@@ -107,7 +107,11 @@ class Duty:
             if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
                 rejected.append(attempt.key)
                 self._attempts.forget(client, computation, attempt)
-            elif attempt.state is AttemptState.QUEUED and self._attempts.ask_end(computation, attempt):
+            elif (
+                attempt.state is AttemptState.QUEUED
+                and not attempt.recalled
+                and self._attempts.ask_end(computation, attempt)
+            ):
                 attempt.recalled, attempt.why = True, why
                 recalled.append(attempt.key)
         if recalled:

@@ -82,7 +82,10 @@ class CancelAttempts:
 
 @dataclass(frozen=True, slots=True)
 class RecallAttempts:
-    """Have the runner end those of these attempts that it has not started; the others go on."""
+    """Have the runner give back those of these attempts that it has not started, and never start them.
+
+    Each of those gives an AttemptsEnded with the outcome CANCELLED and no start; the others go on.
+    """
 
     computation: ComputationId
     attempts: Sequence[AttemptKey]

@@ -88,7 +88,14 @@ class Holding:
 
 def cost_of_offer(message: OpenComputation) -> int:
     """Tell what a computation takes in memory."""
-    words = (message.computation, message.name, message.executor, message.isolation, message.dest_path)
+    words = (
+        message.computation,
+        message.name,
+        message.executor,
+        message.isolation,
+        message.dest_path,
+        message.start_method,
+    )
     files = sum(FILE_BYTES + len(offer.path) + len(offer.digest) for offer in message.files)
     return COMPUTATION_BYTES + sum(map(len, words)) + len(message.code) + len(message.setup_args) + files
 

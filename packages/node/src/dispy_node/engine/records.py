@@ -82,9 +82,9 @@ class Attempt:
     withdrawn: bool = False
     """The node asked for its end, `why` it did."""
     recalled: bool = False
-    """The node asked for its end if it had not started."""
+    """The scheduler, or the node, wants it back if it has not started."""
     why: str = ""
-    """Why the node asked."""
+    """Why it was withdrawn or recalled."""
     unwanted: bool = False
     """The scheduler does not believe in it (any more): its result is dropped when it comes."""
     result: JobResult | None = None

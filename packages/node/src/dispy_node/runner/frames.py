@@ -6,7 +6,7 @@ plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
     daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
                         TAKEN (answer to news), LIMITS (of jobs that the next RUN brings), WATCH (of a job that runs),
-                        RECALL (attempts, to be ended if they have not started)
+                        RECALL (attempts; those that have not started are ended as cancelled, without a start)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
                         CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH),
@@ -215,7 +215,7 @@ def unpack_news(payload: bytes) -> News:
 
 
 def pack_keys(keys: list[tuple[int, int]]) -> bytes:
-    """Make the payload of CANCEL."""
+    """Make the payload of CANCEL or RECALL."""
     return b"".join(KEY.pack(job, attempt) for job, attempt in keys)
 
 

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections import deque
-from os import _exit, closerange, dup2, fork, getppid, setsid
+from os import _exit, closerange, dup2, getppid
 
 from dispy_node.runner.bare import READABLE, channel, dumps, signals
 from dispy_node.runner.child import CELLS_BYTES, NOTHING_STARTED, STARTED_AT, ChannelClosed, Child, Worker
@@ -219,7 +219,7 @@ class Nursery:
             plans.append((child, channel_end, stdout_end, stderr_end, ranges_without(inherited, channel_end)))
         try:
             for child, channel_end, stdout_end, stderr_end, unwanted in plans:
-                child.pid = fork()
+                child.pid = os.fork()
                 if child.pid == 0:
                     self._become(channel_end, stdout_end, stderr_end, unwanted, child.cells)
                 born.append(child)
@@ -245,7 +245,7 @@ class Nursery:
                 os.set_blocking(descriptor, False)
             cells = None
             if self._settings.reuse and not self._program:
-                cells = self._map(-1, CELLS_BYTES)
+                cells = self._make_cells()
                 cells[STARTED_AT] = NOTHING_STARTED
         except OSError:
             for descriptor in opened:
@@ -253,6 +253,9 @@ class Nursery:
             raise
         ours, theirs, stdout, stdout_end, stderr, stderr_end = opened
         return Offspring(ours, stdout, stderr, cells), theirs, stdout_end, stderr_end
+
+    def _make_cells(self) -> mmap.mmap:
+        return self._map(-1, CELLS_BYTES)
 
     def _register(self, child: Offspring) -> None:
         if not self._program:
@@ -292,7 +295,7 @@ class Nursery:
         """
         status = 1
         try:
-            setsid()
+            os.setsid()
             if self._libc.die_with_parent() and getppid() != self._runner:
                 _exit(1)  # the runner ended before the kernel knew that this one must follow
             dup2(stdout, 1)

@@ -242,6 +242,8 @@ class Pool:
             job.signalled = False
             if job.cancelled:
                 self._end(job, self._ending.cancelled(job))
+            elif job.recalled:
+                self._end(job, self._ending.recalled(job))
             else:
                 wanted.append(job)
         self.queue.extendleft(reversed(wanted))
@@ -368,6 +370,14 @@ class Pool:
             self._end(job, self._ending.cancelled(job))
         else:
             self._interrupt(job.child, job)
+
+    def recall(self, job: Job) -> None:
+        """Give a job back if no child has it; or later, if it is taken back from its child without being started."""
+        if job.ended or job.cancelled:
+            return
+        job.recalled = True
+        if job.child is None:
+            self._end(job, self._ending.recalled(job))
 
     def _interrupt(self, child: Offspring, job: Job) -> None:
         job.signalled = True
