@@ -148,3 +148,15 @@ def test_what_is_no_node_is_a_usage_error(run_dispy: Callable[..., int], asked: 
 
 def test_local_node_is_a_target_of_its_own() -> None:
     assert list_targets(["local"], None) == [LOCAL_TARGET]
+
+
+def test_why_a_node_takes_no_jobs(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [answer(refusal="its service hours are 20:00 to 06:00")]
+    assert run_dispy("nodes") == 0
+    told = capsys.readouterr()
+    assert "  closed  " in told.out
+    assert "node workhorse takes no jobs: its service hours are 20:00 to 06:00" in told.err
+    assert run_dispy("nodes", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["refusal"] == "its service hours are 20:00 to 06:00"

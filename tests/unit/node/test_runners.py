@@ -503,7 +503,7 @@ def test_cleanup(
 
 
 def test_frames_of_setup_where_there_is_none(scene: Scene) -> None:
-    for kind in (frames.SETUP, frames.CLEANUP):
+    for kind in (frames.SETUP, frames.CLEANUP, frames.SHUTDOWN):
         scene.runner = RunnerProcess(COMPUTATION, scene.spool, scene.emit)
         event = scene.play(f"take(); take(); tell({kind}); take(); take()")[-1]
         assert isinstance(event, ev.RunnerFailed)

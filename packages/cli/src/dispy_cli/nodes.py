@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dispy.runtime.dialer import Target
     from dispy.runtime.probe import Probed
 
-HEADINGS = ("NODE", "ADDRESS", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
+HEADINGS = ("NODE", "ADDRESS", "STATE", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
 
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,6 +99,8 @@ def show(found: Sequence[Probed]) -> None:
     for probed in found:
         if not probed.hello:
             click.echo(f"dispy: no node at {_where(probed)}: {printable(probed.reason)}", err=True)
+        elif probed.hello.refusal:
+            click.echo(f"dispy: node {probed.hello.name} takes no jobs: {probed.hello.refusal}", err=True)
 
 
 def _row(probed: Probed) -> tuple[str, ...]:
@@ -108,7 +110,8 @@ def _row(probed: Probed) -> tuple[str, ...]:
     if hello.avail is not None:
         cpu_percent, memory_bytes, disk_bytes, _swap = hello.avail
         free = (f"{cpu_percent:.0f} %", format_bytes(memory_bytes), format_bytes(disk_bytes))
-    return (hello.name, _where(probed), str(hello.cpus), hello.python, hello.version, *free)
+    state = "closed" if hello.refusal or not hello.cpus else "open"
+    return (hello.name, _where(probed), state, str(hello.cpus), hello.python, hello.version, *free)
 
 
 def _where(probed: Probed) -> str:
@@ -129,6 +132,7 @@ def to_json(probed: Probed) -> dict[str, Any]:
         "node": hello.name if hello else None,
         "id": hello.ident if hello else None,
         "address": probed.host or None,
+        "refusal": (hello.refusal or None) if hello else None,
         "slots": hello.cpus if hello else None,
         "python": hello.python if hello else None,
         "dispy": hello.version if hello else None,

@@ -38,6 +38,7 @@ from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation
 from dispy_node.furnishing import furnish, needs_copies
 from dispy_node.keeping import find_files
+from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import StreamInbox
 from dispy_node.storage import StateFolder, explain_os_error
@@ -66,6 +67,7 @@ class NodeDaemon:
         confinement: what the node's owner wants jobs to be confined by; None: nothing.
         max_file_bytes: largest file that is taken from clients or sent by jobs; 0 for no limit.
         force_cleanup: let no files stay, whatever clients want.
+        rules: when and for whom the owner wants jobs to be run.
     """
 
     def __init__(
@@ -75,12 +77,19 @@ class NodeDaemon:
         executor: Callable[[str], Executor],
         confinement: Confinement | None = None,
         *,
+        rules: OwnerRules = FREELY,
         max_file_bytes: int = 0,
         force_cleanup: bool = False,
     ) -> None:
         self.engine = NodeEngine(
-            cpus=identity.cpus, memory_bytes=choose_memory(), max_file_bytes=max_file_bytes
+            cpus=identity.cpus,
+            memory_bytes=choose_memory(),
+            keep_results_s=rules.keep_results_s,
+            max_file_bytes=max_file_bytes,
+            serve=rules.serve,
+            client_shutdown=rules.client_shutdown,
         )
+        self.rules = rules
         self._max_file_bytes = max_file_bytes
         self._force_cleanup = force_cleanup
         self.identity = identity
@@ -95,9 +104,8 @@ class NodeDaemon:
         self._timer = trio.Event()
         self._trash = trio.Event()
         """Set when folders were put away that are to be removed."""
-        self.draining = False
         self.drain_begun = trio.Event()
-        """Set when the node takes no more jobs."""
+        """Set when the node takes no more jobs, whoever wanted that: its owner, or his rules."""
         self.drained = trio.Event()
         """Set when a drain is complete."""
         self._carry_out: dict[type, Callable[..., None]] = {
@@ -130,6 +138,8 @@ class NodeDaemon:
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._watch_avail)
             nursery.start_soon(self._empty_trash)
+            if self.rules.hours is not None:
+                await nursery.start(keep_hours, self.rules.hours, self.handle)
             task_status.started()
 
     def handle(self, event: ev.Event) -> None:
@@ -137,12 +147,12 @@ class NodeDaemon:
         carry_out = self._carry_out
         for effect in self.engine.handle(event, trio.current_time()):
             carry_out[type(effect)](effect)
+        if self.engine.draining:
+            self.drain_begun.set()
         self._timer.set()
 
     def drain(self) -> None:
         """Take no more jobs; `drained` is set when the last has ended."""
-        self.draining = True
-        self.drain_begun.set()
         self.handle(ev.DrainRequested())
 
     async def _keep_time(self) -> None:
@@ -229,6 +239,7 @@ class NodeDaemon:
             addresses=self.identity.addresses or own_addresses(),
             avail=free,
             proof=proof_to(peer, self._state.secret),
+            refusal=self.engine.refusal,
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -284,7 +295,8 @@ class NodeDaemon:
                         hello.version,
                     )
                     owner = owner_of(link.peer, hello)
-                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus, owner))
+                    told = link.session.hello
+                    self.handle(ev.LinkOpened(link.number, hello, told.cpus, owner, told.refusal))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 

@@ -516,6 +516,8 @@ class RunnerProcess:
             if self._phase is not Phase.CLEANUP:
                 self._enter(Phase.CLEANUP, CLEANUP_S)
             self._trouble = payload[:DETAIL_BYTES].decode("utf-8", "replace")
+        elif kind == frames.SHUTDOWN and self._phase is Phase.CLEANUP:
+            return ev.ShutdownAsked(computation)
         elif kind == frames.LOG:
             self._log(payload[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
         else:

@@ -16,6 +16,7 @@ from dispy.model import Avail, ComputationId, LinkId, Outcome
 from dispy.wire import messages as ms
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.hours import Phase
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation, Spooled
 
@@ -576,6 +577,13 @@ class NodeMachine(RuleBasedStateMachine):
     def cpus_change(self, cpus: int) -> None:
         self.ceiling = max(self.ceiling, cpus)
         self.feed(ev.CpusChanged(cpus))
+
+    @rule(phase=st.sampled_from(Phase))
+    def hours_change(self, phase: Phase) -> None:
+        self.feed(ev.HoursChanged(phase, "08:00 to 18:00"))
+        for runner in self.runners.values():
+            ends = runner.terminate or runner.cancelled.issuperset(runner.running)
+            assert phase is not Phase.SHUT or ends, "a job runs on outside service hours"
 
     @rule()
     def avail_is_measured(self) -> None:

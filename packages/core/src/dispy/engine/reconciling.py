@@ -280,6 +280,8 @@ def _make_node(event: LinkOpened, python: PythonVersion) -> Node:
         NodeState.CONNECTED,
         None,
         event.peer_host,
+        draining=bool(hello.refusal),
+        refusal=hello.refusal,
         owner=event.owner,
     )
 
@@ -292,7 +294,7 @@ def _update_node(node: Node, event: LinkOpened, python: PythonVersion) -> None:
     node.link = event.link
     node.peer_host = event.peer_host
     node.avail = None if hello.avail is None else Avail(*hello.avail)
-    node.draining = False  # it says so again if it is
+    node.draining, node.refusal = bool(hello.refusal), hello.refusal
     node.next_stream = 1
     _add_addresses(node, event)
 

@@ -263,6 +263,8 @@ class Node:
     avail: Avail | None = None
     lease_ends_at: float = 0.0
     draining: bool = False
+    refusal: str = ""
+    """Why it is draining, in its own words."""
     reconciling: bool = False
     """It is asked what it has and has not answered: nothing is assigned until it does."""
     next_stream: int = 1

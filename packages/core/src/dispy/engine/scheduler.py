@@ -398,7 +398,7 @@ class SchedulerEngine:
         if message.cpus < 0:
             raise RemoteProtocolError(f"{describe_node(node)} has {message.cpus} cpus")
         asked_before = (node.cpus, node.draining)
-        node.cpus, node.draining = message.cpus, message.draining
+        node.cpus, node.draining, node.refusal = message.cpus, message.draining, message.reason
         avail = None if message.avail is None else Avail(*message.avail)
         if avail is not None and avail != node.avail:
             node.avail = avail

@@ -44,6 +44,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     """CPU percent, memory bytes, disk bytes, swap percent that are free at a node."""
     proof: bytes = b""
     """Shows that ``ident`` is the sender's: the same on each of its links to the receiver; see `dispy.wire.owner`."""
+    refusal: str = ""
+    """Why a node takes no jobs at present; empty if it does."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
@@ -283,7 +285,9 @@ class NodeChanged(msgspec.Struct, frozen=True, array_like=True, tag="node"):
     cpus: int
     avail: tuple[float, int, int, float] | None = None
     draining: bool = False
-    """True: the node takes no more jobs and will end when those it has are done."""
+    """True: the node takes no jobs; it is about to end, or says so again when it does."""
+    reason: str = ""
+    """Why it is draining."""
 
 
 PARTIAL = 0

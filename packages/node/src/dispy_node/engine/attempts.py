@@ -205,7 +205,7 @@ class Attempts:
             if attempt is None or attempt.recalled or not self.ask_end(computation, attempt):
                 ledger.counters.stale += 1
             elif attempt.state is QUEUED:
-                attempt.recalled = True
+                attempt.recalled, attempt.why = True, RECALLED
                 queued.append(key)
             elif attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
                 self.forget(client, computation, attempt)
@@ -226,7 +226,8 @@ class Attempts:
             return "the node does not have this computation"
         if computation.finishing or computation.state is ComputationState.CLOSING:
             return "the computation is being closed at the node"
-        return "the node takes no more jobs, as it is about to end" if self._ledger.draining else ""
+        refusal = self._ledger.refusal
+        return refusal and f"the node takes no jobs: {refusal}"
 
     def _refuse(
         self, client: Client, message: AssignJobs, known: Collection[AttemptKey], reason: str
@@ -395,18 +396,17 @@ class Attempts:
     ) -> list[Attempt]:
         """End attempts that nobody wants, or that the node itself had cancelled; give those with a result."""
         told, files = [], []
-        rejected: list[AttemptKey] = []
-        recalled: list[AttemptKey] = []
+        rejected: dict[str, list[AttemptKey]] = {}
         for attempt, item in items:
             never_started = attempt.state is QUEUED and not item.result.started_at
             if attempt.unwanted or never_started:
                 if not attempt.unwanted:
-                    (rejected if attempt.withdrawn else recalled).append(attempt.key)
+                    rejected.setdefault(attempt.why, []).append(attempt.key)
                 if item.spooled is not None:
                     files.append(item.spooled)
                 self.forget(client, computation, attempt)
                 continue
-            detail = "the node ended it as its client was away for longer than the lease"
+            detail = f"the node ended it: {attempt.why}"
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
             self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
             attempt.spooled = item.spooled
@@ -415,8 +415,8 @@ class Attempts:
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
-        self._ledger.reject(client, computation.id, rejected, "its client was away when it was to start")
-        self._ledger.reject(client, computation.id, recalled, RECALLED)
+        for why, keys in rejected.items():
+            self._ledger.reject(client, computation.id, keys, why)
         return told
 
     # -- ends without the runner

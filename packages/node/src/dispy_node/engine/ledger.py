@@ -21,6 +21,9 @@ from dispy_node.engine.records import (
 )
 from dispy_node.engine.slots import SlotShares
 
+ABOUT_TO_END = "it is about to end"
+"""Why a node that drains takes no jobs."""
+
 
 class Violation(Exception):
     """The peer sent what no correct peer sends; its text is the reason that the link is closed with."""
@@ -87,6 +90,16 @@ class Ledger:
         self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
+        """The node ends when all is done that it has."""
+        self.pause = ""
+        """Why no jobs are taken for now; empty if they are."""
+        self.served = 0
+        """Computations that have come to an end."""
+
+    @property
+    def refusal(self) -> str:
+        """Why no jobs are taken; empty if they are."""
+        return ABOUT_TO_END if self.draining else self.pause
 
     def client_of(self, computation: HostedComputation) -> Client:
         """Give the client that a computation belongs to; it stays as long as its computations do."""

@@ -80,9 +80,11 @@ class Attempt:
     cancelled: bool = False
     """The scheduler asked for its end."""
     withdrawn: bool = False
-    """The node asked for its end, as its client was away too long before it started."""
+    """The node asked for its end, `why` it did."""
     recalled: bool = False
-    """The scheduler wants it back if it has not started."""
+    """The scheduler, or the node, wants it back if it has not started."""
+    why: str = ""
+    """Why it was withdrawn or recalled."""
     unwanted: bool = False
     """The scheduler does not believe in it (any more): its result is dropped when it comes."""
     result: JobResult | None = None
@@ -186,6 +188,7 @@ class Newcomer:
     hello: Hello
     told_cpus: int | None
     owner: Owner
+    told_refusal: str
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,8 @@ plain structs, so that a batch of tiny jobs costs microseconds on both sides.
                         RECALL (attempts; those that have not started are ended as cancelled, without a start)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
-                        CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH)
+                        CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH),
+                        SHUTDOWN (cleanup wants the node to end)
 
 SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
@@ -41,6 +42,7 @@ LIMITS = 17
 WATCH = 18
 OUTPUT = 19
 RECALL = 20
+SHUTDOWN = 21
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""
