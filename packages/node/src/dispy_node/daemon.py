@@ -281,7 +281,7 @@ class NodeDaemon:
                     if finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
-                    who = link.peer.identity.name if link.peer.identity else "unknown"
+                    who = _account(link.peer)
                     refusal = "" if visit is None else visit.admit(who)
                     if refusal:
                         log.warning("client %s at %s is not taken: %s", hello.name, link.peer.host, refusal)
@@ -597,3 +597,10 @@ class NodeDaemon:
 
     def _end(self, effect: fx.EndDaemon) -> None:
         self.drained.set()
+
+
+def _account(peer: Peer) -> str:
+    """Say on whose account a client counts: certificates of one key can be made at will."""
+    if peer.identity is None:
+        return "unknown"
+    return peer.identity.account or peer.identity.name
