@@ -260,3 +260,21 @@ finish(pool, poll)
 """
     )
     assert told == [True, False, [CANCELLED, 0, 0.0, 0.0], False, 0, 0, False]
+
+
+def test_workers_that_end_with_their_runner_are_no_trouble(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(WorkerPool, time.sleep, isolation="worker")
+pool.set_slots(3)
+pool.queue.extend(make_job(number, 0.2) for number in range(3))
+turn_until(pool, poll, lambda: len(host.results) == 3)
+workers = len(pool._idle)
+finish(pool, poll)
+time.sleep(0.2)  # so that all of them have ended when it is looked
+pool._family.reap()
+told = [workers, host.logs]
+"""
+    )
+    assert told == [3, []]

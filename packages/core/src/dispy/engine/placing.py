@@ -1,8 +1,10 @@
 """Which job goes to which node, and how far ahead.
 
-Rules: jobs of a computation go out in the order of their submission, those bound to a node before others. The
+Rules: jobs of a computation go out by priority, and those of the same in the order of their submission; before them
+go those that are bound to the node in question, in the same order. A job that was sent is not overtaken any more. The
 next job goes to the placement with the smallest load, which is jobs in flight by slots; so every free slot is
-filled (load < 1) before anything is sent ahead.
+filled (load < 1) before anything is sent ahead. An allocator puts another rank in place of the load, see
+`dispy.engine.ranking`.
 
 Theory of operation. Each computation keeps a heap of its placements by load, and that heap lives on from event
 to event. Entries are numbered, and ``Placement.entry`` is the number of the one that is valid, 0 if none is; all
@@ -26,6 +28,8 @@ from heapq import heapify, heappop, heappush
 
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
+from dispy.engine.ranking import rank_of
+from dispy.engine.ranks import forget_empty, lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
@@ -128,8 +132,12 @@ class Placing:
             self._offer(computation, placement)
         ledger.touched.clear()
         for computation in ledger.awake.values():
-            if computation.queue:
-                self._drain_queue(computation)
+            if computation.ranked:
+                for line in lines_in_turn(computation):
+                    self._drain_line(computation, line)
+                forget_empty(computation)
+            elif computation.queue:
+                self._drain_line(computation, computation.queue)
         ledger.awake.clear()
         if self._batches:
             for placement, batch in self._batches.items():
@@ -141,7 +149,10 @@ class Placing:
         if not has_room(placement):
             placement.entry = 0
             return
-        load = len(placement.inflight) / placement.slots
+        if computation.allocator is None:
+            load = len(placement.inflight) / placement.slots
+        else:
+            load = rank_of(self._ledger, computation, len(placement.inflight), placement.slots)
         if placement.entry and load == placement.load:
             return
         self._entries += 1
@@ -153,8 +164,8 @@ class Placing:
             heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
             heapify(heap)
 
-    def _drain_queue(self, computation: Computation) -> None:
-        queue, heap = computation.queue, computation.heap
+    def _drain_line(self, computation: Computation, queue: deque[Job]) -> None:
+        heap = computation.heap
         while queue and heap:
             _, entry, placement = heappop(heap)
             if entry != placement.entry:
@@ -169,6 +180,7 @@ class Placing:
 
     def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:
         """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is."""
+        ranked = computation.allocator is not None
         node, slots, window, inflight = placement.node, placement.slots, placement.window, placement.inflight
         batch = self._batches.get(placement)
         if batch is None:
@@ -211,7 +223,10 @@ class Placing:
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
             count = len(inflight)
-            if count >= window or count / slots >= limit:
+            if count >= window:
+                return
+            rank = rank_of(self._ledger, computation, count, slots) if ranked else count / slots
+            if rank >= limit:
                 return
 
     def _flush(self, placement: Placement, batch: _Batch) -> None:

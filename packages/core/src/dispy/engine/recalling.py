@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from dispy.engine.ledger import Ledger
 from dispy.engine.placing import is_open, watch_ahead
+from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
 from dispy.wire.messages import RecallJobs
@@ -54,7 +55,7 @@ class Recalling:
         computation.ahead = False
         if computation.closing:
             return
-        if len(computation.queue) > computation.dropped:
+        if sum(map(len, lines_in_turn(computation))) > computation.dropped:
             watch_ahead(self._ledger, computation)
             return
         free = 0

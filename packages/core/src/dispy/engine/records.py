@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispy.interfaces import Allocator
 from dispy.model import (
     AttemptKey,
     Avail,
@@ -58,10 +59,12 @@ class Job:
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
         limits: what it may use, None if there are no limits.
+        priority: of those that wait the highest goes first.
     """
 
     limits: JobLimits | None = None
-    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
+    priority: int = 0
+    # Not slots: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
@@ -109,15 +112,16 @@ class Job:
 class LimitedJob(Job):
     """A job with limits."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "priority")
 
     def __init__(
         self,
         job_id: JobId,
         computation: ComputationId,
         body: bytes | Pieces,
-        limits: JobLimits,
+        limits: JobLimits | None,
         *,
+        priority: int = 0,
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
@@ -127,6 +131,7 @@ class LimitedJob(Job):
             job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
         )
         self.limits = limits
+        self.priority = priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +204,13 @@ class Computation:
     log_level: int = -1
     """Records of `logging` from this level on are wanted; -1: none."""
     start_method: StartMethod = StartMethod.FORK
+    allocator: Allocator | None = None
+    """Ranks nodes with free slots; None: the least loaded gets the next job. The engine drops one that fails."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
+    """Jobs of priority 0 that are bound to no node."""
+    ranked: dict[int, deque[Job]] = field(default_factory=dict)
+    """Priority -> jobs of it that are bound to no node; see `dispy.engine.ranks`."""
     placements: dict[NodeId, Placement] = field(default_factory=dict)
     pending: int = 0
     """Jobs that are not settled; abandoned ones count as settled."""
@@ -208,7 +218,7 @@ class Computation:
     terminate: bool = False
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
-    """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
+    """(rank, number of the entry, placement), the best first; see `dispy.engine.placing`."""
     ahead: bool = False
     """Jobs were sent ahead of free slots and may still wait; see `dispy.engine.recalling`."""
     dropped: int = 0
@@ -306,7 +316,7 @@ class Placement:
         mean_s: smoothed run time of a job there in seconds, or None before the first result.
         abandoned: jobs whose attempt there was lost and may still give a result, by job number.
         window: how many jobs may be in flight.
-        load: key of its valid entry in the computation's heap.
+        load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.

@@ -51,6 +51,7 @@ from dispy.engine.managing import Managing
 from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
+from dispy.engine.ranks import enter, line_of, lines_of
 from dispy.engine.recalling import Recalling
 from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
@@ -249,7 +250,7 @@ class SchedulerEngine:
             if job.id in jobs:
                 raise LocalProtocolError(f"job {job.id} was submitted twice")
             if job.pinned is None:
-                computation.queue.append(job)
+                (line_of(computation, job) if job.priority else computation.queue).append(job)
                 ledger.awake[computation.id] = computation
             elif (reason := self._pin(computation, job, job.pinned)) is not None:
                 ledger.refuse(job, reason)
@@ -263,8 +264,7 @@ class SchedulerEngine:
         computation = self._ledger.computations.get(event.computation)
         if computation is None:
             return
-        queues = [computation.queue, *(placement.pinned for placement in computation.placements.values())]
-        for job in [job for queue in queues for job in queue if job.state is JobState.QUEUED]:
+        for job in [job for queue in lines_of(computation) for job in queue if job.state is JobState.QUEUED]:
             self._ledger.settle(computation, job, JobStep.GIVEN_UP, JobStatus.TERMINATED, reason=event.reason)
         self._ledger.sweep(computation)
 
@@ -277,7 +277,7 @@ class SchedulerEngine:
             return f"it is bound to {name}, which {computation.name} does not use"
         if not may_become_ready(placement):
             return f"it is bound to {describe_node(placement.node)}, which cannot be used: {placement.reason}"
-        placement.pinned.append(job)
+        enter(placement.pinned, job)
         self._ledger.touch(computation, placement)
         return None
 

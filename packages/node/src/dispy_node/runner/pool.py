@@ -207,7 +207,7 @@ class Pool:
         if started:
             self._stillborn.end()
             self._settle_dead(child, code, started)
-        else:
+        elif self.queue or not self.draining:  # else they are being ended, and none is needed any more
             self._postpone(
                 self._stillborn,
                 f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
