@@ -94,6 +94,11 @@ def test_all_checks_are_made_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_distribution_is_known() -> None:
+    packages = Path(__file__).parents[3] / "packages"
+    assert set(doctor.OWN) == {path.parent.name for path in packages.glob("*/pyproject.toml")}
+
+
 def test_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "127.0.0.1" in [one for found in doctor.list_interfaces().values() for one in found]
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)

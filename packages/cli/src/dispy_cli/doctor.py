@@ -31,6 +31,7 @@ OWN = (
     "transport-ssl",
     "auth-secret",
     "discovery-udp",
+    "allocation",
     "faults",
     "node",
     "cli",
