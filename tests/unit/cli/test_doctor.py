@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dispy import config
-from dispy_cli import doctor
+from dispy_cli import doctor, surroundings
 from dispy_cli.checks.finding import Finding, Level
 
 FINDINGS = [
@@ -74,7 +74,10 @@ def test_all_checks_are_made_and_nothing_is_left(
     """Without any plugin for connections: that is told, too."""
     monkeypatch.setenv("DISPY_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    run_dispy("doctor", "--json", "-p", "3999")
+    around = surroundings.Surroundings()
+    around.looking(["eth0 (10.0.0.1)"], is_local=False)
+    monkeypatch.setattr(surroundings, "look_around", lambda trust, discoveries: around)
+    run_dispy("doctor", "--open", "--json", "-p", "3999")
     told: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     checks = {one["check"] for one in told}
     assert checks >= {
@@ -87,8 +90,13 @@ def test_all_checks_are_made_and_nothing_is_left(
         "port",
         "firewall",
     }
-    assert checks >= {"bubblewrap", "cgroup"}
+    assert checks >= {"search", "search port", "bubblewrap", "cgroup"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_distribution_is_known() -> None:
+    packages = Path(__file__).parents[3] / "packages"
+    assert set(doctor.OWN) == {path.parent.name for path in packages.glob("*/pyproject.toml")}
 
 
 def test_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:

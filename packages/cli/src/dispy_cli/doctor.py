@@ -31,6 +31,7 @@ OWN = (
     "transport-ssl",
     "auth-secret",
     "discovery-udp",
+    "allocation",
     "faults",
     "node",
     "cli",
@@ -111,9 +112,11 @@ def examine(nodes: Sequence[str], dispy_port: int | None, security: dict[str, An
 def _examine_network(
     plugins: PluginManager, trust: Trust, local: Sequence[Any], named: Sequence[Any], *, can_ask: bool
 ) -> Iterator[Finding]:
+    from dispy import config
     from dispy.runtime.dialer import LOCAL_TARGET
     from dispy.runtime.probe import Probed, probe_nodes
-    from dispy_cli.checks import network
+    from dispy_cli.checks import network, search
+    from dispy_cli.surroundings import look_around
 
     interfaces = list_interfaces()
     yield from network.check_addresses(interfaces)
@@ -129,7 +132,10 @@ def _examine_network(
     yield from network.check_port(port, probed[0], why_not)
     if why_not:
         yield from network.check_reachable(port, interfaces)
-    yield from network.check_firewalls(port)
+    yield from network.check_firewalls(port, config.client_port())
+    if can_ask:
+        yield from search.check_search(look_around(trust, plugins.discoveries))
+    yield from search.check_search_ports(config.client_port(), port)
     yield from network.check_nodes(probed[1:])
 
 

@@ -14,8 +14,11 @@ from dispy_cli.security import security_options, take_security
 from dispy_cli.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
+    from dispy.plugins import PluginManager
     from dispy.runtime.dialer import Target
     from dispy.runtime.probe import Probed
+    from dispy.runtime.trust import Trust
+    from dispy_cli.surroundings import Surroundings
 
 HEADINGS = ("NODE", "ADDRESS", "STATE", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
 
@@ -26,7 +29,7 @@ HEADINGS = ("NODE", "ADDRESS", "STATE", "SLOTS", "PYTHON", "DISPY", "CPU FREE", 
     "--nodes",
     multiple=True,
     metavar="NODE",
-    help="Name, address or host:port of a node to ask (repeatable).  [default: this machine]",
+    help="Name, address or host:port of a node to ask (repeatable).  [default: all that are found]",
 )
 @click.option(
     "-p",
@@ -59,12 +62,69 @@ def nodes(nodes: tuple[str, ...], dispy_port: int | None, as_json: bool, **optio
         target if target == LOCAL_TARGET else target._replace(trust=trust)
         for target in list_targets(nodes, dispy_port)
     ]
-    found = probe_nodes(targets, plugins.transport)
+    strangers: dict[str, str] = {}
+    if nodes:
+        found = probe_nodes(targets, plugins.transport)
+    else:
+        found, around = find_nodes(targets[0], trust, plugins)
+        strangers = around.strangers
+        if not as_json:
+            tell_search(around, is_alone=not any(probed.hello for probed in found))
     if as_json:
-        click.echo(json.dumps([to_json(probed) for probed in found], indent=2))
+        refused = [_refused(host, reason) for host, reason in strangers.items()]
+        click.echo(json.dumps([to_json(probed) for probed in [*found, *refused]], indent=2))
     else:
         show(found)
     return exits.SUCCESS if any(probed.hello for probed in found) else exits.NO_NODES
+
+
+def find_nodes(here: Target, trust: Trust, plugins: PluginManager) -> tuple[list[Probed], Surroundings]:
+    """Look around, and ask each node that has answered, and *here*, who it is.
+
+    Returns:
+        one answer for each node, and what has come of the search. That nobody is *here* is told only if nobody is
+        elsewhere.
+    """
+    from dispy.runtime.dialer import Target
+    from dispy.runtime.probe import probe_nodes
+    from dispy_cli.surroundings import look_around
+
+    around = look_around(trust, plugins.discoveries)
+    where = {here: ""}
+    for sighting in around.sightings.values():
+        for address in sighting.addresses:
+            where.setdefault(Target("tcp", address, sighting.port, trust), sighting.ident)
+    best: dict[str, Probed] = {}
+    for expected, probed in zip(where.values(), probe_nodes(list(where), plugins.transport), strict=True):
+        ident = probed.hello.ident if probed.hello else expected
+        known = best.get(ident)
+        if known is None or (known.hello is None and probed.hello is not None):
+            best[ident] = probed
+    if len(best) > 1:
+        best.pop("", None)
+    return list(best.values()), around
+
+
+def tell_search(around: Surroundings, *, is_alone: bool) -> None:
+    """Say on standard error who does not belong to us, and, if nobody does, where was looked."""
+    for host, reason in around.strangers.items():
+        click.echo(f"dispy: {host}: {printable(reason)}", err=True)
+    if around.problem:
+        click.echo(
+            f"dispy: nodes that are not named were not looked for: {printable(around.problem)}", err=True
+        )
+    elif is_alone:
+        where = (
+            ", ".join(around.places) or "no network: this machine has none, or DISPY_INTERFACES leaves none"
+        )
+        click.echo(f"dispy: nodes were looked for on {printable(where)}", err=True)
+
+
+def _refused(host: str, reason: str) -> Probed:
+    from dispy.runtime.dialer import Target
+    from dispy.runtime.probe import Probed
+
+    return Probed(Target("tcp", host, 0), None, "", reason)
 
 
 def list_targets(names: Sequence[str], dispy_port: int | None) -> list[Target]:

@@ -63,3 +63,9 @@ def test_others_of_the_same_name(tmp_path: Path) -> None:
     (found,) = installation.check_shadows(path, own)
     assert found.level is Level.WARN
     assert repr(str(tmp_path / "dispy.py")) in found.text
+
+
+def test_program_of_dispy_itself_is_no_conflict(tmp_path: Path) -> None:
+    program = Path(__file__).parents[4] / "packages/cli/scripts/dispy.py"
+    (found,) = installation.check_shadows([str(program.parent)], tmp_path)
+    assert found.level is Level.OK

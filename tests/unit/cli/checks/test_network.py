@@ -75,18 +75,18 @@ def test_outer_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_firewalls(tmp_path: Path) -> None:
-    (found,) = network.check_firewalls(9, tmp_path)
+    (found,) = network.check_firewalls(9, 8, tmp_path)
     assert found.level is Level.OK
     conf = tmp_path / "etc/ufw/ufw.conf"
     conf.parent.mkdir(parents=True)
     conf.write_text("ENABLED=no\n")
-    assert network.check_firewalls(9, tmp_path)[0].level is Level.OK
+    assert network.check_firewalls(9, 8, tmp_path)[0].level is Level.OK
     conf.write_text("# on\nENABLED=yes\n")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/firewalld.pid").write_text("77")
-    remedies = [found.remedy for found in network.check_firewalls(9, tmp_path)]
-    assert remedies[0] == "as root: ufw allow 9/tcp"
-    assert "--add-port=9/tcp" in remedies[1]
+    remedies = [found.remedy for found in network.check_firewalls(9, 8, tmp_path)]
+    assert remedies[0] == "as root: ufw allow 9/tcp && ufw allow 9/udp && ufw allow 8/udp"
+    assert "--add-port=9/tcp --add-port=9/udp --add-port=8/udp" in remedies[1]
 
 
 def test_named_nodes() -> None:

@@ -66,6 +66,10 @@ def check_original() -> list[Finding]:
     return []
 
 
+GUARD = 'if __name__ == "dispy":\n    import_package()'
+"""Stands in the program ``dispy.py`` that comes with dispy-cli."""
+
+
 def check_shadows(path: Sequence[str], own: Path) -> list[Finding]:
     """See that nothing else on the import path is called dispy.
 
@@ -84,5 +88,13 @@ def _list_others(path: Sequence[str], own: Path) -> Iterator[Path]:
     for folder in dict.fromkeys(os.path.realpath(entry or ".") for entry in path):
         for other in (Path(folder, "dispy.py"), Path(folder, "dispy", "__init__.py")):
             package = other.parent if other.name == "__init__.py" else other
-            if other.is_file() and package.resolve() != own.resolve():
+            if other.is_file() and package.resolve() != own.resolve() and not _steps_aside(other):
                 yield package
+
+
+def _steps_aside(file: Path) -> bool:
+    """Tell whether it is dispy's own program ``dispy.py``, which has the package imported in its place."""
+    try:
+        return GUARD in file.read_text(errors="replace")
+    except OSError:
+        return False  # others may be able to read it

@@ -15,14 +15,21 @@ from dispy_cli.checks.finding import Finding, Level
 CONNECT_S = 2.0
 
 FIREWALLS: Mapping[str, tuple[str, str, str]] = {
-    "ufw": ("etc/ufw/ufw.conf", "ENABLED=yes", "ufw allow {port}/tcp"),
+    "ufw": (
+        "etc/ufw/ufw.conf",
+        "ENABLED=yes",
+        "ufw allow {port}/tcp && ufw allow {port}/udp && ufw allow {client_port}/udp",
+    ),
     "firewalld": (
         "run/firewalld.pid",
         "",
-        "firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload",
+        (
+            "firewall-cmd --permanent --add-port={port}/tcp --add-port={port}/udp "
+            "--add-port={client_port}/udp && firewall-cmd --reload"
+        ),
     ),
 }
-"""Firewall -> a file that is there while it works, what stands in it then, and the command that lets a port through."""
+"""Firewall -> a file that is there while it works, what stands in it then, and the command that opens the ports."""
 
 
 def check_addresses(interfaces: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -99,8 +106,13 @@ def check_reachable(port: int, interfaces: Mapping[str, Sequence[str]]) -> list[
     return [Finding("reachable", Level.WARN, text, remedy)]
 
 
-def check_firewalls(port: int, root: Path = Path("/")) -> list[Finding]:
-    """Tell of firewalls that work here; what they let through only root could see."""
+def check_firewalls(port: int, client_port: int, root: Path = Path("/")) -> list[Finding]:
+    """Tell of firewalls that work here; what they let through only root could see.
+
+    Args:
+        port: of nodes, by TCP and UDP.
+        client_port: UDP port at which clients hear nodes announce themselves.
+    """
     findings = []
     for name, (file, mark, command) in FIREWALLS.items():
         try:
@@ -109,7 +121,8 @@ def check_firewalls(port: int, root: Path = Path("/")) -> list[Finding]:
             continue  # it is not here
         if found:
             text = f"{name} works on this machine, and may keep others from nodes here"
-            findings.append(Finding("firewall", Level.WARN, text, f"as root: {command.format(port=port)}"))
+            remedy = f"as root: {command.format(port=port, client_port=client_port)}"
+            findings.append(Finding("firewall", Level.WARN, text, remedy))
     return findings or [Finding("firewall", Level.OK, "neither ufw nor firewalld is at work")]
 
 
