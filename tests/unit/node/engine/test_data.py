@@ -15,6 +15,7 @@ from dispy.wire.messages import (
     DropData,
     JobResults,
     JobsRejected,
+    Message,
     Reconcile,
     Reconciled,
     ShareData,
@@ -218,3 +219,34 @@ def test_data_is_named_once_for_each_computation(node: Any) -> None:
     effects = node.send(Reconcile([Belief("a", []), Belief("a", [])]))
     (told,) = [effect.message for effect in effects if isinstance(effect.message, Reconciled)]
     assert [finding.data for finding in told.findings] == [[1], []]
+
+
+def test_no_message_costs_its_length_times_the_number_of_jobs(node: Any) -> None:
+    """Else a small one keeps the node from everybody else."""
+    node.ready()
+    share(node)
+    node.send(AssignJobs("a", [node.job(number, needs=(1,)) for number in range(1, 501)]))
+    computation = node.engine._ledger.computations[A]
+    looks = 0
+
+    class Counting(dict):  # type: ignore[type-arg]
+        def values(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    def count(*messages: Message) -> int:
+        nonlocal looks
+        computation.attempts = Counting(computation.attempts)
+        looks = 0
+        for message in messages:
+            node.engine.handle(ev.MessageReceived(LinkId(1), message), 0.0)
+        return looks
+
+    assert count(DropData("a", list(range(2, 102)))) == 0, "nobody can need these"
+    assert count(*[ShareData("a", number, number, 9) for number in range(2, 12)]) == 0
+    for number in range(2, 12):
+        node.engine.handle(ev.StreamStored(LinkId(1), number, Spooled("in", 9)), 0.0)
+    assert looks == 0, "nobody waits for these"
+    assert count(DropData("a", list(range(2, 12)))) == 1, "once for all"
+    assert ran(node.store(1)) == list(range(1, 501))

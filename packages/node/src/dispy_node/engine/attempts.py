@@ -117,9 +117,9 @@ class Attempts:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
-                    attempt.needs = job.needs
                     attempt.carries = job.carries is not None
                     attempts[key] = attempt
+                    _note_needs(computation, attempt, job.needs)
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready and computation.has(job.needs):
@@ -135,7 +135,7 @@ class Attempts:
                         key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
                     attempt.carries = job.carries is not None
-                    attempt.needs = job.needs
+                    _note_needs(computation, attempt, job.needs)
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
@@ -543,3 +543,11 @@ def _without_body(result: JobResult) -> JobResult:
     return msgspec.structs.replace(
         result, outcome=int(Outcome.BROKEN), detail=f"its result was dropped: {CROWDED}", body=b""
     )
+
+
+def _note_needs(computation: HostedComputation, attempt: Attempt, needs: tuple[int, ...]) -> None:
+    """Note which shared data an attempt waits for, so that nobody has to look through all attempts when it comes."""
+    attempt.needs = needs
+    for number in needs:
+        if number in computation.arriving:
+            computation.lacking.setdefault(number, []).append(attempt.key)

@@ -123,6 +123,7 @@ class Clients:
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
             ledger.forget_data(client, computation.arriving)
+            computation.lacking.clear()
             for attempt in list(computation.attempts.values()):
                 lacking = receiving or not computation.has(attempt.needs)
                 if (

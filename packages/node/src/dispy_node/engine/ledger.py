@@ -156,6 +156,7 @@ class Ledger:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
             self.drop_stream(client, stream)
+        computation.lacking.clear()
         self.forget_data(client, computation.arriving)
 
     def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:

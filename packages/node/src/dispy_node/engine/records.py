@@ -157,6 +157,8 @@ class HostedComputation:
     """Shared data that its runner has."""
     arriving: dict[int, int] = field(default_factory=dict)
     """Shared data that is arriving -> its stream."""
+    lacking: dict[int, list[AttemptKey]] = field(default_factory=dict)
+    """Shared data that is arriving -> attempts that have asked for it; some may be gone."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
