@@ -242,6 +242,42 @@ finish(pool, poll)
     assert told == [CANCELLED, RETURNED]
 
 
+def test_processes_of_a_cancelled_job_end_though_others_were_behind_it(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+from dispy_node.runner import workers
+workers.LONG_S = workers.SETTLE_S = 600.0  # nothing is taken back before the worker answers
+def compute(leaves):
+    if leaves:
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exec sleep 60"], os.environ)
+        with open("left.new", "w") as file:
+            file.write(str(pid))
+        os.rename("left.new", "left")
+        time.sleep(60)
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker", cancel_grace_s=[20.0, 20.0])
+pool.set_slots(1)
+pool.queue.append(make_job(9, False))
+turn_until(pool, poll, lambda: host.results)
+pool._mean_s = 0.0
+pool.queue.extend([job := make_job(1, True), behind := make_job(2, False)])
+turn_until(pool, poll, lambda: os.path.exists("left"))
+told = [behind.child is job.child]
+pool.cancel(job)
+def is_alive():
+    try:
+        os.kill(int(open("left").read()), 0)
+    except ProcessLookupError:
+        return False
+    return True
+turn_until(pool, poll, lambda: len(host.results) == 3 and not is_alive())
+told += [host.results[1][2], host.results[2][2]]
+finish(pool, poll)
+"""
+    )
+    assert told == [True, CANCELLED, RETURNED]
+
+
 def test_a_job_behind_a_long_one_in_a_worker_is_given_back_in_the_end(run_pool) -> None:
     told = run_pool(
         POOL

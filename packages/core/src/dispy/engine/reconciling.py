@@ -177,7 +177,7 @@ class Reconciling:
         """Take in what a node has.
 
         Raises:
-            RemoteProtocolError: a finding is none that there is.
+            RemoteProtocolError: a finding is none that there is, or there are two for one computation.
         """
         if not node.reconciling:
             self._ledger.counters.stray_messages += bool(message.findings)
@@ -187,6 +187,8 @@ class Reconciling:
                 raise RemoteProtocolError(
                     f"computation {finding.computation!r} is {finding.state!r}, which is no state"
                 )
+        if len({finding.computation for finding in message.findings}) < len(message.findings):
+            raise RemoteProtocolError("what the node has of a computation is told twice")
         node.reconciling = False
         for finding in message.findings:
             computation = self._ledger.computations.get(ComputationId(finding.computation))

@@ -53,6 +53,7 @@ class Offspring:
         ending: it will end any moment.
         emptied: in which turn of the loop its pipes were emptied last.
         seen, seen_at: its oldest job at the last look, and since when (monotonic).
+        spoilt: a worker's job that was ended has left something there: it ends as soon as nobody else is disturbed.
         withdrawn_at: when a worker's jobs were withdrawn (monotonic), 0.0 if they are not.
     """
 
@@ -73,6 +74,7 @@ class Offspring:
         "rest",
         "seen",
         "seen_at",
+        "spoilt",
         "stderr",
         "stdout",
         "unsent",
@@ -103,6 +105,7 @@ class Offspring:
         self.emptied = -1
         self.seen: Job | None = None
         self.seen_at = 0.0
+        self.spoilt = False
         self.withdrawn_at = 0.0
 
 
