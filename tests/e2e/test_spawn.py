@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import logging
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import Any
 import pytest
 
 import dispy
-from dispy.errors import JobCancelled, JobTimeout
+from dispy.errors import JobCancelled, JobMemoryExceeded, JobTimeout
 
 Make = Callable[..., dispy.JobCluster]
+LARGE = bytes(range(256)) * 8192  # 2 MiB
 ISOLATIONS = pytest.mark.parametrize("isolation", ["process", "worker"])
 
 
@@ -120,6 +124,14 @@ def test_a_job_can_be_cancelled_and_limited_and_can_die(cluster_of: Make, isolat
         print("begun", flush=True)
         if what == "wait":
             time.sleep(300)
+        elif what == "fill":
+            kept = []
+            while True:
+                kept.append(bytearray(b"x") * 5_000_000)
+                time.sleep(0.005)
+        elif what == "spin":
+            while True:
+                pass
         elif what == "die":
             os._exit(7)
         return what
@@ -137,6 +149,11 @@ def test_a_job_can_be_cancelled_and_limited_and_can_die(cluster_of: Make, isolat
     late()
     assert isinstance(late.error, JobTimeout)
     assert late.stdout == "begun\n"
+    if sys.platform == "linux":  # others do not tell what jobs use
+        large = cluster.options(memory="80MB").submit("fill")
+        busy = cluster.options(cpu_time=0.2).submit("spin")
+        assert (large.wait(30), busy.wait(30)) == (True, True)
+        assert (type(large.error), type(busy.error)) == (JobMemoryExceeded, JobTimeout)
     dead = cluster.submit("die")
     dead()
     assert "status 7" in dead.exception
@@ -160,6 +177,58 @@ def test_a_job_sends_results_and_files_while_it_runs(
     cluster.wait()
     assert seen == ["half", 0]
     assert (tmp_path / "made").read_text() == "text"
+
+
+@ISOLATIONS
+def test_output_is_seen_and_records_are_handled_while_a_job_runs(
+    cluster_of: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, isolation: str
+) -> None:
+    def compute(gate: str) -> None:
+        logging.getLogger("test.spawn").info("begun")
+        print("from Python")
+        ctypes.CDLL(None).printf(b"from C\n")
+        deadline = time.monotonic() + 20
+        while not os.path.exists(gate) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print("the end")
+
+    cluster = cluster_of(compute, isolation=isolation, forward_logs=logging.INFO)
+    for number in range(2):
+        gate = tmp_path / str(number)
+        job = cluster.submit(str(gate))
+        tail = job.tail(timeout=15)
+        text = ""
+        while not ("Python" in text and "C\n" in text):
+            text += next(tail)
+        assert not job.finish.is_set()
+        gate.touch()
+        assert text + "".join(tail) == job.stdout
+        assert job.stdout.endswith("the end\n")
+        records = [record for record in caplog.records if getattr(record, "dispy_job", None) is job]
+        assert [(one.name, one.getMessage()) for one in records] == [("test.spawn", "begun")]
+
+
+@ISOLATIONS
+def test_shared_data_and_what_a_job_brings_along(
+    cluster_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    def compute(ref: Any, again: Any, large: bytes, path: str) -> tuple[int, bool, int, str, int]:
+        with open(path) as file:
+            return len(ref["data"]), again is ref, len(large), file.read(), prepared  # type: ignore[name-defined]
+
+    def setup() -> int:
+        global prepared
+        prepared = 5
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_text("its own")
+    cluster = cluster_of(compute, isolation=isolation, setup=setup)
+    ref = cluster.put({"data": LARGE})
+    jobs = [cluster.submit(ref, ref, LARGE, "own.txt", dispy_job_depends=["own.txt"]) for _ in range(3)]
+    assert [job() for job in jobs] == [(len(LARGE), True, len(LARGE), "its own", 5)] * 3, jobs[0].exception
+    (node,) = cluster.status().nodes
+    assert node.tx < 2.5 * len(LARGE)
 
 
 def test_a_program(cluster_of: Make, tmp_path: Path) -> None:

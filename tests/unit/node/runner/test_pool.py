@@ -138,6 +138,8 @@ class Moody:
 nursery = pool._family._nursery = Moody(pool._family._nursery)
 pool.set_slots(1)
 def have_process_die():
+    while pool._idle:  # one that has run a job is no evidence against those that begin
+        pool._family.dismiss(pool._idle.pop())
     nursery.fertile = True
     pool.top_up()
     for child in pool._idle:

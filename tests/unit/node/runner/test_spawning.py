@@ -74,6 +74,38 @@ finish(pool, poll)
     assert first[1] != second[1]
 
 
+@pytest.mark.parametrize("isolation", ["process", "worker"])
+def test_what_a_job_prints_and_logs_is_told_while_it_runs(run_pool, isolation: str) -> None:
+    told = run_pool(
+        SPAWN
+        + f"isolation = {isolation!r}"
+        + """
+from dispy_node.runner.frames import OUTPUT_HEAD, WATCH_HEAD
+news, seen = [], []
+Host.news = lambda self, record: news.append(record)
+Host.output = lambda self, record: seen.append(record[OUTPUT_HEAD.size:].decode())
+pool, poll, host = make_spawned('''
+import logging, os, time
+def compute():
+    logging.getLogger("test").warning("begun")
+    print("line")
+    while not os.path.exists("gate"): time.sleep(0.005)
+''', isolation=isolation, log_level=30)
+pool.set_slots(1)
+pool.queue.append(job := make_job(1))
+turn_until(pool, poll, lambda: news and 1 in host.starts)
+pool.watch(job, WATCH_HEAD.pack(1, 1, 1, 1, 0, 1000)[len(job.key):])
+turn_until(pool, poll, lambda: seen)
+told = [b'"begun"' in news[0], seen, len(host.results)]
+open("gate", "w").close()
+turn_until(pool, poll, lambda: host.results)
+told.append(host.results[1][2])
+finish(pool, poll)
+"""
+    )
+    assert told == [True, ["line\n"], 0, RETURNED]
+
+
 def test_workers_are_used_again_and_replaced_when_they_die(run_pool) -> None:
     told = run_pool(
         SPAWN

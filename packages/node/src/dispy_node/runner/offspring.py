@@ -158,16 +158,9 @@ class Nursery:
         self._multiprocessing = sys.modules.get("multiprocessing.util")
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
-        kind = self._worker if settings.reuse else self._child
-        if computation is not None and computation.inside is not None:
-            computation.inside.speaker = kind.news
-        if hasattr(signals, "SIGURG") and computation is not None:
-            # Ignored by whoever has no handler, such as what a job executes. Inherited: a child pays nothing for it.
-            signals.signal(signals.SIGURG, kind.show)
-        if settings.log_level >= 0 and computation is not None:
-            from dispy_node.runner import logs
-
-            logs.forward(settings.log_level, kind.news.tell_log)
+        if computation is not None:
+            # Inherited: a child pays nothing for it.
+            (self._worker if settings.reuse else self._child).connect(computation)
 
     def rehearse(self) -> None:
         """Run a few jobs right here that do nothing.

@@ -207,13 +207,23 @@ class Pool:
         if started:
             self._stillborn.end()
             self._settle_dead(child, code, started)
-        elif self.queue or not self.draining:  # else they are being ended, and none is needed any more
-            self._postpone(
-                self._stillborn,
-                f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
-            )
+        elif not self._is_to_end(others):
+            self._note_death(child, code)
         self._family.close(child)
         self._take_back(others)
+
+    def _is_to_end(self, jobs: list[Job]) -> bool:
+        """Tell whether a child that has *jobs* before it is ended on purpose."""
+        if jobs:
+            return any(job.cancelled for job in jobs)  # before it came to the one that was to be ended
+        return self.draining and not self.queue
+
+    def _note_death(self, child: Offspring, code: int) -> None:
+        """Take note that a child has ended which nobody has ended, and which was at no job."""
+        self._postpone(
+            self._stillborn,
+            f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
+        )
 
     def _settle_dead(self, child: Offspring, code: int, jobs: list[Job]) -> None:
         """Settle what a child owes that has ended: one job, or some more if its last words were garbled."""

@@ -96,8 +96,7 @@ def _prepare(channel: int, path: str, libc: Libc) -> Child:
         stream.flush()
     modules = len(sys.modules) if len(sys.modules) == known else -1
     child = (Worker if settings.reuse else Child)(settings, computation, libc, modules)
-    if computation.inside is not None:
-        computation.inside.speaker = child.news
+    child.connect(computation)
     return child
 
 

@@ -18,8 +18,9 @@ import struct
 from collections import deque
 from time import monotonic, time
 
+from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
-from dispy_node.runner.child import CLOCK_AT, NUMBERS, STARTED_AT, WITHDRAWN_AT
+from dispy_node.runner.child import CLOCK_AT, NOTHING_STARTED, NUMBERS, STARTED_AT, WITHDRAWN_AT
 from dispy_node.runner.escalation import NEVER
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.jobs import Job
@@ -183,6 +184,13 @@ class WorkerPool(Pool):
         self._family.signal_tree(child, signals.SIGKILL)
         self._family.expect_end(child)
         self._family.close(child)
+
+    def _note_death(self, child: Offspring, code: int) -> None:
+        if _cells(child)[STARTED_AT] == NOTHING_STARTED:
+            super()._note_death(child, code)
+            return
+        self._stillborn.end()  # processes are well when they begin
+        self._host.log(f"a process on {self._settings.place} ended between two jobs: {explain.death(code)}")
 
     def _started(self, child: Offspring) -> list[Job]:
         jobs, last = list(child.jobs), _cells(child)[STARTED_AT]
