@@ -126,7 +126,7 @@ def place() -> Iterator[Path]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such protection")
 def test_job_of_the_same_user_cannot_look_into_its_node(
-    start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: Path
+    place: Path, start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node is not root's, reads its keys by files that live in memory, and works."""
     prefix = [*open_the_way(), *entering([], find_account(USER), "")] if os.geteuid() == 0 else []
