@@ -1,6 +1,6 @@
 """A large file on its way to a node, for benchmarks/run.py: ``python files.py NAME ...``; prints one JSON object.
 
-    copy PATH FOLDER            floor: a process reads the file and sends it over a loopback socket, another writes it
+    copy PATH FOLDER [tls]      floor: a process reads the file and sends it over a loopback socket, another writes it
     transfer ADDRESS PID PATH   the file goes to the node at ADDRESS, whose process is PID, by `depends` and `send_file`
 
 Growth of memory is the peak of a process, as the kernel counts it, less what it had before the transfer; that of the
@@ -13,9 +13,12 @@ import json
 import multiprocessing
 import os
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
+
+from floors import tls_contexts
 
 import dispy
 
@@ -23,30 +26,38 @@ BLOCK_BYTES = 1024 * 1024
 MB = 1e6
 
 
-def copy(path: str, folder: str) -> dict[str, float]:
+def copy(path: str, folder: str, *options: str) -> dict[str, float]:
     """Copy a file through a socket to a disk. MB a second."""
+    contexts = tls_contexts() if "tls" in options else {}
     server = socket.create_server(("127.0.0.1", 0))
 
+    def wrapped(plain: socket.socket, side: ssl.Purpose) -> socket.socket:
+        is_server = side is ssl.Purpose.CLIENT_AUTH
+        return contexts[side].wrap_socket(plain, server_side=is_server) if contexts else plain
+
     def send() -> None:
-        with socket.create_connection(server.getsockname()) as sock, open(path, "rb", buffering=0) as file:
+        plain = socket.create_connection(server.getsockname())
+        with wrapped(plain, ssl.Purpose.SERVER_AUTH) as sock, open(path, "rb", buffering=0) as file:
             while data := file.read(BLOCK_BYTES):
                 sock.sendall(data)
+            sock.recv(1)  # closed before the other side has read all, the rest would be lost
 
     os.sync()  # so that each begins with nothing to be written for another
     began = time.perf_counter()
     sender = multiprocessing.get_context("fork").Process(target=send)
     sender.start()
-    sock, _ = server.accept()
+    plain, _ = server.accept()
     target, size = Path(folder, "copy"), 0
-    with sock, open(target, "wb", buffering=0) as file:
+    with wrapped(plain, ssl.Purpose.CLIENT_AUTH) as sock, open(target, "wb", buffering=0) as file:
         buffer = bytearray(BLOCK_BYTES)
         view = memoryview(buffer)
-        while count := sock.recv_into(buffer):
+        whole = os.path.getsize(path)
+        while size < whole and (count := sock.recv_into(buffer)):
             file.write(view[:count])
             size += count
-    rate = size / MB / (time.perf_counter() - began)
+        rate = size / MB / (time.perf_counter() - began)
     sender.join()
-    assert size == os.path.getsize(path)
+    assert size == whole
     target.unlink()
     return {"MB/s": rate}
 

@@ -116,15 +116,7 @@ def socket_copy() -> float:
 
 def ssl_copy() -> float:
     """1 GB in one direction over a loopback connection with TLS 1.3 and the standard library. MB a second."""
-    chosen = _credential()
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(chosen.chain + chosen.key)
-        file.flush()
-        contexts = {}
-        for side in (ssl.Purpose.SERVER_AUTH, ssl.Purpose.CLIENT_AUTH):
-            context = contexts[side] = ssl.create_default_context(side, cadata=chosen.authorities.decode())
-            context.check_hostname = False
-            context.load_cert_chain(file.name)
+    contexts = tls_contexts()
     server = socket.create_server(("127.0.0.1", 0))
     block, count = bytes(1_000_000), 1000
 
@@ -145,6 +137,20 @@ def ssl_copy() -> float:
         rate = received / 1e6 / (time.perf_counter() - began)
     sender.join()
     return rate
+
+
+def tls_contexts() -> dict[ssl.Purpose, ssl.SSLContext]:
+    """Give a context for each side (that of the client by SERVER_AUTH), of certificates as nodes have them."""
+    chosen = _credential()
+    contexts = {}
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(chosen.chain + chosen.key)
+        file.flush()
+        for side in (ssl.Purpose.SERVER_AUTH, ssl.Purpose.CLIENT_AUTH):
+            context = contexts[side] = ssl.create_default_context(side, cadata=chosen.authorities.decode())
+            context.check_hostname = False
+            context.load_cert_chain(file.name)
+    return contexts
 
 
 def _credential() -> Credential:
