@@ -118,8 +118,9 @@ class Workload:
         if rng.random() < self._scenario.large:
             source = f"file of {ident}"
             size = rng.choice((0, 10, *LARGE_BYTES))
-            application.client.files = {**application.client.files, source: bytes(size)}
-            digest = hashlib.sha256(bytes(size)).digest() if rng.random() < 0.5 else b""
+            content = (hashlib.sha256(ident.encode()).digest() * (size // 32 + 1))[:size]
+            application.client.files = {**application.client.files, source: content}
+            digest = hashlib.sha256(content).digest() if rng.random() < 0.5 else b""
             files.append(SourceFile(source, "data.txt", size, 0o644, 0.0, digest))
             if digest:
                 files.append(SourceFile(source, "again.txt", size, 0o644, 0.0, digest))

@@ -283,6 +283,7 @@ class World:
         for node in self.nodes:
             if node.gone or not node.up:
                 continue
+            node.parts.make_room()  # a client that was away too long has not said that it ends
             left: dict[str, object] = {
                 "clients": list(node.engine.clients),
                 "computations": list(node.engine.computations),
