@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator

@@ -234,7 +234,10 @@ def receiving(node: NodeScript, parts: dict[str, Spooled]) -> list[fx.Effect]:
 
 def test_the_rest_of_a_file_is_asked_for_and_comes_behind_its_part(node: NodeScript) -> None:
     assert receiving(node, {"x": PART}) == [node.said(FilesWanted("a", ["x", "y"], [60, 0]))]
-    coming = [msgspec.structs.replace(OFFERS[0], stream=1, skip=60), msgspec.structs.replace(OFFERS[1], stream=2)]
+    coming = [
+        msgspec.structs.replace(OFFERS[0], stream=1, skip=60),
+        msgspec.structs.replace(OFFERS[1], stream=2),
+    ]
     assert node.send(FilesComing("a", coming)) == [
         fx.ReceiveFile(LINK, 1, KEYS["x"], PART),
         fx.ReceiveFile(LINK, 2, KEYS["y"]),
