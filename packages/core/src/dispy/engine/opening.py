@@ -119,6 +119,7 @@ class Opening:
             return
         placement.opened_with = placement.told = _most(placement)
         placement.data.clear()
+        placement.coming.clear()
         streams: list[Effect] = []
         code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:
@@ -137,6 +138,7 @@ class Opening:
         later = {item.path for item in placement.files if item.digest and item.size >= least}
         now = [item for item in placement.files if item.path not in later]
         offers = _announce_files(streams, node, node.link, now)
+        placement.coming.update({offer.stream: offer.size for offer in offers})
         offers += [_offer(item, 0) for item in placement.files if item.path in later]
         if len(arguments) > INLINE_BODY_BYTES:
             setup_stream = _announce(streams, node, node.link, arguments, len(arguments))
@@ -183,6 +185,7 @@ class Opening:
             )
         placement.files = list(offered.values())
         offers = _announce_files(streams, node, node.link, wanted, have)
+        placement.coming.update({offer.stream: offer.size for offer in offers})
         self._ledger.send(node, FilesComing(message.computation, offers))
         self._ledger.effects.extend(streams)
 

@@ -309,6 +309,7 @@ class Placement:
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
         data: shared data that was sent there since it was opened and has not been lost there.
+        coming: streams with files that were sent there since it was opened -> sizes of these files in bytes.
     """
 
     node: Node
@@ -335,6 +336,7 @@ class Placement:
     resting: bool = False
     dismissed: bool = False
     data: set[int] = field(default_factory=set)
+    coming: dict[int, int] = field(default_factory=dict)
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 
