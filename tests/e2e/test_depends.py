@@ -311,7 +311,9 @@ class CuttingProxy:
                 self.connections += 1
                 self._ends += [client, node]
                 for pair in ((client, node), (node, client)):
-                    threading.Thread(target=self._pass_on, args=(*pair, pair[0] is client), daemon=True).start()
+                    threading.Thread(
+                        target=self._pass_on, args=(*pair, pair[0] is client), daemon=True
+                    ).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
         with contextlib.suppress(OSError):
