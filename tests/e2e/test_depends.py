@@ -526,3 +526,39 @@ def test_a_full_disk_is_told_and_harms_nobody_else(
         node.end()
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_of_the_client_costs_the_file_only(
+    start_node: Callable[..., Any],
+    cluster_of: Make,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def send(name: str, size: int) -> Any:
+        with open(name, "wb") as file:
+            file.truncate(size)
+        return dispy_send_file(name)  # type: ignore[name-defined]  # noqa: F821
+
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        monkeypatch.chdir(disk)
+        cluster = cluster_of(send, nodes=[start_node(cpus=1).address])
+        jobs = [cluster.submit(*file) for file in (("large", 5_000_000), ("small", 1000), ("other", 1_000_000))]
+        assert [job() for job in jobs] == [-1, 0, 0], "the only slot is free again, and so is the disk"
+        cluster.close()
+        assert sorted(path.name for path in disk.iterdir()) == ["other", "small"]
+        told = [line for line in capsys.readouterr().out.splitlines() if "was not taken" in line]
+        assert len(told) == 1
+        assert "file 'large' of job" in told[0]
+        assert "No space left on device" in told[0]
+    finally:
+        monkeypatch.undo()
+        subprocess.run(["umount", "-l", disk], check=False)
