@@ -551,7 +551,9 @@ def test_a_full_disk_of_the_client_costs_the_file_only(
     try:
         monkeypatch.chdir(disk)
         cluster = cluster_of(send, nodes=[start_node(cpus=1).address])
-        jobs = [cluster.submit(*file) for file in (("large", 5_000_000), ("small", 1000), ("other", 1_000_000))]
+        jobs = [
+            cluster.submit(*file) for file in (("large", 5_000_000), ("small", 1000), ("other", 1_000_000))
+        ]
         assert [job() for job in jobs] == [-1, 0, 0], "the only slot is free again, and so is the disk"
         cluster.close()
         assert sorted(path.name for path in disk.iterdir()) == ["other", "small"]
