@@ -72,6 +72,9 @@ class SimulatedNode:
         self.spool_leaks = False
         """A runner died: spool files that were its own may stay until the node starts again."""
         self.load_failures = scenario.load_failures
+        self.file_breaks = scenario.file_breaks
+        self._breaking: set[tuple[LinkId, int]] = set()
+        """Streams of links that break with their first piece."""
         self.engine: NodeEngine
         self.spool: SimulatedSpool
         self.parts: Parts
@@ -217,6 +220,11 @@ class SimulatedNode:
         if inbox is not None:
             inbox.add_chunk(stream, data)
             end.connection.consumed(end, stream, len(data))
+        if (end.number, stream) in self._breaking:
+            self._breaking.remove((end.number, stream))
+            self._timeline.after(
+                0.0, partial(end.connection.reset, lambda _: (0.01 * self._rng.random(), False))
+            )
 
     def stream_finished(self, end: End, stream: int, reason: str) -> None:
         """Take the end of a stream."""
@@ -415,6 +423,8 @@ class SimulatedNode:
         inbox = self._inboxes.get(effect.link)
         if inbox is not None:
             inbox.receive(effect.stream, effect.key, effect.part)
+            if self._rng.random() < self.file_breaks:
+                self._breaking.add((effect.link, effect.stream))
 
     def _keep_parts(self, effect: fx.KeepParts) -> None:
         for key, spooled in effect.parts:

@@ -115,16 +115,16 @@ class Workload:
 
         code = bytes(rng.choice((100, 100, LARGE_BYTES[0])))
         files = []
-        if rng.random() < self._scenario.large:
+        if self._scenario.large and rng.random() < 0.5:
             source = f"file of {ident}"
-            size = rng.choice((0, 10, *LARGE_BYTES))
+            size = rng.choice((0, 10, *LARGE_BYTES, LARGE_BYTES[2], LARGE_BYTES[2]))
             content = (hashlib.sha256(ident.encode()).digest() * (size // 32 + 1))[:size]
             application.client.files = {**application.client.files, source: content}
             digest = hashlib.sha256(content).digest() if rng.random() < 0.5 else b""
             files.append(SourceFile(source, "data.txt", size, 0o644, 0.0, digest))
             if digest:
                 files.append(SourceFile(source, "again.txt", size, 0o644, 0.0, digest))
-        dest_path = "shared" if rng.random() < 0.3 else ""
+        dest_path = "shared" if rng.random() < (0.8 if files else 0.3) else ""
         return Computation(
             ident,
             f"work{index}",

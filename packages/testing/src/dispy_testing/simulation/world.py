@@ -214,7 +214,7 @@ class World:
             if len(self.nodes) > self.scenario.nodes:
                 return
             node = self._add_node(2)
-            node.load_failures = node.spool.failures = 0.0
+            node.load_failures = node.spool.failures = node.file_breaks = 0.0
             for client in alive:
                 client.want(node)
 
