@@ -15,8 +15,12 @@ figures of one run: machines drift.
     queue      100 000 jobs queued: bytes of client memory each, submitted a second
     bulk       20 jobs with 50 MB of argument each over an open connection, MB/s, and the growth of the daemon;
                floor: loopback socket
+    file       a file of 1 GB (--file-mb) to a node by `depends` and by `send_file` over an open connection, MB/s, and
+               the growth of client, node and runner; floor: from disk to disk through a loopback socket. Then the
+               same encrypted, next to a bare `ssl` socket that writes nothing to a disk
     shared     50 jobs that read one array of 100 MB: milliseconds of each on top of a job with a tiny one; MB sent
-    instances  jobs/s with an instance of a shipped class as argument, reused processes; bytes sent for each
+    instances  jobs/s with an instance of a shipped class as argument, reused processes, next to as many no-op jobs;
+               bytes sent for each
     tls        what encryption costs: jobs with 1 KiB there and back, encrypted against open; 20 jobs with 50 MB
                against a bare `ssl` socket; CPU of a handshake, both sides together; 500 nodes connect to one client
 """
@@ -24,6 +28,7 @@ figures of one run: machines drift.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -37,6 +42,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 Figures = dict[str, float]
+
+FILE_MB = 1000
+"""Size of the file for `file`."""
 
 
 class Node:
@@ -88,11 +96,11 @@ def measure(script: str, *args: str) -> Figures:
     return figures
 
 
-def with_node(script: str, *options: str) -> Figures:
-    """Measure against a node that is started for it."""
+def with_node(script: str, *options: str, arguments: tuple[str, ...] = ()) -> Figures:
+    """Measure against a node that is started for it; *arguments* are for the measurement alone."""
     node = Node(*options)
     try:
-        return measure(script, node.address, str(node.process.pid), *options)
+        return measure(script, node.address, str(node.process.pid), *arguments, *options)
     finally:
         node.close()
 
@@ -145,6 +153,31 @@ def bulk() -> Figures:
     return {**figures, "socket MB/s": floor, "of socket": figures["MB/s"] / floor}
 
 
+def file(size_mb: int = FILE_MB) -> Figures:
+    """A large file against a copy through a socket, from disk to disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "large")
+        block = os.urandom(1_000_000)
+        with open(path, "wb") as target:
+            for _ in range(size_mb):
+                target.write(block)
+        floor = measure("files:copy", path, folder)["MB/s"]
+        figures = with_node("files:transfer", "--open", arguments=(path,))
+        socket = measure("floors:ssl_copy")["rate"]
+        encrypted = with_node("files:transfer", arguments=(path,))
+    return {
+        **figures,
+        "socket to disk MB/s": floor,
+        "depends of that": figures["depends MB/s"] / floor,
+        "send_file of that": figures["send_file MB/s"] / floor,
+        "encrypted depends MB/s": encrypted["depends MB/s"],
+        "encrypted send_file MB/s": encrypted["send_file MB/s"],
+        "ssl socket MB/s": socket,
+        "encrypted send_file of that": encrypted["send_file MB/s"] / socket,
+        "encrypted growth MB": max(value for key, value in encrypted.items() if key.endswith("grows MB")),
+    }
+
+
 def shared() -> Figures:
     """Data that jobs share."""
     return with_node("workloads:shared")
@@ -152,8 +185,10 @@ def shared() -> Figures:
 
 def instances() -> Figures:
     """Instances of a class that is sent along."""
+    floor = with_node("workloads:few")["rate"]
     figures = with_node("workloads:instances")
-    return {"jobs/s": figures["rate"], "bytes/job": figures["bytes/job"]}
+    ours = figures["rate"]
+    return {"jobs/s": ours, "no-op/s": floor, "of that": ours / floor, "bytes/job": figures["bytes/job"]}
 
 
 def tls() -> Figures:
@@ -183,6 +218,7 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "start": start,
     "queue": queue,
     "bulk": bulk,
+    "file": file,
     "shared": shared,
     "instances": instances,
     "tls": tls,
@@ -197,16 +233,18 @@ def main() -> None:
     )
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(BENCHMARKS))
+    parser.add_argument("--file-mb", type=int, default=FILE_MB, help="size for `file`")
     parser.add_argument("--raw", type=Path, help="append every figure to this file, one JSON line each")
     options = parser.parse_args()
+    benchmarks = {**BENCHMARKS, "file": functools.partial(file, options.file_mb)}
     found: dict[str, list[Figures]] = {name: [] for name in options.only}
     for _ in range(options.reps):
         for name in options.only:
-            figures = BENCHMARKS[name]()
+            figures = benchmarks[name]()
             found[name].append(figures)
             if options.raw:
-                with options.raw.open("a") as file:
-                    file.write(json.dumps({"benchmark": name, **figures}) + "\n")
+                with options.raw.open("a") as raw:
+                    raw.write(json.dumps({"benchmark": name, **figures}) + "\n")
     print(
         f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, medians of {options.reps} runs [range]\n"
     )

@@ -56,6 +56,11 @@ def worker(address: str) -> dict[str, float]:
     return {"rate": rate_of(noop, 100_000, address, "worker")}
 
 
+def few(address: str) -> dict[str, float]:
+    """The same for as many jobs as `instances` has."""
+    return {"rate": rate_of(noop, 10_000, address, "worker")}
+
+
 def latency(address: str) -> dict[str, float]:
     """One job at a time."""
     figures = {}
@@ -204,6 +209,6 @@ def _peak_bytes(pid: str) -> int:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    if name in ("fresh", "programs", "worker", "latency", "shared", "instances"):
+    if name in ("fresh", "programs", "worker", "few", "latency", "shared", "instances"):
         arguments = arguments[:1]
     print(json.dumps(globals()[name](*arguments)))

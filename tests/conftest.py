@@ -46,6 +46,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],  # a busy machine says nothing about the code
     print_blob=True,
 )
+settings.register_profile("brief", settings.get_profile("fast"), max_examples=5)
 settings.register_profile(
     "deep",
     max_examples=5000,

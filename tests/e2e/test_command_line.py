@@ -381,7 +381,7 @@ def test_jobs_run_at_a_node_that_is_named(folder: Path, node: str) -> None:
 def test_node_is_listed(node: str) -> None:
     done = dispy("nodes", "-n", node)
     assert done.returncode == 0, done.stderr
-    assert after(done.stdout.decode(), rf"workhorse +{re.escape(node)} +2 ")
+    assert after(done.stdout.decode(), rf"workhorse +{re.escape(node)} +open +2 ")
     (told,) = json.loads(dispy("nodes", "-n", node, "--json").stdout)
     assert (told["node"], told["slots"], told["address"]) == ("workhorse", 2, "127.0.0.1")
     assert told["memory_free_bytes"] > 0

@@ -167,8 +167,11 @@ def needs_bubblewrap() -> None:
 
 
 @pytest.fixture
-def start_for_user(start_node: Look, place: Path) -> Look:
-    """Start nodes whose Python the other user can run, wherever it is installed."""
+def start_for_user(place: Path, start_node: Look) -> Look:
+    """Start nodes whose Python the other user can run, wherever it is installed.
+
+    The place comes first, since what comes first ends last: it is removed when no node works in it any more.
+    """
 
     def start(*options: str) -> Any:
         return start_node(*options, folder=place / "node", prefix=open_the_way())
@@ -253,7 +256,7 @@ def test_user_who_is_not_root_cannot_start_it(start_node: Look) -> None:
 
 
 @needs_root
-def test_folder_that_the_user_cannot_reach_is_told(start_node: Look, place: Path) -> None:
+def test_folder_that_the_user_cannot_reach_is_told(place: Path, start_node: Look) -> None:
     place.chmod(0o700)
     with pytest.raises(AssertionError, match=r"'[^']*' is closed; run: chmod o\+x .* --dest-path-prefix"):
         start_node("--confine", f"user={USER}", folder=place / "node")

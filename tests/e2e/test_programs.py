@@ -151,3 +151,19 @@ def test_node_without_java_says_so(
         assert job() is None
         assert "needs Java, which the node has not in its JAVA_HOME" in str(job.exception)
     assert "install a JDK" in capfd.readouterr().err
+
+
+def test_commands_of_one_job_may_tell_things_at_the_same_time(cluster_of: Make, home: Path) -> None:
+    program = home / "many.sh"
+    program.write_text(
+        "#!/bin/sh\n"
+        "for n in 1 2 3 4 5 6; do\n"
+        '    echo "$n" > "f$n"; dispy-job send-file "f$n" & head -c 99999 /dev/zero | dispy-job result - &\n'
+        "done; wait\n"
+    )
+    program.chmod(0o755)
+    job = cluster_of(str(program)).submit()
+    told = list(job.stream())
+    assert job() == 0, job.stderr
+    assert len(told) == 6
+    assert [(home / f"f{number}").read_text() for number in range(1, 7)] == [f"{n}\n" for n in range(1, 7)]

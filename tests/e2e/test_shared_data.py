@@ -129,3 +129,34 @@ def test_runner_that_died_gets_the_data_again(cluster_of: Callable[..., Any]) ->
 def test_programs_say_that_they_cannot(cluster_of: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="cannot read shared data"):
         cluster_of("/bin/true").put(1)
+
+
+def read_both(path: str, value: Any, again: Any, ref: Any) -> Any:
+    with open(path) as file:
+        return file.read(), len(value), value is again, ref
+
+
+@pytest.mark.parametrize("isolation", ["process", "worker"])
+@pytest.mark.parametrize("padding", [0, len(LARGE)], ids=["in the message", "on a stream"])
+def test_jobs_bring_files_and_need_shared_data(
+    cluster_of: Callable[..., Any],
+    isolation: str,
+    padding: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cluster = cluster_of(read_both, isolation=isolation)
+    ref = cluster.put({"a": 1})
+    contents = [str(number) + " " * padding for number in range(4)]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.txt").write_text(content)
+    jobs = [
+        cluster.submit(f"{number}.txt", LARGE, LARGE, ref, dispy_job_depends=[f"{number}.txt"])
+        for number in range(4)
+    ]
+    for job, content in zip(jobs, contents, strict=True):
+        assert job() == (content, len(LARGE), True, {"a": 1}), job.exception
+    assert sent_bytes(cluster) < 1.5 * len(LARGE) + 4 * padding
+    (node,) = cluster.status().nodes
+    assert cluster.submit_node(node, "0.txt", LARGE, LARGE, ref)() is None, "the file is gone with its job"

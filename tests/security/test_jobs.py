@@ -126,7 +126,7 @@ def place() -> Iterator[Path]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such protection")
 def test_job_of_the_same_user_cannot_look_into_its_node(
-    start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: Path
+    place: Path, start_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node is not root's, reads its keys by files that live in memory, and works."""
     prefix = [*open_the_way(), *entering([], find_account(USER), "")] if os.geteuid() == 0 else []
@@ -204,7 +204,8 @@ def test_job_reaches_no_socket_of_others(node: Any) -> None:
         assert not own & daemon
         assert not own & set(stranger["of runner"].values()) or job is stranger
         named = [line.split()[7] for line in job["unix"].splitlines()[1:] if len(line.split()) > 7]
-        assert not [name for name in named if "dispy" in name]
+        # The one of its owner's commands asks the system who is there; docs/security.md tells what that means for jobs.
+        assert not [name for name in named if "dispy" in name and not name.endswith("/control")]
     sockets = [name for name in os.listdir(f"/proc/{pid}/fd") if _is_socket(pid, name)]
     assert sockets
     with dispy.JobCluster(knock, depends=[os], nodes=[node.address]) as cluster:

@@ -225,7 +225,8 @@ def test_clients_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
         async def connect(nursery: trio.Nursery, number: int, who: str) -> trio.abc.Stream:
             ours, theirs = memory_stream_pair()
-            peer = Peer("10.0.0.9", is_local=False, identity=Identity(who, EVERYTHING))
+            leaf = f"{who} (certificate {number})"  # made afresh by whoever has the key
+            peer = Peer("10.0.0.9", is_local=False, identity=Identity(leaf, EVERYTHING, account=who))
             nursery.start_soon(serve, theirs, peer)
             hello = greeting(ident=f"{number:032x}")
             session = Session(hello, now=0.0, accepts=frozenset({Role.NODE}), roles=EVERYTHING)

@@ -54,6 +54,7 @@ EXAMPLES: dict[type[msg.Message], msg.Message] = {
         msg.FilesComing(CID, [msg.FileOffer("f", 1, 0o600, 0.0, 1)]),
         msg.ShareData(CID, 1, 1, 1),
         msg.DropData(CID, [1]),
+        msg.RecallJobs(CID, [(1, 1)]),
         msg.DataLost(CID, 1, "x"),
     )
 }

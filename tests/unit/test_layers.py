@@ -33,6 +33,7 @@ LAYERS = [
         "allotment",
         "management",
         "limits",
+        "demands",
         "options",
         "cluster",
         "__init__",

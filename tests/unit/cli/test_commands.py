@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dispy.interfaces import API_VERSION, Command
-from dispy_cli.commands import CompletionCommand, NodesCommand, PluginsCommand, RunCommand
+from dispy_cli.commands import CompletionCommand, DoctorCommand, NodesCommand, PluginsCommand, RunCommand
 
 
-@pytest.mark.parametrize("kind", [CompletionCommand, NodesCommand, PluginsCommand, RunCommand])
+@pytest.mark.parametrize("kind", [CompletionCommand, DoctorCommand, NodesCommand, PluginsCommand, RunCommand])
 def test_command_is_built_under_its_name(kind: type[Command]) -> None:
     command = kind().build()
     assert command.name == kind.NAME

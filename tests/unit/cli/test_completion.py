@@ -41,7 +41,7 @@ def test_commands_and_options_are_completed(
             run_dispy()
         return {line.partition(",")[2] for line in capsys.readouterr().out.splitlines()}
 
-    assert complete("dispy ", 1) == {"completion", "nodes", "plugins", "run"}
+    assert complete("dispy ", 1) == {"completion", "doctor", "nodes", "plugins", "run"}
     assert complete("dispy pl", 1) == {"plugins"}
     assert {"--json", "--file"} <= complete("dispy run --", 2)
     # Where `run` is left out, its options are completed all the same.

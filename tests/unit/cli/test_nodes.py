@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 
 from dispy import config
+from dispy.discovery import Sighting
 from dispy.errors import InvalidNodes, UsageError
 from dispy.model import Role
 from dispy.runtime import probe
 from dispy.runtime.dialer import LOCAL_TARGET, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.probe import Probed
+from dispy_cli import surroundings
 from dispy_cli.nodes import list_targets
+from dispy_cli.surroundings import Surroundings
 
 AVAIL = (87.5, 3 << 30, 5 << 30, 100.0)
 
 
-def answer(name: str = "workhorse", host: str = "10.0.0.1", **fields: Any) -> Probed:
-    hello = make_hello(Role.NODE, "0" * 32, name=name, cpus=4, **({"avail": AVAIL} | fields))
+def answer(name: str = "workhorse", host: str = "10.0.0.1", ident: str = "0" * 32, **fields: Any) -> Probed:
+    hello = make_hello(Role.NODE, ident, name=name, cpus=4, **({"avail": AVAIL} | fields))
     return Probed(Target("tcp", host, 51348), hello, host, "")
 
 
@@ -37,8 +40,11 @@ def _same_ports() -> Iterator[None]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Give what is probed under "targets"; what is put under "found" is what comes out."""
-    world: dict[str, Any] = {"found": []}
+    """Give what is probed under "targets"; what is put under "found" is what comes out.
+
+    Under "around" is what the search comes to.
+    """
+    world: dict[str, Any] = {"found": [], "around": Surroundings()}
 
     def probe_nodes(targets: Sequence[Any], transport: object) -> list[Probed]:
         world["targets"] = [target[:3] for target in targets]
@@ -46,10 +52,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return list(world["found"])
 
     monkeypatch.setattr(probe, "probe_nodes", probe_nodes)
+    monkeypatch.setattr(surroundings, "look_around", lambda trust, discoveries: world["around"])
     return world
 
 
-def test_this_machine_is_asked_by_default(
+def test_this_machine_is_asked_if_none_is_named(
     run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked["found"] = [answer(host="127.0.0.1")]
@@ -59,6 +66,54 @@ def test_this_machine_is_asked_by_default(
     assert headings.split("  ")[0] == "NODE"
     for cell in ("workhorse", "127.0.0.1:51348", " 4 ", "88 %", "3.0 GiB", "5.0 GiB"):
         assert cell in row
+
+
+def test_nodes_that_are_found_are_asked(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["around"].sighted(Sighting("1" * 32, 1, 51348, ("10.0.0.7", "fd00::7")))
+    asked["around"].sighted(Sighting("2" * 32, 1, 4000, ("10.0.0.8",)))
+    deaf = Probed(Target("tcp", "10.0.0.8", 4000), None, "", "no answer")
+    seven = answer("seven", "10.0.0.7", "1" * 32)
+    asked["found"] = [NO_ANSWER, seven, Probed(seven.target, None, "", "no way"), deaf]
+    assert run_dispy("nodes", "--json") == 0
+    hosts = [("127.0.0.1", 51348), ("10.0.0.7", 51348), ("fd00::7", 51348), ("10.0.0.8", 4000)]
+    assert [target[1:] for target in asked["targets"]] == hosts
+    told = json.loads(capsys.readouterr().out)
+    # Nobody is here, and that is no news; of the first node one address has answered, of the second none.
+    assert [(one["node"], one["error"]) for one in told] == [("seven", None), (None, "no answer")]
+
+
+def test_node_of_this_machine_is_told_once(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["around"].sighted(Sighting("0" * 32, 1, 51348, ("10.0.0.1",)))
+    asked["found"] = [answer(host="127.0.0.1"), answer()]
+    assert run_dispy("nodes", "--json") == 0
+    assert [one["address"] for one in json.loads(capsys.readouterr().out)] == ["127.0.0.1"]
+
+
+def test_nodes_with_another_key_and_the_networks_are_told(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["around"].looking(["eth0 (10.0.0.1)"], is_local=False)
+    asked["around"].refused("10.0.0.3", "a node there has another key")
+    asked["found"] = [NO_ANSWER]
+    assert run_dispy("nodes") == 3
+    told = capsys.readouterr().err
+    assert "dispy: 10.0.0.3: a node there has another key\n" in told
+    assert "dispy: nodes were looked for on eth0 (10.0.0.1)\n" in told
+    assert run_dispy("nodes", "--json") == 3
+    assert json.loads(capsys.readouterr().out)[1]["asked"]["host"] == "10.0.0.3"
+
+
+def test_why_nobody_was_looked_for(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["around"].problem = surroundings.NO_KEY
+    asked["found"] = [answer(host="127.0.0.1")]
+    assert run_dispy("nodes") == 0
+    assert f"were not looked for: {surroundings.NO_KEY}" in capsys.readouterr().err
 
 
 def test_nodes_and_ports_can_be_named(run_dispy: Callable[..., int], asked: dict[str, Any]) -> None:
@@ -148,3 +203,15 @@ def test_what_is_no_node_is_a_usage_error(run_dispy: Callable[..., int], asked: 
 
 def test_local_node_is_a_target_of_its_own() -> None:
     assert list_targets(["local"], None) == [LOCAL_TARGET]
+
+
+def test_why_a_node_takes_no_jobs(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [answer(refusal="its service hours are 20:00 to 06:00")]
+    assert run_dispy("nodes") == 0
+    told = capsys.readouterr()
+    assert "  closed  " in told.out
+    assert "node workhorse takes no jobs: its service hours are 20:00 to 06:00" in told.err
+    assert run_dispy("nodes", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["refusal"] == "its service hours are 20:00 to 06:00"

@@ -18,6 +18,8 @@ from dispy.hookspecs import hookimpl
 from dispy.interfaces import API_VERSION, Credentials, SecurityRequest, StreamSecurity
 from dispy.model import AccessRole
 from dispy.runtime import probe
+from dispy.runtime.probe import Probed
+from dispy_cli import surroundings
 from dispy_cli.nodes import nodes
 from dispy_cli.run import run
 from dispy_cli.security import SecurityOptions, security_options, take_security
@@ -205,11 +207,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
         def probe_nodes(asked: Sequence[Any], transport: object) -> list[Any]:
             targets.extend(asked)
-            return []
+            return [Probed(target, None, "", "no answer") for target in asked]
 
         security = FakeSecurity()
         manager = dispy_plugins([security] if plugins is None else plugins)
         monkeypatch.setattr(probe, "probe_nodes", probe_nodes)
+        nobody = surroundings.Surroundings()
+        monkeypatch.setattr(surroundings, "look_around", lambda trust, discoveries: nobody)
         monkeypatch.setattr("dispy.plugins.PluginManager.load", lambda: manager)
         done = CliRunner().invoke(nodes, words, standalone_mode=False)
         if done.exception is not None:

@@ -99,7 +99,10 @@ def test_unknown_command_without_likeness_lists_what_there_is(
 ) -> None:
     assert run_dispy("xyzzy") == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "no installed plugin offers the command 'xyzzy' (there: completion, nodes, plugins, run)" in told
+    assert (
+        "no installed plugin offers the command 'xyzzy' (there: completion, doctor, nodes, plugins, run)"
+        in told
+    )
 
 
 def test_command_that_is_not_installed_is_told_with_its_pip_line(

@@ -32,7 +32,7 @@ from dispy.errors import (
     PluginNotInstalled,
     UsageError,
 )
-from dispy.interfaces import FaultPolicy
+from dispy.interfaces import API_VERSION, Allocator, FaultPolicy
 from dispy.model import OPEN, JobId, JobStatus, LinkId, NodeStatus, Outcome
 from dispy.packing.bundle import OWN_VERSION
 from dispy.plugins import PluginManager
@@ -92,6 +92,19 @@ class FakePlugins:
         if need_reentrant and self.missing is not None:
             raise self.missing
         return CancelPolicy()
+
+    def allocator(self, name: str) -> Allocator:
+        if name == FirstAllocator.NAME:
+            return FirstAllocator()
+        raise PluginNotInstalled(f"the allocator {name!r}", "std")
+
+
+class FirstAllocator(Allocator):
+    NAME = "first"
+    API_VERSION = API_VERSION
+
+    def rank(self, busy: int, slots: int) -> float:
+        return 0.0
 
 
 class FakeTrusts:
@@ -515,12 +528,38 @@ def test_programs_never_send_pickle(make: Make, runtime: FakeRuntime) -> None:
     assert runtime.added[-1][0].executor == "program"
 
 
+def test_placement_is_the_name_of_an_allocator(make: Make, runtime: FakeRuntime) -> None:
+    make()
+    make(placement="least-loaded")
+    make(placement="first")
+    with pytest.raises(PluginNotInstalled, match="'pack'"):
+        make(placement="pack")
+    with pytest.raises(UsageError, match="placement=1 is not the name"):
+        make(placement=1)
+    found = [computation.allocator for computation, _options in runtime.added]
+    assert found[:2] == [None, None]
+    assert [type(allocator) for allocator in found[2:]] == [FirstAllocator]
+
+
+def test_jobs_with_options_have_their_priority(make: Make, runtime: FakeRuntime) -> None:
+    cluster = make()
+    jobs = [cluster.submit(1), cluster.options(priority=5).submit(2), cluster.options(timeout=5).submit(3)]
+    records = runtime.driver.engine.jobs
+    assert [records[JobId(job._uid)].priority for job in jobs] == [0, 5, 0]
+
+
 def test_reentrant_that_is_no_flag_is_false(
     make: Make, runtime: FakeRuntime, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(reentrant="yes")
     assert "reentrant='yes'" in capsys.readouterr().out
     assert runtime.added[0][0].reentrant is False
+
+
+def test_the_start_method_is_told(make: Make, runtime: FakeRuntime) -> None:
+    make()
+    make(start_method="spawn")
+    assert [str(added[0].start_method) for added in runtime.added] == ["fork", "spawn"]
 
 
 @pytest.mark.parametrize(
@@ -535,6 +574,7 @@ def test_reentrant_that_is_no_flag_is_false(
         ({"ping_interval": 1001}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
         ({"ping_interval": True}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
         ({"ping_interval": "5"}, UsageError, "ping_interval must be a number of seconds from 1 to 1000"),
+        ({"start_method": "exec"}, UsageError, "start_method must be 'fork' or 'spawn', not 'exec'"),
         ({"results": "pickle"}, UsageError, "results must be 'any' or 'safe', not 'pickle'"),
         ({"job_status": 5}, UsageError, "job_status=5 is not callable"),
         ({"job_status": lambda: None}, UsageError, "job_status must take 1 argument"),

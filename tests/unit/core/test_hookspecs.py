@@ -40,6 +40,7 @@ def test_there_are_hooks() -> None:
         "dispy_register_discovery",
         "dispy_register_executor",
         "dispy_register_fault_policy",
+        "dispy_register_allocator",
         "dispy_register_command",
         "dispy_on_jobs",
         "dispy_on_nodes",

@@ -10,7 +10,7 @@ from dispy.engine.effects import Effect, TellNode
 from dispy.engine.events import NodeCpusLimited, NodeLeft, NodeRested, NodesWidened, NodeTaken
 from dispy.engine.managing import LEFT_REASON
 from dispy.engine.records import JobState, PlacementState
-from dispy.model import ComputationId, JobStatus, NodeId, NodeStatus
+from dispy.model import ComputationId, JobStatus, NodeId, NodeStatus, StartMethod
 from dispy.wire.messages import (
     AssignJobs,
     CloseComputation,
@@ -19,6 +19,7 @@ from dispy.wire.messages import (
     LimitSlots,
     NodeChanged,
     OpenComputation,
+    Reconcile,
     Reconciled,
 )
 
@@ -108,7 +109,9 @@ def test_a_job_bound_to_a_node_that_was_left_is_refused(world: World) -> None:
 
 def test_a_node_is_prepared_again_with_what_is_asked_for_then(world: World) -> None:
     arguments = b"old"
-    computation = ready(world, arguments_for=lambda node: arguments, setup_timeout_s=1.0)
+    computation = ready(
+        world, arguments_for=lambda node: arguments, setup_timeout_s=1.0, start_method=StartMethod.SPAWN
+    )
     (bound,) = world.submit(computation, 3, pinned=world.ident(1))[2:]
     first = list(world.placement(computation).inflight.values())
     arguments = b"new"
@@ -119,7 +122,7 @@ def test_a_node_is_prepared_again_with_what_is_asked_for_then(world: World) -> N
     effects = world.say(ComputationClosed(computation.id))
     (opened,) = world.messages(effects)
     assert isinstance(opened, OpenComputation)
-    assert opened.setup_args == b"new"
+    assert (opened.setup_args, opened.start_method) == (b"new", "spawn")
 
 
 def test_a_node_that_is_not_accepted_again_is_lost_to_it(world: World) -> None:
@@ -183,3 +186,11 @@ def test_the_node_is_told_again_when_it_may_have_missed_it(world: World) -> None
     world.do(NodeCpusLimited(world.ident(1), None))
     world.connect(1)
     assert limits(world, world.say(Reconciled([found]))) == [], "it was opened with all"
+
+
+def test_a_node_that_was_given_up_and_returns_is_first_asked_what_it_has(world: World) -> None:
+    computation = ready(world)
+    world.disconnect(final=True)
+    world.do(NodeCpusLimited(world.ident(1), 1))
+    assert [type(message) for message in world.messages(world.connect(1))] == [Reconcile]
+    assert limits(world, world.say(Reconciled([Finding(computation.id, "ready", [])]))) == [1]

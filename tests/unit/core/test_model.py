@@ -24,6 +24,7 @@ from dispy.model import (
     Pieces,
     PythonVersion,
     Role,
+    StartMethod,
 )
 
 numbers = st.integers(0, 999)
@@ -93,6 +94,7 @@ def test_what_travels_keeps_its_values() -> None:
     ]
     assert [str(role) for role in Role] == ["client", "node"]
     assert [str(isolation) for isolation in Isolation] == ["process", "worker"]
+    assert [str(method) for method in StartMethod] == ["fork", "spawn"]
 
 
 @given(st.lists(st.binary(max_size=20)))

@@ -21,6 +21,7 @@ BULK = {
     msg.FilesComing,
     msg.ShareData,
     msg.DropData,
+    msg.RecallJobs,
     msg.WatchOutput,
     msg.Reconcile,
     msg.JobsStarted,
@@ -46,6 +47,7 @@ REAL = [
     msg.AckNews("c" * 32, [msg.NewsAck(number, 1, 1, True) for number in range(1000)]),
     msg.Reconciled([msg.Finding("c" * 32, "ready", KEYS)]),
     msg.FilesWanted("c" * 32, [f"{number:020}" for number in range(1000)]),
+    msg.Reconciled([msg.Finding("c" * 32, "ready", [], list(range(3000)))]),
 ]
 
 
@@ -55,9 +57,9 @@ def test_cost_is_about_what_it_takes(message: msg.Message) -> None:
     assert keys / 2 < COST_OF[type(message)](message) < 3 * keys
 
 
-@pytest.mark.parametrize("kind", [msg.ComputationFailed, msg.FileTaken])
+@pytest.mark.parametrize("kind", [msg.ComputationFailed, msg.FileTaken, msg.DataLost])
 def test_reasons_count(kind: type) -> None:
-    arguments = ("c", 1) if kind is msg.FileTaken else ("c",)
+    arguments = ("c",) if kind is msg.ComputationFailed else ("c", 1)
     cost = COST_OF[kind]
     assert cost(kind(*arguments, reason="x" * 5000)) - cost(kind(*arguments, reason="")) == 5000
 

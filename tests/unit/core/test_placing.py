@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     ("mean_s", "window"),
     [
         (None, 2),
-        (0.0, 2 * 129),
-        (1e-9, 2 * 129),
-        (0.0005, 2 * 129),
-        (0.001, 2 * 101),
-        (0.01, 2 * 11),
-        (0.03, 2 * 4),
-        (0.05, 2 * 3),
-        (0.1, 2 * 2),
-        (0.11, 2),
+        (0.0, 2 * 257),
+        (1e-9, 2 * 257),
+        (0.0005, 2 * 257),
+        (0.001, 2 * 201),
+        (0.01, 2 * 21),
+        (0.03, 2 * 7),
+        (0.05, 2 * 5),
+        (0.1, 2 * 3),
+        (0.11, 2 * 2),
+        (2.0, 2 * 2),
+        (2.1, 2),
         (1e300, 2),
     ],
 )
@@ -75,7 +77,7 @@ def test_free_slots_are_filled_before_anything_is_sent_ahead(world: World) -> No
     computation = world.add()
     world.use(computation, 1, cpus=1)
     (job,) = world.submit(computation)
-    world.finish(job, ended_at=10.01)  # 10 ms: ten ahead
+    world.finish(job, ended_at=10.02)  # 20 ms: ten ahead
     world.use(computation, 2, cpus=3)
     effects = world.do(JobsSubmitted(world.jobs(computation, 4)))
     assert world.assigned(effects) == [(1, [(2, 1)]), (2, [(3, 1), (4, 1), (5, 1)])]
@@ -89,7 +91,7 @@ def test_nothing_is_sent_ahead_before_a_run_time_is_known(world: World) -> None:
     world.use(computation, 1)
     jobs = world.submit(computation, 9)
     assert len(world.placement(computation).inflight) == 2
-    effects = world.finish(jobs[0], started_at=10.0, ended_at=10.04)
+    effects = world.finish(jobs[0], started_at=10.0, ended_at=10.08)
     assert world.assigned(effects) == [(1, [(number, 1) for number in range(3, 8)])]
     assert world.placement(computation).window == 6
 

@@ -18,6 +18,7 @@ from dispy.hookspecs import JobEvent, NodeEvent, hookimpl
 from dispy.interfaces import (
     API_VERSION,
     Address,
+    Allocator,
     Command,
     Credential,
     Credentials,
@@ -72,6 +73,14 @@ class RingCredentials(Credentials):
 
     def load(self, request: SecurityRequest) -> Sequence[Credential]:
         raise NotImplementedError
+
+
+class LastAllocator(Allocator):
+    NAME = "last"
+    API_VERSION = API_VERSION
+
+    def rank(self, busy: int, slots: int) -> float:
+        return -busy
 
 
 class PatientPolicy(FaultPolicy):
@@ -154,6 +163,10 @@ class Offering:
         return self._of(FaultPolicy)
 
     @hookimpl
+    def dispy_register_allocator(self) -> list[type[object]]:
+        return self._of(Allocator)
+
+    @hookimpl
     def dispy_register_command(self) -> list[type[object]]:
         return self._of(Command)
 
@@ -229,6 +242,15 @@ def test_hook_register_credentials() -> None:
 
 def test_hook_register_executor() -> None:
     assert type(manager(Offering(SandboxExecutor)).executor("sandbox")) is SandboxExecutor
+
+
+def test_hook_register_allocator() -> None:
+    plugins = manager(Offering(LastAllocator))
+    assert type(plugins.allocator("last")) is LastAllocator
+    with pytest.raises(PluginNotInstalled, match=r"dispy-core\[std\]"):
+        plugins.allocator("pack")
+    with pytest.raises(PluginError, match=r"no installed plugin offers the allocator 'lost' \(there: last\)"):
+        plugins.allocator("lost")
 
 
 def test_hook_register_fault_policy() -> None:
@@ -484,6 +506,7 @@ def test_describe_lists_everything() -> None:
         (
             "Offering",
             (
+                "dispy_register_allocator",
                 "dispy_register_command",
                 "dispy_register_credentials",
                 "dispy_register_discovery",

@@ -322,6 +322,16 @@ def test_an_unknown_finding_closes_the_link(world: World) -> None:
     assert found(world, "strange") == [CloseLink(LinkId(2), text)]
 
 
+def test_two_findings_for_one_computation_close_the_link(world: World) -> None:
+    """Each of them could make us send a computation anew."""
+    computation = world.add()
+    world.use(computation, 1)
+    world.disconnect(1)
+    world.connect(1)
+    twice = [Finding(computation.id, "unknown", [])] * 2
+    assert [type(effect) for effect in world.say(Reconciled(twice))] == [CloseLink]
+
+
 def test_findings_about_what_is_not_there_do_nothing(world: World) -> None:
     computation = world.add()
     world.use(computation, 1)

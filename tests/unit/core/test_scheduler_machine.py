@@ -135,6 +135,15 @@ class ModelNode:
                     attempt = self.attempts.get((key[0], key[1]))
                     if attempt is not None and attempt.state != "ended":
                         attempt.cancelled = True
+            case msg.RecallJobs(computation, attempts):
+                back = []
+                for key in attempts:
+                    attempt = self.attempts.get((key[0], key[1]))
+                    if attempt is not None and attempt.state == "queued" and not attempt.cancelled:
+                        del self.attempts[key[0], key[1]]
+                        back.append(key)
+                if back:
+                    self.say(msg.JobsRejected(computation, back, "recalled"))
             case msg.AckResults(_, attempts):
                 for key in attempts:
                     attempt = self.attempts.get((key[0], key[1]))
@@ -180,7 +189,9 @@ class ModelNode:
         """End an attempt that runs, or one that waits and is cancelled."""
         attempt = self.attempts[key]
         started = 5.0 if attempt.state == "running" else 0.0
-        attempt.result = msg.JobResult(*key, outcome, 0, "", started, started and 5.5, b"")
+        attempt.result = msg.JobResult(
+            *key, outcome, 0, "", started, started and (5.01 if key[0] % 3 else 5.5), b""
+        )
         attempt.state = "ended"
         self.say(msg.JobResults(attempt.computation, [attempt.result]))
 

@@ -264,8 +264,8 @@ class TestMessages:
             one.send(message)
 
     def test_the_peers_frame_limit_is_kept(self):
-        one, other = opened(max_frame_bytes=CHUNK_BYTES)
-        results = [JobResult(number, 1, 0, 0, "", 0.0, 0.0, bytes(60_000)) for number in range(1, 21)]
+        one, other = opened()
+        results = [JobResult(number, 1, 0, 0, "", 0.0, 0.0, bytes(60_000)) for number in range(1, 321)]
         sent = JobResults("c", results)
         other.send(sent)
         received = [event.messages for event in one.receive_data(written(other), 1.0)]
@@ -288,9 +288,9 @@ class TestMessages:
             one.data_to_send()
 
     def test_a_frame_above_our_limit_is_refused_by_its_header(self):
-        one, _ = opened(max_frame_bytes=CHUNK_BYTES)
+        one, _ = opened()
         with pytest.raises(RemoteProtocolError, match="the limit is"):
-            one.receive_data(HEADER.pack(CHUNK_BYTES + 1, CONTROL), 1.0)
+            one.receive_data(HEADER.pack(MAX_FRAME_BYTES + 1, CONTROL), 1.0)
         assert one.state is State.PARTED
 
 

@@ -40,6 +40,7 @@ def test_output_is_asked_for_when_the_job_runs_and_told(world: Any) -> None:
     _, job = begin(world)
     assert want(world, job) == []
     assert world.messages(world.start(job)) == [asked(job, 0, OUTPUT_WINDOW_BYTES)]
+    assert world.messages(world.start(job)) == [], "it is told twice, and asked for once"
     message = JobOutput(str(job.computation), job.id, 1, 7, 0, 0, b"abc")
     assert world.say(message) == [TellOutput("viewer7", 7, 1, 1, 0, b"abc")]
     assert want(world, job, 8) == [asked(job, 0, OUTPUT_WINDOW_BYTES, number=8)]  # another sees all, too

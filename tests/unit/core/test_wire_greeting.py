@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispy.errors import RemoteProtocolError
-from dispy.model import CHUNK_BYTES, Role
+from dispy.model import MAX_FRAME_BYTES, Role
 from dispy.wire.greeting import check_greeting, describe_peer, find_defect
 from dispy.wire.messages import Hello
 from dispy_testing.strategies import hellos
@@ -19,7 +19,7 @@ NODES = frozenset({Role.NODE})
 
 
 def hello(role="node", low=2, high=3, **changes):
-    fields = {"name": "pc7", "version": f"{high}.0", "max_frame_bytes": CHUNK_BYTES, "heartbeat_s": 5.0}
+    fields = {"name": "pc7", "version": f"{high}.0", "max_frame_bytes": MAX_FRAME_BYTES, "heartbeat_s": 5.0}
     fields |= changes
     return Hello(low, high, role, "ab" * 16, 1, python="3.11.2", platform="linux", **fields)
 
@@ -84,8 +84,8 @@ def test_a_wrong_role_is_refused():
         ({"heartbeat_s": math.nan}, "a heartbeat of nan s"),
         ({"heartbeat_s": -1.0}, "a heartbeat of -1 s"),
         (
-            {"max_frame_bytes": CHUNK_BYTES - 1},
-            f"a frame limit of {CHUNK_BYTES - 1} bytes, less than {CHUNK_BYTES}",
+            {"max_frame_bytes": MAX_FRAME_BYTES - 1},
+            f"a frame limit of {MAX_FRAME_BYTES - 1} bytes, less than {MAX_FRAME_BYTES}",
         ),
     ],
 )

@@ -30,8 +30,9 @@ class Service:
         self.error: Exception | None = None
         self.in_nursery = False
 
-    async def serve(self, settings: NodeSettings, secret: str | None) -> None:
+    async def serve(self, settings: NodeSettings, secret: str | None, *, clean: bool) -> None:
         self.settings.append(settings)
+        self.clean = clean
         self.secrets.append(secret)
         await trio.lowlevel.checkpoint()
         if self.error is not None and self.in_nursery:

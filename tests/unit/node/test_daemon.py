@@ -485,6 +485,16 @@ def test_drain_ends_when_nothing_is_left(play: Play) -> None:
     play(script)
 
 
+def test_drain_that_the_rules_want_is_told_too(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        await scene.connect()
+        assert not scene.daemon.drain_begun.is_set()
+        scene.daemon.handle(ev.DrainRequested())  # as by --serve and --client_shutdown
+        assert scene.daemon.drain_begun.is_set()
+
+    play(script)
+
+
 def test_client_that_stays_away_is_forgotten(play: Play) -> None:
     async def script(scene: Scene) -> None:
         client = await scene.connect()

@@ -23,6 +23,7 @@ from dispy_node.confine.accounts import Account
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
 from dispy_node.runner import frames
+from dispy_node.runner.shared import shared_name
 from dispy_node.runners import RunnerProcess, _describe_end
 
 COMPUTATION = ComputationId("c" * 32)
@@ -256,6 +257,14 @@ def test_link_in_the_spool_folder_is_no_result(scene: Scene) -> None:
     events = scene.play(f"{READY} tell(10, {record!r}); take(); take()")
     assert isinstance(events[1], ev.RunnerEnded)
     assert "no file of its spool folder" in events[1].reason
+
+
+def test_shared_data_in_whose_place_a_job_has_put_something_is_no_trouble(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    (scene.spool / shared_name(3)).mkdir()
+    scene.runner.forget_data([3, 4])
+    assert "shared data 3 of" in caplog.text
 
 
 def test_garbage_before_it_is_ready_is_told_too(scene: Scene) -> None:
@@ -503,7 +512,7 @@ def test_cleanup(
 
 
 def test_frames_of_setup_where_there_is_none(scene: Scene) -> None:
-    for kind in (frames.SETUP, frames.CLEANUP):
+    for kind in (frames.SETUP, frames.CLEANUP, frames.SHUTDOWN):
         scene.runner = RunnerProcess(COMPUTATION, scene.spool, scene.emit)
         event = scene.play(f"take(); take(); tell({kind}); take(); take()")[-1]
         assert isinstance(event, ev.RunnerFailed)

@@ -159,7 +159,7 @@ def test_second_signal_ends_it_at_once(
     play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def busy(self: NodeDaemon) -> None:
-        self.draining = True  # jobs that run go on for ever
+        self.drain_begun.set()  # jobs that run go on for ever
 
     monkeypatch.setattr(NodeDaemon, "drain", busy)
 

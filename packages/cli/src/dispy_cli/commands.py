@@ -38,6 +38,20 @@ class NodesCommand(Command):
         return nodes
 
 
+class DoctorCommand(Command):
+    """Adds ``doctor``."""
+
+    NAME: ClassVar[str] = "doctor"
+    API_VERSION: ClassVar[int] = API_VERSION
+    HELP: ClassVar[str] = "Look for what keeps clients and nodes apart, and say what to do."
+
+    def build(self) -> click.Command:
+        """Return the click command."""
+        from dispy_cli.doctor import doctor
+
+        return doctor
+
+
 class PluginsCommand(Command):
     """Adds ``plugins``."""
 

@@ -14,10 +14,13 @@ from dispy_cli.security import security_options, take_security
 from dispy_cli.tables import format_bytes, format_table
 
 if TYPE_CHECKING:
+    from dispy.plugins import PluginManager
     from dispy.runtime.dialer import Target
     from dispy.runtime.probe import Probed
+    from dispy.runtime.trust import Trust
+    from dispy_cli.surroundings import Surroundings
 
-HEADINGS = ("NODE", "ADDRESS", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
+HEADINGS = ("NODE", "ADDRESS", "STATE", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
 
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +29,7 @@ HEADINGS = ("NODE", "ADDRESS", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY F
     "--nodes",
     multiple=True,
     metavar="NODE",
-    help="Name, address or host:port of a node to ask (repeatable).  [default: this machine]",
+    help="Name, address or host:port of a node to ask (repeatable).  [default: all that are found]",
 )
 @click.option(
     "-p",
@@ -59,12 +62,69 @@ def nodes(nodes: tuple[str, ...], dispy_port: int | None, as_json: bool, **optio
         target if target == LOCAL_TARGET else target._replace(trust=trust)
         for target in list_targets(nodes, dispy_port)
     ]
-    found = probe_nodes(targets, plugins.transport)
+    strangers: dict[str, str] = {}
+    if nodes:
+        found = probe_nodes(targets, plugins.transport)
+    else:
+        found, around = find_nodes(targets[0], trust, plugins)
+        strangers = around.strangers
+        if not as_json:
+            tell_search(around, is_alone=not any(probed.hello for probed in found))
     if as_json:
-        click.echo(json.dumps([to_json(probed) for probed in found], indent=2))
+        refused = [_refused(host, reason) for host, reason in strangers.items()]
+        click.echo(json.dumps([to_json(probed) for probed in [*found, *refused]], indent=2))
     else:
         show(found)
     return exits.SUCCESS if any(probed.hello for probed in found) else exits.NO_NODES
+
+
+def find_nodes(here: Target, trust: Trust, plugins: PluginManager) -> tuple[list[Probed], Surroundings]:
+    """Look around, and ask each node that has answered, and *here*, who it is.
+
+    Returns:
+        one answer for each node, and what has come of the search. That nobody is *here* is told only if nobody is
+        elsewhere.
+    """
+    from dispy.runtime.dialer import Target
+    from dispy.runtime.probe import probe_nodes
+    from dispy_cli.surroundings import look_around
+
+    around = look_around(trust, plugins.discoveries)
+    where = {here: ""}
+    for sighting in around.sightings.values():
+        for address in sighting.addresses:
+            where.setdefault(Target("tcp", address, sighting.port, trust), sighting.ident)
+    best: dict[str, Probed] = {}
+    for expected, probed in zip(where.values(), probe_nodes(list(where), plugins.transport), strict=True):
+        ident = probed.hello.ident if probed.hello else expected
+        known = best.get(ident)
+        if known is None or (known.hello is None and probed.hello is not None):
+            best[ident] = probed
+    if len(best) > 1:
+        best.pop("", None)
+    return list(best.values()), around
+
+
+def tell_search(around: Surroundings, *, is_alone: bool) -> None:
+    """Say on standard error who does not belong to us, and, if nobody does, where was looked."""
+    for host, reason in around.strangers.items():
+        click.echo(f"dispy: {host}: {printable(reason)}", err=True)
+    if around.problem:
+        click.echo(
+            f"dispy: nodes that are not named were not looked for: {printable(around.problem)}", err=True
+        )
+    elif is_alone:
+        where = (
+            ", ".join(around.places) or "no network: this machine has none, or DISPY_INTERFACES leaves none"
+        )
+        click.echo(f"dispy: nodes were looked for on {printable(where)}", err=True)
+
+
+def _refused(host: str, reason: str) -> Probed:
+    from dispy.runtime.dialer import Target
+    from dispy.runtime.probe import Probed
+
+    return Probed(Target("tcp", host, 0), None, "", reason)
 
 
 def list_targets(names: Sequence[str], dispy_port: int | None) -> list[Target]:
@@ -99,6 +159,8 @@ def show(found: Sequence[Probed]) -> None:
     for probed in found:
         if not probed.hello:
             click.echo(f"dispy: no node at {_where(probed)}: {printable(probed.reason)}", err=True)
+        elif probed.hello.refusal:
+            click.echo(f"dispy: node {probed.hello.name} takes no jobs: {probed.hello.refusal}", err=True)
 
 
 def _row(probed: Probed) -> tuple[str, ...]:
@@ -108,7 +170,8 @@ def _row(probed: Probed) -> tuple[str, ...]:
     if hello.avail is not None:
         cpu_percent, memory_bytes, disk_bytes, _swap = hello.avail
         free = (f"{cpu_percent:.0f} %", format_bytes(memory_bytes), format_bytes(disk_bytes))
-    return (hello.name, _where(probed), str(hello.cpus), hello.python, hello.version, *free)
+    state = "closed" if hello.refusal or not hello.cpus else "open"
+    return (hello.name, _where(probed), state, str(hello.cpus), hello.python, hello.version, *free)
 
 
 def _where(probed: Probed) -> str:
@@ -129,6 +192,7 @@ def to_json(probed: Probed) -> dict[str, Any]:
         "node": hello.name if hello else None,
         "id": hello.ident if hello else None,
         "address": probed.host or None,
+        "refusal": (hello.refusal or None) if hello else None,
         "slots": hello.cpus if hello else None,
         "python": hello.python if hello else None,
         "dispy": hello.version if hello else None,

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dispy_register_command() -> Sequence[type[Command]]:
-    """Offer the commands ``run``, ``nodes``, ``plugins`` and ``completion``."""
-    from dispy_cli.commands import CompletionCommand, NodesCommand, PluginsCommand, RunCommand
+    """Offer the commands ``run``, ``nodes``, ``doctor``, ``plugins`` and ``completion``."""
+    from dispy_cli.commands import (
+        CompletionCommand,
+        DoctorCommand,
+        NodesCommand,
+        PluginsCommand,
+        RunCommand,
+    )
 
-    return [RunCommand, NodesCommand, PluginsCommand, CompletionCommand]
+    return [RunCommand, NodesCommand, DoctorCommand, PluginsCommand, CompletionCommand]

@@ -18,12 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from dispy import config
 from dispy.allotment import Allotments
+from dispy.demands import LEAST_LOADED, PLAIN, Demands
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
 from dispy.logger import logger
 from dispy.management import NodeManagement
-from dispy.model import AccessRole, ComputationId, Isolation, JobId, JobStatus, NodeStatus, Openness
+from dispy.model import (
+    AccessRole,
+    ComputationId,
+    Isolation,
+    JobId,
+    JobStatus,
+    NodeStatus,
+    Openness,
+    StartMethod,
+)
 from dispy.options import Submitting
 from dispy.packing.preparation import TIMEOUT_S, Preparation, checked_timeout, make_preparation
 from dispy.places import shared_folder
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
     from dispy.discovery import DiscoveryScope
     from dispy.engine.effects import JobChange, TellLog
     from dispy.engine.records import Computation, Node
+    from dispy.interfaces import Allocator
     from dispy.nodes import NodePattern
     from dispy.packing.sharing import SharedRef
     from dispy.wire.messages import JobLimits
@@ -80,8 +91,12 @@ class JobCluster(Submitting, NodeManagement):
         loglevel: level of `dispy.logger`, for the whole process.
         callback: older name of *job_status*.
         reentrant: jobs of a node that is lost are run again elsewhere, rather than abandoned.
+        placement: which node gets the next job: "least-loaded", "spread" (the one with the fewest jobs), "pack" (as few
+            nodes as possible), or the name of an allocator that a plugin brings.
         isolation: ``"process"`` runs each job in a fresh process; ``"worker"`` uses processes again, for many
             tiny jobs that need no protection from each other.
+        start_method: ``"fork"``: processes of jobs have what *setup* has left in memory, at nodes that can fork;
+            ``"spawn"``: each is a fresh interpreter, which is sent what can be pickled of that.
         port: older name of *dispy_port*.
         node_port: port of the nodes, where it is not the one above *dispy_port*.
         ipv4_udp_multicast: nodes are looked for by IPv4 multicast, rather than by broadcast.
@@ -134,7 +149,9 @@ class JobCluster(Submitting, NodeManagement):
         loglevel: int | None = None,
         callback: JobCallback | None = None,
         reentrant: bool = False,
+        placement: str = LEAST_LOADED,
         isolation: str = "process",
+        start_method: str = "fork",
         port: int | None = None,
         node_port: int | None = None,
         ipv4_udp_multicast: bool = False,
@@ -197,6 +214,7 @@ class JobCluster(Submitting, NodeManagement):
         groups = config.multicast_groups()
         config.msg_timeout_s()  # else it would be complained about at each node
         chosen_isolation = _checked_isolation(isolation)
+        self._start_method = _checked_start_method(start_method)
 
         # Imported late, so that `import dispy` imports no trio.
         from dispy.engine.records import Job, LimitedJob
@@ -239,9 +257,11 @@ class JobCluster(Submitting, NodeManagement):
             if reentrant:
                 self._runtime.call(lambda: self._runtime.plugins.fault_policy(need_reentrant=True))
             self._runtime.call(lambda: self._runtime.require_transports(patterns))
+            allocator = self._find_allocator(placement)
             self._trust = self._runtime.call(lambda: self._runtime.trusts.get(asked))
             self._check_trust(patterns)
             self._computation = self._make_computation(patterns, reentrant, chosen_isolation)
+            self._computation.allocator = allocator
             self._sharer = make_sharer(self._runtime, self._computation.id)
             self._closed = False  # from here on, callbacks may use it
             self._runtime.add(
@@ -268,13 +288,14 @@ class JobCluster(Submitting, NodeManagement):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob | None:
         self._check_open()
         found = self._runtime.call(lambda: self._find_node(node))
         if found is None:
             logger.warning("node %s is not used by this cluster: job not submitted", node)
             return None
-        return self._submit(job_id, found, args, kwargs, limits)
+        return self._submit(job_id, found, args, kwargs, limits, demands)
 
     def _submit(
         self,
@@ -283,6 +304,7 @@ class JobCluster(Submitting, NodeManagement):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob:
         self._check_open()  # after a fork, the lock below may be held for ever
         parts = None
@@ -301,8 +323,8 @@ class JobCluster(Submitting, NodeManagement):
             safe_results=self._safe_results or not self._packed.is_function,
         )
         make_record: Callable[..., Any] = self._job_record
-        if limits is not None:
-            make_record = partial(self._limited_record, limits=limits)
+        if limits is not None or demands is not PLAIN:
+            make_record = partial(self._limited_record, limits=limits, priority=demands.priority)
         record = make_record(
             uid,
             self._computation.id,
@@ -667,9 +689,19 @@ class JobCluster(Submitting, NodeManagement):
             dest_path=self._dest_path,
             keep_files=self._keep_files,
             max_file_bytes=self._max_file_bytes,
+            start_method=self._start_method,
             # Files replace those that are there, so that they could bring code as pickles do.
             folder="" if self._safe_results else _working_directory(),
         )
+
+    def _find_allocator(self, placement: object) -> Allocator | None:
+        if placement == LEAST_LOADED:
+            return None
+        if not isinstance(placement, str):
+            raise UsageError(
+                f"placement={placement!r} is not the name of one: give {LEAST_LOADED!r}, 'spread' or 'pack'"
+            )
+        return self._runtime.call(lambda: self._runtime.plugins.allocator(placement))
 
     def _choose(self, patterns: Sequence[NodePattern], node: Node) -> int:
         """Tell how many CPUs of *node* to use, and remember what else it gets."""
@@ -773,6 +805,14 @@ def _checked_isolation(isolation: str) -> Isolation:
     except ValueError as error:
         known = " or ".join(repr(str(one)) for one in Isolation)
         raise UsageError(f"isolation must be {known}, not {isolation!r}") from error
+
+
+def _checked_start_method(start_method: str) -> StartMethod:
+    try:
+        return StartMethod(start_method)
+    except ValueError as error:
+        known = " or ".join(repr(str(one)) for one in StartMethod)
+        raise UsageError(f"start_method must be {known}, not {start_method!r}") from error
 
 
 _open_clusters: set[JobCluster] = set()

@@ -19,7 +19,15 @@ import pluggy
 
 if TYPE_CHECKING:
     from dispy.discovery import Discovery
-    from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
+    from dispy.interfaces import (
+        Allocator,
+        Command,
+        Credentials,
+        Executor,
+        FaultPolicy,
+        StreamSecurity,
+        Transport,
+    )
     from dispy.model import JobId, JobStatus, NodeStatus
 
 PROJECT = "dispy"
@@ -141,6 +149,19 @@ def dispy_register_fault_policy() -> type[FaultPolicy] | Sequence[type[FaultPoli
     Returns:
         A class, or several, made without arguments. A policy that does not come with dispy is preferred to
         those that do; two such are a conflict.
+
+    It must not decide anything yet, and must not block.
+    """
+
+
+@hookspec
+def dispy_register_allocator() -> type[Allocator] | Sequence[type[Allocator]]:  # type: ignore[empty-body]
+    """Offer allocators: ways to choose the node that gets the next job.
+
+    Fires once, when the first cluster is made that names one.
+
+    Returns:
+        A class, or several, made without arguments. One is chosen for each cluster by its name.
 
     It must not decide anything yet, and must not block.
     """

@@ -248,6 +248,29 @@ class FaultPolicy(ABC):
         """Tell what becomes of the job."""
 
 
+class Allocator(ABC):
+    """Decides which node gets the next job of a cluster. Pure: it must not block, and keeps no state."""
+
+    NAME: ClassVar[str]
+    """What ``JobCluster(placement=...)`` calls it."""
+    API_VERSION: ClassVar[int]
+
+    @abstractmethod
+    def rank(self, busy: int, slots: int) -> float:
+        """Rank a node with a free slot; the next job goes to the one with the smallest number.
+
+        Of equal ones it goes to the one that has been free for longest. Nodes without a free slot are not asked about;
+        they come behind.
+
+        Args:
+            busy: how many jobs of the cluster are there, less than *slots*.
+            slots: how many the cluster may run there at once.
+
+        Returns:
+            a finite number that depends on the arguments alone.
+        """
+
+
 class Command(ABC):
     """A sub-command of the ``dispy`` program."""
 

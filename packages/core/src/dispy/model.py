@@ -165,6 +165,13 @@ class Isolation(enum.StrEnum):
     WORKER = "worker"
 
 
+class StartMethod(enum.StrEnum):
+    """How processes of jobs come into being: with the memory of the one that has loaded the code, or on their own."""
+
+    FORK = "fork"
+    SPAWN = "spawn"
+
+
 class Outcome(enum.IntEnum):
     """How an attempt ended, as the node tells it.
 

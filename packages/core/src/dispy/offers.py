@@ -9,6 +9,7 @@ from dispy.discovery import Discovery
 from dispy.errors import PluginConflict, PluginError, PluginNotInstalled
 from dispy.interfaces import (
     API_VERSION,
+    Allocator,
     Command,
     Credentials,
     Executor,
@@ -27,6 +28,8 @@ EXTRAS: Mapping[tuple[str, str], str] = {
     ("executor", "function"): "local",
     ("executor", "program"): "local",
     ("fault policy", "rerun"): "std",
+    ("allocator", "spread"): "std",
+    ("allocator", "pack"): "std",
     ("command", "node"): "node",
     ("command", "key"): "cli",
     ("command", "cert"): "cli",
@@ -34,7 +37,8 @@ EXTRAS: Mapping[tuple[str, str], str] = {
 """(kind, name) -> the extra of dispy-core that brings what is not installed."""
 
 Offer = TypeVar(
-    "Offer", bound=Transport | StreamSecurity | Credentials | Discovery | Executor | FaultPolicy | Command
+    "Offer",
+    bound=Transport | StreamSecurity | Credentials | Discovery | Executor | FaultPolicy | Allocator | Command,
 )
 
 

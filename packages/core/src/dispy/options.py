@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dispy.demands import PLAIN, Demands, change_demands
 from dispy.limits import UNSET, Unset, change_limits
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ class Submitting:
 
     _limits: JobLimits | None = None
     """What each job may use."""
+    _demands: Demands = PLAIN
+    """What each job asks for."""
 
     def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
         """Schedule one call of the computation with these arguments, and return its job at once.
@@ -31,21 +34,21 @@ class Submitting:
             UsageError: something in ``dispy_job_depends`` cannot be sent.
             ClusterClosed: the cluster is closed.
         """
-        return self._submit(None, None, args, kwargs, self._limits)
+        return self._submit(None, None, args, kwargs, self._limits, self._demands)
 
     def submit_job_id(self, job_id: Any, *args: Any, **kwargs: Any) -> DispyJob:
         """Do as `submit`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit(job_id, None, args, kwargs, self._limits)
+        return self._submit(job_id, None, args, kwargs, self._limits, self._demands)
 
     def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob | None:
         """Do as `submit`, for this node only; return None with a warning if the cluster does not use the node."""
-        return self._submit_pinned(None, node, args, kwargs, self._limits)
+        return self._submit_pinned(None, node, args, kwargs, self._limits, self._demands)
 
     def submit_job_id_node(
         self, job_id: Any, node: DispyNode | str, *args: Any, **kwargs: Any
     ) -> DispyJob | None:
         """Do as `submit_node`, with *job_id* as ``job.id`` (unless it is falsy)."""
-        return self._submit_pinned(job_id, node, args, kwargs, self._limits)
+        return self._submit_pinned(job_id, node, args, kwargs, self._limits, self._demands)
 
     def options(
         self,
@@ -54,17 +57,20 @@ class Submitting:
         memory: int | str | Unset | None = UNSET,
         cpu_time: float | Unset | None = UNSET,
         processes: int | Unset | None = UNSET,
+        priority: int | Unset = UNSET,
     ) -> ClusterView:
-        """Return a view of the cluster whose jobs have these limits; those not given stay as they are here.
+        """Return a view of the cluster whose jobs have these options; those not given stay as they are here.
 
-        Each holds for the job with all processes below it, and None is no limit. A job that goes beyond one is ended
-        by its node: its status is Terminated, and ``job.error`` tells which one it was.
+        The first four are limits. Each holds for the job with all processes below it, and None is no limit. A job that
+        goes beyond one is ended by its node: its status is Terminated, and ``job.error`` tells which one it was.
 
         Args:
             timeout: seconds from the start of the job; `dispy.errors.JobTimeout`.
             memory: bytes, or a text such as ``"2GB"``; `dispy.errors.JobMemoryExceeded`.
             cpu_time: seconds of processors' time; `dispy.errors.JobTimeout`.
             processes: how many there may be at a time; `dispy.errors.JobLimitExceeded`.
+            priority: jobs of this cluster with a higher one go to nodes before those with a lower one, 0 by default.
+                A job that was sent to a node is not overtaken any more.
 
         Raises:
             UsageError: one cannot be right.
@@ -74,6 +80,7 @@ class Submitting:
             change_limits(
                 self._limits, timeout=timeout, memory=memory, cpu_time=cpu_time, processes=processes
             ),
+            change_demands(self._demands, priority=priority),
         )
 
     def _submit(
@@ -83,6 +90,7 @@ class Submitting:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob:
         raise NotImplementedError
 
@@ -93,17 +101,19 @@ class Submitting:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob | None:
         raise NotImplementedError
 
 
 class ClusterView(Submitting):
-    """What `options` returns: submits jobs with other limits to the same cluster. Made and thrown away at will."""
+    """What `options` returns: submits jobs with other options to the same cluster. Made and thrown away at will."""
 
-    def __init__(self, cluster: Submitting, limits: JobLimits | None) -> None:
+    def __init__(self, cluster: Submitting, limits: JobLimits | None, demands: Demands) -> None:
         # A view of a view is one of the cluster.
         self._cluster: Submitting = cluster._cluster if isinstance(cluster, ClusterView) else cluster
         self._limits = limits
+        self._demands = demands
 
     def _submit(
         self,
@@ -112,8 +122,9 @@ class ClusterView(Submitting):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob:
-        return self._cluster._submit(job_id, node, args, kwargs, limits)
+        return self._cluster._submit(job_id, node, args, kwargs, limits, demands)
 
     def _submit_pinned(
         self,
@@ -122,5 +133,6 @@ class ClusterView(Submitting):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         limits: JobLimits | None,
+        demands: Demands,
     ) -> DispyJob | None:
-        return self._cluster._submit_pinned(job_id, node, args, kwargs, limits)
+        return self._cluster._submit_pinned(job_id, node, args, kwargs, limits, demands)

@@ -16,7 +16,15 @@ from dispy.builtin import builtin_plugins
 from dispy.discovery import Discovery
 from dispy.errors import ConflictingInstall, PluginConflict, PluginError, PluginNotInstalled
 from dispy.hookspecs import PROJECT, JobEvent, NodeEvent
-from dispy.interfaces import Command, Credentials, Executor, FaultPolicy, StreamSecurity, Transport
+from dispy.interfaces import (
+    Allocator,
+    Command,
+    Credentials,
+    Executor,
+    FaultPolicy,
+    StreamSecurity,
+    Transport,
+)
 from dispy.offers import Offer, Offers, told
 from dispy.plugged import Plugged
 
@@ -127,6 +135,7 @@ class PluginManager:
         self._discovery_offers: Offers[Discovery] | None = None
         self._executor_offers: Offers[Executor] | None = None
         self._policy_offers: Offers[FaultPolicy] | None = None
+        self._allocator_offers: Offers[Allocator] | None = None
         self._command_offers: Offers[Command] | None = None
 
     def _transports(self) -> Offers[Transport]:
@@ -164,6 +173,12 @@ class PluginManager:
             self._policy_offers = Offers("fault policy", hook, FaultPolicy, self._plugins)
         return self._policy_offers
 
+    def _allocators(self) -> Offers[Allocator]:
+        if self._allocator_offers is None:
+            hook = "dispy_register_allocator"
+            self._allocator_offers = Offers("allocator", hook, Allocator, self._plugins)
+        return self._allocator_offers
+
     def _commands(self) -> Offers[Command]:
         if self._command_offers is None:
             self._command_offers = Offers("command", "dispy_register_command", Command, self._plugins)
@@ -190,6 +205,10 @@ class PluginManager:
     def executor(self, name: str) -> Executor:
         """Return the executor of this name; raises as `transport` does."""
         return self._executors().get(name)
+
+    def allocator(self, name: str) -> Allocator:
+        """Return the allocator of this name; raises as `transport` does."""
+        return self._allocators().get(name)
 
     def command(self, name: str) -> Command:
         """Return the sub-command of this name; raises as `transport` does."""

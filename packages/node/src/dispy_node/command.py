@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -13,6 +14,7 @@ import click
 from dispy import __version__
 from dispy.errors import DispyError, UsageError
 from dispy.interfaces import API_VERSION, Command
+from dispy_node.control.command import COMMANDS, PLACE
 from dispy_node.settings import NodeSettings, read_settings, write_settings
 
 PING_LEAST_S = 10
@@ -37,7 +39,12 @@ def _check_interval(context: click.Context, parameter: click.Parameter, value: i
     return value
 
 
-@click.command("node", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "node",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="[COMMAND]",
+)
 @_option(
     "--config", type=click.Path(path_type=Path), help="Read settings from this TOML file; options given win."
 )
@@ -76,6 +83,25 @@ def _check_interval(context: click.Context, parameter: click.Parameter, value: i
     metavar="NAME",
     help="Let confined jobs have this variable of the node too (repeatable).",
 )
+@_option("--service_start", metavar="HH:MM", help="Take jobs from this time of day on.  [default: the start]")
+@_option("--service_stop", metavar="HH:MM", help="Take no jobs from then on; those that run go on.")
+@_option("--service_end", metavar="HH:MM", help="End jobs that still run then.")
+@_option(
+    "--serve", type=int, metavar="N", help="End after N computations; 0: clean up and end.  [default: -1]"
+)
+@_option(
+    "--client_shutdown",
+    is_flag=True,
+    default=None,
+    help="Let the cleanup of a computation end the node by dispynode_shutdown().",
+)
+@_option(
+    "--zombie_interval",
+    type=float,
+    metavar="MINUTES",
+    help="Keep results so long for a client that is away; 0: without end.  [default: 60]",
+)
+@_option("--clean", is_flag=True, help="End the node that uses the same folder, with its jobs, first.")
 @_option(
     "--max_file_size",
     metavar="SIZE",
@@ -110,14 +136,25 @@ def _check_interval(context: click.Context, parameter: click.Parameter, value: i
 @_option(
     "--daemon", is_flag=True, help="Accepted for old scripts: a node never reads commands from its terminal."
 )
+@click.pass_context
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 def node(
-    config: Path | None, save_config: Path | None, secret: str | None, daemon: bool, **options: Any
+    context: click.Context,
+    /,
+    config: Path | None,
+    save_config: Path | None,
+    secret: str | None,
+    daemon: bool,
+    clean: bool,
+    **options: Any,
 ) -> None:
-    """Run jobs on this machine for clients that connect.
+    """Run jobs on this machine for clients that connect; or, with a COMMAND, ask a node that runs here.
 
     SIGTERM or Ctrl-C lets running jobs finish and then ends the node; a second one ends it at once.
     """
+    if context.invoked_subcommand is not None:
+        context.obj = {name: options[name] for name in PLACE}
+        return
     import trio
 
     from dispy.argv import take_secret
@@ -139,12 +176,16 @@ def node(
         if not (settings.open or settings.secret_file or settings.certfile):  # all of which go before it
             secret = secret or variable or None
         set_up_logging(level="debug" if settings.debug else "info", json_lines=settings.log_format == "json")
-        trio.run(serve, settings, secret, strict_exception_groups=True)
+        trio.run(partial(serve, clean=clean), settings, secret, strict_exception_groups=True)
     except* DispyError as group:
         failures.append(_first_of(group))
     if failures:  # raised inside the handler, it would go into a group, which click does not show
         kind = click.UsageError if isinstance(failures[0], UsageError) else click.ClickException
         raise kind(str(failures[0])) from failures[0]
+
+
+for _command in COMMANDS:
+    node.add_command(_command)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -40,6 +40,7 @@ from dispy_node.engine.records import HostedComputation, PartKey, Spooled
 from dispy_node.furnishing import furnish, needs_copies
 from dispy_node.keeping import find_files, has_digest
 from dispy_node.parts import Parts
+from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import Joined, StreamInbox
 from dispy_node.storage import StateFolder, explain_os_error
@@ -71,6 +72,7 @@ class NodeDaemon:
         confinement: what the node's owner wants jobs to be confined by; None: nothing.
         max_file_bytes: largest file that is taken from clients or sent by jobs; 0 for no limit.
         force_cleanup: let no files stay, whatever clients want.
+        rules: when and for whom the owner wants jobs to be run.
     """
 
     def __init__(
@@ -80,12 +82,19 @@ class NodeDaemon:
         executor: Callable[[str], Executor],
         confinement: Confinement | None = None,
         *,
+        rules: OwnerRules = FREELY,
         max_file_bytes: int = 0,
         force_cleanup: bool = False,
     ) -> None:
         self.engine = NodeEngine(
-            cpus=identity.cpus, memory_bytes=choose_memory(), max_file_bytes=max_file_bytes
+            cpus=identity.cpus,
+            memory_bytes=choose_memory(),
+            keep_results_s=rules.keep_results_s,
+            max_file_bytes=max_file_bytes,
+            serve=rules.serve,
+            client_shutdown=rules.client_shutdown,
         )
+        self.rules = rules
         self._max_file_bytes = max_file_bytes
         self._force_cleanup = force_cleanup
         self.identity = identity
@@ -101,9 +110,8 @@ class NodeDaemon:
         self._timer = trio.Event()
         self._trash = trio.Event()
         """Set when folders were put away that are to be removed."""
-        self.draining = False
         self.drain_begun = trio.Event()
-        """Set when the node takes no more jobs."""
+        """Set when the node takes no more jobs, whoever wanted that: its owner, or his rules."""
         self.drained = trio.Event()
         """Set when a drain is complete."""
         self._carry_out: dict[type, Callable[..., None]] = {
@@ -115,6 +123,7 @@ class NodeDaemon:
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
             fx.CancelAttempts: self._cancel_attempts,
+            fx.RecallAttempts: self._recall_attempts,
             fx.CloseRunner: self._close_runner,
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
@@ -139,6 +148,8 @@ class NodeDaemon:
             nursery.start_soon(self._watch_avail)
             nursery.start_soon(self._expire_parts)
             nursery.start_soon(self._empty_trash)
+            if self.rules.hours is not None:
+                await nursery.start(keep_hours, self.rules.hours, self.handle)
             task_status.started()
 
     def handle(self, event: ev.Event) -> None:
@@ -146,12 +157,12 @@ class NodeDaemon:
         carry_out = self._carry_out
         for effect in self.engine.handle(event, trio.current_time()):
             carry_out[type(effect)](effect)
+        if self.engine.draining:
+            self.drain_begun.set()
         self._timer.set()
 
     def drain(self) -> None:
         """Take no more jobs; `drained` is set when the last has ended."""
-        self.draining = True
-        self.drain_begun.set()
         self.handle(ev.DrainRequested())
 
     async def _keep_time(self) -> None:
@@ -243,6 +254,7 @@ class NodeDaemon:
             addresses=self.identity.addresses or own_addresses(),
             avail=free,
             proof=proof_to(peer, self._state.secret),
+            refusal=self.engine.refusal,
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -287,7 +299,7 @@ class NodeDaemon:
                     elif finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
-                    who = link.peer.identity.name if link.peer.identity else "unknown"
+                    who = _account(link.peer)
                     refusal = "" if visit is None else visit.admit(who)
                     if refusal:
                         log.warning("client %s at %s is not taken: %s", hello.name, link.peer.host, refusal)
@@ -301,7 +313,8 @@ class NodeDaemon:
                         hello.version,
                     )
                     owner = owner_of(link.peer, hello)
-                    self.handle(ev.LinkOpened(link.number, hello, link.session.hello.cpus, owner))
+                    told = link.session.hello
+                    self.handle(ev.LinkOpened(link.number, hello, told.cpus, owner, told.refusal))
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 
@@ -449,6 +462,7 @@ class NodeDaemon:
         runner.configure(
             {
                 "isolation": offer.isolation,
+                "start_method": offer.start_method,
                 "folder": str(folder),
                 "spool": str(request.spool),
                 "program": plan.program,
@@ -551,6 +565,11 @@ class NodeDaemon:
         if runner is not None:
             runner.cancel(list(effect.attempts))
 
+    def _recall_attempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self._runners.get(effect.computation)
+        if runner is not None:
+            runner.recall(list(effect.attempts))
+
     def _answer_news(self, effect: fx.AnswerNews) -> None:
         runner = self._runners.get(effect.computation)
         if runner is not None:
@@ -650,3 +669,10 @@ class NodeDaemon:
 
     def _end(self, effect: fx.EndDaemon) -> None:
         self.drained.set()
+
+
+def _account(peer: Peer) -> str:
+    """Say on whose account a client counts: certificates of one key can be made at will."""
+    if peer.identity is None:
+        return "unknown"
+    return peer.identity.account or peer.identity.name

@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 
 from dispy.interfaces import ExecutorPlan
-from dispy.model import INLINE_BODY_BYTES, OUTPUT_BYTES, AttemptKey, ComputationId, Outcome
+from dispy.model import INLINE_BODY_BYTES, OUTPUT_BYTES, AttemptKey, ComputationId, JobId, Outcome
 from dispy.printable import printable
 from dispy.wire.messages import (
     FILE,
@@ -249,8 +249,12 @@ class RunnerProcess:
     def forget_data(self, numbers: Sequence[int]) -> None:
         """Remove shared data; what jobs have mapped of it stays until they end."""
         for number in numbers:
-            with contextlib.suppress(FileNotFoundError):  # a job of this very computation was faster
+            try:
                 os.unlink(self._spool / shared_name(number))
+            except FileNotFoundError:  # a job of this very computation was faster
+                continue
+            except OSError as error:  # or has put something else there; it goes with the folder
+                log.warning("shared data %d of %s stay: %s", number, self.computation, error.strerror)
 
     def _move(self, body: Spooled, name: str) -> Path:
         target = self._spool / name
@@ -269,6 +273,10 @@ class RunnerProcess:
     def cancel(self, attempts: list[AttemptKey]) -> None:
         """End these attempts."""
         self._send(frames.frame(frames.CANCEL, frames.pack_keys(attempts)))
+
+    def recall(self, attempts: list[AttemptKey]) -> None:
+        """Have those of these attempts given back that are not started."""
+        self._send(frames.frame(frames.RECALL, frames.pack_keys(attempts)))
 
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Tell an attempt whether its news number *number* is taken."""
@@ -512,14 +520,16 @@ class RunnerProcess:
             if self._phase is not Phase.CLEANUP:
                 self._enter(Phase.CLEANUP, CLEANUP_S)
             self._trouble = payload[:DETAIL_BYTES].decode("utf-8", "replace")
+        elif kind == frames.SHUTDOWN and self._phase is Phase.CLEANUP:
+            return ev.ShutdownAsked(computation)
         elif kind == frames.LOG:
             self._log(payload[: 4 * LOG_CHARS].decode("utf-8", "replace")[:LOG_CHARS])
         else:
             raise ValueError(f"a frame of kind {kind}")
         return None
 
-    def _parse_news(self, payload: bytes) -> ev.NewsTold:
-        """Return what a job tells; raises as `_parse`."""
+    def _parse_news(self, payload: bytes) -> ev.NewsTold | None:
+        """Return what a job tells, or None if the file that it names is gone; raises as `_parse`."""
         job, attempt, number, kind, path, mode, modified_at, digest, is_path, body = frames.unpack_news(
             payload
         )
@@ -529,7 +539,12 @@ class RunnerProcess:
             raise ValueError(f"news of kind {kind}")
         spooled = None
         if is_path:
-            spooled, body = self._take_spooled(os.fsdecode(body)), b""
+            try:
+                spooled, body = self._take_spooled(os.fsdecode(body)), b""
+            except FileNotFoundError:
+                # A program that talks past `dispy-job` may name a file twice; the runner and other jobs go on.
+                self.answer((JobId(job), attempt), number, taken=False)
+                return None
         if kind != FILE:
             path, mode, modified_at, digest = "", 0, 0.0, b""
         news = News(job, attempt, number, kind, body, 0, 0, path, mode, modified_at, digest)

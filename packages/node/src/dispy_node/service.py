@@ -20,8 +20,12 @@ from dispy.runtime.trust import Trust, TrustStore, make_request, refuse_public
 from dispy_node.addresses import listening_addresses
 from dispy_node.avail import choose_cpus
 from dispy_node.confine.confinement import Confinement
+from dispy_node.control.client import end_other
+from dispy_node.control.operator import Operator
+from dispy_node.control.server import control_socket
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.presence import announce
+from dispy_node.rules import local_time_s, make_rules
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
 from dispy_node.temporary import temporary_folder
@@ -42,19 +46,22 @@ HOMELESS = (
 )
 
 
-async def serve(settings: NodeSettings, secret: str | None = None) -> None:
+async def serve(settings: NodeSettings, secret: str | None = None, *, clean: bool = False) -> None:
     """Run a node until a signal of `ENDS` has drained it, or a second one ends it at once.
 
     Further signals change nothing: what is left to do then is short, and nobody else would do it.
 
     Args:
         secret: key or passphrase that clients must have too, if it was given; it is never saved with the settings.
+        clean: end the node that uses the folder, with its jobs, if there is one.
 
     Raises:
         DispyError: the settings do not fit this machine, the folder is in use, or the port is.
     """
     folder = settings.folder()
     if folder is not None:
+        if clean:
+            await trio.to_thread.run_sync(end_other, folder)
         await _serve_in(folder, settings, secret)
         return
     with temporary_folder() as folder:
@@ -65,6 +72,7 @@ async def serve(settings: NodeSettings, secret: str | None = None) -> None:
 async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) -> None:
     """Do as `serve`, with the node's state in *folder*."""
     cpus = choose_cpus(settings.cpus)
+    rules = make_rules(settings, local_time_s())
     addresses = settings.listen_addresses()
     plugins = PluginManager.load()
     transports = {address.scheme: plugins.transport(address.scheme) for address in addresses}
@@ -72,12 +80,16 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
     max_file_bytes = settings.max_file_bytes()
     state = StateFolder(folder)
+    if rules.serve == 0:  # the folder is clean now
+        state.close()
+        return
     identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
     daemon = NodeDaemon(
         identity,
         state,
         plugins.executor,
         confinement,
+        rules=rules,
         max_file_bytes=max_file_bytes,
         force_cleanup=settings.force_cleanup,
     )
@@ -91,7 +103,7 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
                     if confinement.layers:
                         await trio.to_thread.run_sync(confinement.check, state)
                     announcing = partial(announce, settings, trust, plugins, state)
-                    await _serve(daemon, trust, addresses, transports, state, announcing)
+                    await _serve(daemon, trust, addresses, transports, state, announcing, at_once.cancel)
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(state.close)
@@ -153,11 +165,13 @@ async def _serve(
     transports: dict[str, Transport],
     state: StateFolder,
     announcing: Callable[[Sequence[Address]], Awaitable[None]],
+    end: Callable[[], object],
 ) -> None:
     """Listen until a drain is complete.
 
     Args:
         announcing: lets clients find who listens at these addresses, until it is cancelled.
+        end: ends the node at once.
     """
     door = Door(log)
 
@@ -176,6 +190,8 @@ async def _serve(
             mine = [address for address in addresses if address.scheme == scheme]
             bound += await stack.enter_async_context(transport.listen(mine, handle))
         await nursery.start(daemon.run)
+        operator = Operator(daemon, state, [str(address) for address in bound], end)
+        await stack.enter_async_context(control_socket(state.path, operator.answer))
         where = ", ".join(str(address) for address in bound)
         if trust.is_open:
             log.warning(OPEN_WARNING, where)
@@ -218,7 +234,7 @@ async def _watch_signals(signals: AsyncIterator[int], daemon: NodeDaemon, at_onc
         name = signal.Signals(number).name
         if at_once.cancel_called or daemon.drained.is_set():
             log.info("%s: ending already", name)
-        elif daemon.draining:
+        elif daemon.drain_begun.is_set():
             log.warning("%s again: ending at once, running jobs are killed", name)
             at_once.cancel()
         else:

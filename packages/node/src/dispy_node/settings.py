@@ -15,6 +15,17 @@ from dispy.interfaces import Address
 from dispy.sizes import parse_size
 
 
+def state_home() -> Path | None:
+    """Folder of the states of this user's programs; None if the user has no home folder."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(state):  # by the XDG specification, anything else is as good as unset
+        return Path(state)
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home) or not os.path.isdir(home):
+        return None
+    return Path(home, ".local", "state")
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """All that can be set; see ``dispy node --help``."""
@@ -31,6 +42,12 @@ class NodeSettings:
     cafile: str = ""
     confine: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    service_start: str = ""
+    service_stop: str = ""
+    service_end: str = ""
+    serve: int = -1
+    client_shutdown: bool = False
+    zombie_interval: float = 60.0
     max_file_size: str = "0"
     force_cleanup: bool = False
     open: bool = False
@@ -62,13 +79,8 @@ class NodeSettings:
         """
         if self.dest_path_prefix:
             return Path(self.dest_path_prefix).absolute() / "dispy" / "node"
-        state = os.environ.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(state):  # by the XDG specification, that is as good as unset
-            home = os.path.expanduser("~")
-            if not os.path.isabs(home) or not os.path.isdir(home):
-                return None
-            state = os.path.join(home, ".local", "state")
-        return Path(state) / "dispy" / f"node-{self.dispy_port}"
+        state = state_home()
+        return None if state is None else state / "dispy" / f"node-{self.dispy_port}"
 
     def max_file_bytes(self) -> int:
         """Largest file that is taken, 0 for no limit.
@@ -117,6 +129,8 @@ def read_settings(path: Path) -> dict[str, object]:
             )
         if isinstance(defaults[name], tuple):
             value = tuple([value] if isinstance(value, str) else value)
+        elif type(defaults[name]) is float and type(value) is int:
+            value = float(value)
         elif type(value) is not type(defaults[name]):
             kind = type(defaults[name]).__name__
             raise UsageError(f"{str(path)!r} sets {key!r} to {value!r}, which is not of type {kind}")

@@ -15,7 +15,7 @@ import typing
 
 from hypothesis import strategies as st
 
-from dispy.model import CHUNK_BYTES, MAX_FRAME_BYTES, Role
+from dispy.model import MAX_FRAME_BYTES, Role
 from dispy.wire.messages import PROTOCOL_VERSION, Hello, Message
 
 MESSAGE_TYPES: tuple[type[Message], ...] = typing.get_args(Message)
@@ -75,7 +75,7 @@ def hellos(role: Role = Role.NODE) -> st.SearchStrategy[Hello]:
         version=st.just("1.0"),
         python=st.sampled_from(["3.11.0", "3.12.1", "3.13.2"]),
         platform=st.just("linux-x86_64"),
-        max_frame_bytes=st.integers(CHUNK_BYTES, MAX_FRAME_BYTES),
+        max_frame_bytes=st.integers(MAX_FRAME_BYTES, 4 * MAX_FRAME_BYTES),
         heartbeat_s=st.floats(0.05, 3600.0),
         cpus=st.integers(0, 256),
         addresses=st.lists(st.text(max_size=20), max_size=3),

@@ -15,9 +15,11 @@ from dispy.wire.messages import (
     JobsRejected,
     JobsStarted,
     JobStart,
+    RecallJobs,
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.attempts import RECALLED
 from dispy_node.engine.records import AttemptState, Spooled
 
 if TYPE_CHECKING:
@@ -179,6 +181,53 @@ def test_a_cancelled_job_may_still_return(node: NodeScript) -> None:
     node.assign(1)
     node.send(CancelJobs("a", [(1, 1)]))
     assert node.end(1) == [node.said(JobResults("a", [node.result(1)]))]
+
+
+def test_what_has_not_reached_the_runner_is_given_back_at_once(node: NodeScript) -> None:
+    node.send(node.offer())
+    node.assign(1)
+    node.assign_stream(2, stream=1)
+    node.assign_stream(3, stream=2)
+    node.store(2)
+    assert node.send(RecallJobs("a", [(1, 1), (2, 1), (3, 1), (9, 9)])) == [
+        fx.DropStream(LINK, 1),
+        fx.RemoveSpooled([Spooled("in", 9)]),
+        node.said(JobsRejected("a", [(1, 1), (2, 1), (3, 1)], RECALLED)),
+    ]
+    assert node.do(ev.RunnerReady("a"))[1:] == []
+    assert not node.engine.computations["a"].attempts
+
+
+def test_the_runner_is_asked_once_for_what_it_has_and_may_have_started(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1, 2, 3, 4)
+    node.start(1)
+    node.end(4)
+    message = RecallJobs("a", [(1, 1), (2, 1), (3, 1), (4, 1)])
+    assert node.send(message) == [fx.RecallAttempts("a", [(2, 1), (3, 1)])]
+    assert node.send(message) == []
+    back = node.result(3, Outcome.CANCELLED, started_at=0.0, ended_at=0.0)
+    said = node.do(ev.AttemptsEnded("a", [ev.AttemptResult(node.result(2)), ev.AttemptResult(back)]))
+    assert node.said(JobsRejected("a", [(3, 1)], RECALLED)) in said
+    assert node.said(JobResults("a", [node.result(2)])) in said
+    assert node.end(1) == [node.said(JobResults("a", [node.result(1)]))]
+
+
+def test_a_job_that_is_cancelled_when_it_was_recalled_has_a_result(node: NodeScript) -> None:
+    node.ready()
+    node.assign(1)
+    node.send(RecallJobs("a", [(1, 1)]))
+    assert node.send(CancelJobs("a", [(1, 1)])) == [fx.CancelAttempts("a", [(1, 1)])]
+    assert node.send(RecallJobs("a", [(1, 1)])) == []
+    result = node.result(1, Outcome.CANCELLED, started_at=0.0, ended_at=0.0)
+    assert node.do(ev.AttemptsEnded("a", [ev.AttemptResult(result)])) == [
+        node.said(JobResults("a", [result]))
+    ]
+
+
+def test_recall_for_an_unknown_computation_is_counted(node: NodeScript) -> None:
+    assert node.send(RecallJobs("nope", [(1, 1)])) == []
+    assert node.engine.counters.stale == 1
 
 
 def test_cancel_for_an_unknown_computation_is_counted(node: NodeScript) -> None:

@@ -192,9 +192,9 @@ def test_withdrawn_jobs_of_a_client_that_returns_at_the_last_moment(node: NodeSc
             ],
         )
     )
-    assert rejected.message == JobsRejected("a", [(1, 1)], "its client was away when it was to start")
+    assert rejected.message == JobsRejected("a", [(1, 1)], "its client was away for longer than the lease")
     ends = {result.job: (result.outcome, result.detail) for result in results.message.results}
-    died = "the node ended it as its client was away for longer than the lease"
+    died = "the node ended it: its client was away for longer than the lease"
     assert ends == {3: (Outcome.RETURNED, ""), 2: (Outcome.DIED, died)}
     assert node.send(CancelJobs("a", [(4, 1)]), link=2) == [], "the runner has been asked already"
     (results,) = node.end(4, outcome=Outcome.CANCELLED, started_at=0.0)

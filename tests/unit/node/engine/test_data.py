@@ -15,12 +15,14 @@ from dispy.wire.messages import (
     DropData,
     JobResults,
     JobsRejected,
+    Message,
     Reconcile,
     Reconciled,
     ShareData,
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.holding import ATTEMPT_BYTES, DATA_BYTES, NEED_BYTES
 from dispy_node.engine.records import Spooled
 
 A = ComputationId("a")
@@ -168,3 +170,83 @@ def test_numbers_of_streams_must_rise(node: Any) -> None:
     node.ready()
     share(node, 1, 5)
     assert any(isinstance(effect, fx.CloseLink) for effect in share(node, 2, 5))
+
+
+def test_data_and_who_needs_it_count_as_memory(make_node: Any) -> None:
+    node = make_node(memory_bytes=1024 * 1024)
+    node.connect()
+    node.ready()
+    before = node.engine.held_bytes
+    share(node, 1, 1)
+    share(node, 2, 2)
+    share(node, 3, 3)
+    assert node.engine.held_bytes == before + 3 * DATA_BYTES
+    assign(node, 1, 1, 2)
+    assert node.engine.held_bytes == before + 3 * DATA_BYTES + ATTEMPT_BYTES + len(b"args") + 2 * NEED_BYTES
+    node.store(1)
+    node.store(2)
+    node.start(1)
+    assert node.engine.held_bytes == before + 3 * DATA_BYTES + ATTEMPT_BYTES
+    node.send(DropData("a", [1, 3, 1, 3]))
+    assert node.engine.held_bytes == before + DATA_BYTES + ATTEMPT_BYTES
+    node.do(ev.RunnerEnded(A, "it was killed"))
+    node.send(CloseComputation("a", terminate=True))
+    assert node.engine.held_bytes < before + DATA_BYTES + ATTEMPT_BYTES
+
+
+def test_data_beyond_the_share_of_a_client_is_refused(make_node: Any) -> None:
+    node = make_node(memory_bytes=256 * 1024)
+    node.connect()
+    node.ready()
+    kept = 0
+    while fx.DropStream(LinkId(1), kept + 1) not in share(node, kept + 1, kept + 1):
+        kept += 1
+    assert 0 < kept * DATA_BYTES <= 128 * 1024
+    assert kept + 1 not in node.engine.computations[A].arriving
+
+
+def test_numbers_that_are_repeated_count_once(node: Any) -> None:
+    node.ready()
+    share(node)
+    node.store(1)
+    assert node.send(DropData("a", [1, 1])) == [fx.ForgetData(A, [1])]
+
+
+def test_data_is_named_once_for_each_computation(node: Any) -> None:
+    node.ready()
+    share(node)
+    node.store(1)
+    effects = node.send(Reconcile([Belief("a", []), Belief("a", [])]))
+    (told,) = [effect.message for effect in effects if isinstance(effect.message, Reconciled)]
+    assert [finding.data for finding in told.findings] == [[1], []]
+
+
+def test_no_message_costs_its_length_times_the_number_of_jobs(node: Any) -> None:
+    """Else a small one keeps the node from everybody else."""
+    node.ready()
+    share(node)
+    node.send(AssignJobs("a", [node.job(number, needs=(1,)) for number in range(1, 501)]))
+    computation = node.engine._ledger.computations[A]
+    looks = 0
+
+    class Counting(dict):  # type: ignore[type-arg]
+        def values(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    def count(*messages: Message) -> int:
+        nonlocal looks
+        computation.attempts = Counting(computation.attempts)
+        looks = 0
+        for message in messages:
+            node.engine.handle(ev.MessageReceived(LinkId(1), message), 0.0)
+        return looks
+
+    assert count(DropData("a", list(range(2, 102)))) == 0, "nobody can need these"
+    assert count(*[ShareData("a", number, number, 9) for number in range(2, 12)]) == 0
+    for number in range(2, 12):
+        node.engine.handle(ev.StreamStored(LinkId(1), number, Spooled("in", 9)), 0.0)
+    assert looks == 0, "nobody waits for these"
+    assert count(DropData("a", list(range(2, 12)))) == 1, "once for all"
+    assert ran(node.store(1)) == list(range(1, 501))

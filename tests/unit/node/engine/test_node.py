@@ -125,7 +125,10 @@ def test_shares_are_made_again_at_their_deadline(node: NodeScript) -> None:
 
 class TestDrain:
     def test_an_idle_node_ends_at_once(self, node: NodeScript) -> None:
-        assert node.do(ev.DrainRequested()) == [node.said(NodeChanged(2, draining=True)), fx.EndDaemon()]
+        assert node.do(ev.DrainRequested()) == [
+            node.said(NodeChanged(2, draining=True, reason="it is about to end")),
+            fx.EndDaemon(),
+        ]
         assert node.engine.draining
         assert node.do(ev.DrainRequested()) == []
 
@@ -136,7 +139,7 @@ class TestDrain:
         node.assign_stream(4, stream=1)
         node.do(ev.DrainRequested())
         (reject,) = node.assign(5)
-        assert reject.message.reason == "the node takes no more jobs, as it is about to end"
+        assert reject.message.reason == "the node takes no jobs: it is about to end"
         node.end(1, 2, 3)
         node.store(1)
         node.end(4)
@@ -166,7 +169,7 @@ class TestDrain:
         node.ready()
         node.assign(1)
         node.do(ev.DrainRequested())
-        reason = "the node takes no more computations, as it is about to end"
+        reason = "the node takes no more computations: it is about to end"
         assert node.send(node.offer("b", code_stream=1)) == [
             fx.DropStream(LINK, 1),
             node.said(ComputationFailed("b", reason)),
@@ -183,4 +186,6 @@ class TestDrain:
 
     def test_who_comes_later_is_told(self, node: NodeScript) -> None:
         node.do(ev.DrainRequested())
-        assert node.connect(2, "c2") == [node.said(NodeChanged(2, draining=True), link=2)]
+        assert node.connect(2, "c2") == [
+            node.said(NodeChanged(2, draining=True, reason="it is about to end"), link=2)
+        ]

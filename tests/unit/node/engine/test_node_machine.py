@@ -16,6 +16,7 @@ from dispy.model import Avail, ComputationId, LinkId, Outcome
 from dispy.wire import messages as ms
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.hours import Phase
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation, Spooled
 
@@ -71,6 +72,7 @@ class Runner:
     queued: deque[Key] = field(default_factory=deque)
     running: list[Key] = field(default_factory=list)
     cancelled: set[Key] = field(default_factory=set)
+    recalled: set[Key] = field(default_factory=set)
     data: set[int] = field(default_factory=set)
 
 
@@ -165,6 +167,12 @@ class NodeMachine(RuleBasedStateMachine):
         runner = self.runners[effect.computation]
         assert not runner.cancelled.intersection(effect.attempts)
         runner.cancelled.update(effect.attempts)
+
+    def RecallAttempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self.runners[effect.computation]
+        assert not runner.cancelled.intersection(effect.attempts)
+        assert not runner.recalled.intersection(effect.attempts)
+        runner.recalled.update(effect.attempts)
 
     def CloseRunner(self, effect: fx.CloseRunner) -> None:
         runner = self.runners[effect.computation]
@@ -434,6 +442,13 @@ class NodeMachine(RuleBasedStateMachine):
             key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
             self.send(scheduler, ms.CancelJobs(scheduler.believed[key], [key, (10**6, 1)]))
 
+    @rule(number=st.integers(0, 2), pick=st.integers(0, 99))
+    def recalls(self, number: int, pick: int) -> None:
+        scheduler = self.connected(number)
+        if scheduler is not None and scheduler.believed:
+            key = sorted(scheduler.believed)[pick % len(scheduler.believed)]
+            self.send(scheduler, ms.RecallJobs(scheduler.believed[key], [key, (10**6, 1)]))
+
     @rule(number=st.integers(0, 2), pick=st.integers(0, 9), cpus=st.integers(0, 3))
     def limits(self, number: int, pick: int, cpus: int) -> None:
         scheduler = self.connected(number)
@@ -521,7 +536,7 @@ class NodeMachine(RuleBasedStateMachine):
     def runner_drops_cancelled_jobs(self, pick: int) -> None:
         found = self.runner(pick, ready=True)
         if found is not None:
-            keys = [key for key in found[1].queued if key in found[1].cancelled]
+            keys = [key for key in found[1].queued if key in found[1].cancelled | found[1].recalled]
             self.end_cancelled(*found, keys)
 
     def end_cancelled(self, name: ComputationId, runner: Runner, keys: list[Key]) -> None:
@@ -565,6 +580,13 @@ class NodeMachine(RuleBasedStateMachine):
     def cpus_change(self, cpus: int) -> None:
         self.ceiling = max(self.ceiling, cpus)
         self.feed(ev.CpusChanged(cpus))
+
+    @rule(phase=st.sampled_from(Phase))
+    def hours_change(self, phase: Phase) -> None:
+        self.feed(ev.HoursChanged(phase, "08:00 to 18:00"))
+        for runner in self.runners.values():
+            ends = runner.terminate or runner.cancelled.issuperset(runner.running)
+            assert phase is not Phase.SHUT or ends, "a job runs on outside service hours"
 
     @rule()
     def avail_is_measured(self) -> None:
@@ -691,6 +713,7 @@ def play(seed: int, steps: int) -> NodeMachine:
         (8, lambda: machine.messages_arrive(pick(3), chance.randint(1, 20))),
         (5, lambda: machine.acknowledges(pick(3), chance.randint(1, 9))),
         (2, lambda: machine.cancels(pick(3), pick(100))),
+        (2, lambda: machine.recalls(pick(3), pick(100))),
         (0.7, lambda: machine.closes(pick(3), pick(10), roll() < 0.5)),
         (0.3, lambda: machine.forgets(pick(3), pick(99), roll() < 0.4)),
         (5, lambda: machine.runner_loads(pick(10), roll() < 0.15)),
@@ -767,6 +790,7 @@ class Noise:
                 "share",
                 "drop",
                 "cancel",
+                "recall",
                 "ack",
                 "close",
                 "reconcile",
@@ -793,6 +817,8 @@ class Noise:
                 return ms.DropData(name, [number, 2])
             case "cancel":
                 return ms.CancelJobs(name, keys)
+            case "recall":
+                return ms.RecallJobs(name, keys)
             case "limit":
                 return ms.LimitSlots(name, number - 1 if self.rarely() else number)
             case "ack":

@@ -232,3 +232,24 @@ if not child:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGALRM
 """
     )
+
+
+def test_cleanup_can_have_the_node_end(run_script) -> None:
+    run_script(
+        BRACKET
+        + """
+from dispy_node.runner.inside import Inside
+inside = Inside(settings)
+def setup():
+    try:
+        inside.shutdown()
+    except RuntimeError:
+        return 0
+def cleanup():
+    inside.shutdown()
+bracket = Bracket(Computation(print, {}, setup=setup, cleanup=cleanup, inside=inside), b"", settings, control.fileno())
+assert bracket.begin() == ""
+assert bracket.end() == ""
+assert heard() == [(frames.SETUP, b""), (frames.CLEANUP, b""), (frames.SHUTDOWN, b"")]
+"""
+    )

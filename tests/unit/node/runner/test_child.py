@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from dispy_node.runner import logs
 from dispy_node.runner.bare import Libc, channel
 from dispy_node.runner.body import BROKEN, RETURNED, split_body
 from dispy_node.runner.child import CELLS_BYTES, CLOCK_AT, NUMBERS, WITHDRAWN_AT, ChannelClosed, Child
 from dispy_node.runner.frames import pack_jobs, unpack_results
+from dispy_node.runner.inside import Inside
 from dispy_node.runner.namespace import Computation
 from dispy_node.runner.replies import cut_replies
 
@@ -25,7 +27,7 @@ from dispy_node.runner.replies import cut_replies
 @pytest.fixture(autouse=True)
 def _unchanged_process() -> Iterator[None]:
     """Undo what a child does to its process: it collects garbage, and gives signals their default for programs."""
-    numbers = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+    numbers = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG)
     handlers, enabled = [signal.getsignal(number) for number in numbers], gc.isenabled()
     yield
     for number, handler in zip(numbers, handlers, strict=True):
@@ -258,3 +260,17 @@ def test_a_write_that_is_interrupted_is_followed_up_by_a_thread(
     child.show(0, None)
     assert done.wait(20)
     assert threads[0] == threading.get_ident() != threads[1]
+
+
+def test_what_jobs_say_goes_through_the_child_that_is_connected(
+    make_child, make_settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int] = []
+    monkeypatch.setattr(logs, "forward", lambda level, tell: levels.append(level))
+    inside = Inside(make_settings())
+    child = make_child(len, log_level=20)
+    child.connect(Computation(len, {}, inside=inside))
+    assert inside.speaker is child.news
+    assert signal.getsignal(signal.SIGURG) == child.show
+    make_child(len).connect(Computation(len, {}))
+    assert levels == [20], "records are told only where the client wants them"

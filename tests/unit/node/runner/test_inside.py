@@ -68,6 +68,16 @@ def test_without_a_job_there_is_nobody_to_tell(inside: Inside) -> None:
         inside.provisional_result(1)
 
 
+def test_node_ends_only_by_cleanup(inside: Inside) -> None:
+    shutdown = inside.names()["dispynode_shutdown"]
+    with pytest.raises(RuntimeError, match="works in cleanup only"):
+        shutdown()
+    told: list[str] = []
+    inside.ask_end = lambda: told.append("end")
+    shutdown()
+    assert told == ["end"]
+
+
 def test_logger(inside: Inside, capsys: pytest.CaptureFixture[str]) -> None:
     speaker = inside.speaker = Speaker()
     inside.logger.warning("%d left", 3)

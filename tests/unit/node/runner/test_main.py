@@ -120,6 +120,26 @@ def test_jobs_wait_for_slots_and_can_be_cancelled(ends: tuple[socket.socket, int
     assert [result[:3] for result in frames.unpack_results(payload)] == [(2, 1, 5)]
 
 
+def test_only_what_has_not_started_is_recalled(ends: tuple[socket.socket, int], runner: Runner) -> None:
+    feed(runner, frames.RUN, frames.pack_jobs([(1, 1, False, b"x"), (2, 1, False, b"yy")]))
+    started = runner._jobs[frames.KEY.pack(1, 1)]
+    started.child = object()  # type: ignore[assignment]
+    feed(runner, frames.RECALL, frames.pack_keys([(1, 1), (2, 1), (3, 1)]))
+    ((kind, payload),) = received(ends[0])
+    assert kind == frames.ENDED
+    assert [result[:3] for result in frames.unpack_results(payload)] == [(2, 1, 5)]
+    started.child = None
+
+
+def test_queued_jobs_are_given_back(ends: tuple[socket.socket, int], runner: Runner) -> None:
+    feed(runner, frames.RUN, frames.pack_jobs([(1, 1, False, b"x"), (2, 1, False, b"yy")]))
+    feed(runner, frames.RECALL, frames.pack_keys([(2, 1), (3, 1)]))
+    feed(runner, frames.RECALL, frames.pack_keys([(2, 1)]))
+    ((kind, payload),) = received(ends[0])
+    assert kind == frames.ENDED
+    assert [result[:6] for result in frames.unpack_results(payload)] == [(2, 1, 5, 0, 0.0, 0.0)]
+
+
 @pytest.mark.parametrize(("before", "after", "told"), [(2, 3, None), (2, 1, 1), (2, 0, 0), (0, 2, None)])
 def test_fewer_slots_are_confirmed(
     ends: tuple[socket.socket, int], runner: Runner, before: int, after: int, told: int | None

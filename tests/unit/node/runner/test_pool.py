@@ -138,6 +138,8 @@ class Moody:
 nursery = pool._family._nursery = Moody(pool._family._nursery)
 pool.set_slots(1)
 def have_process_die():
+    while pool._idle:  # one that has run a job is no evidence against those that begin
+        pool._family.dismiss(pool._idle.pop())
     nursery.fertile = True
     pool.top_up()
     for child in pool._idle:
@@ -287,3 +289,24 @@ finish(pool, poll)
     )
     assert told[::2] == [BROKEN, RETURNED]
     assert "no lists of children" in told[1]
+
+
+def test_only_a_job_that_has_not_started_is_given_back(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(Pool, time.sleep)
+pool.set_slots(1)
+first, second = make_job(1, 0.2), make_job(2, 60)
+pool.queue.extend([first, second])
+turn_until(pool, poll, lambda: host.starts)
+for job in (first, second, second):
+    pool.recall(job)
+told = [host.results[2][2:6]]
+turn_until(pool, poll, lambda: len(host.results) == 2)
+pool.recall(first)
+told += [host.results[1][2], host.starts]
+finish(pool, poll)
+"""
+    )
+    assert told == [[CANCELLED, 0, 0.0, 0.0], 0, [1]]

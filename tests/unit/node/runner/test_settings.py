@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_everything() -> None:
     assert settings.grace_s == (1.0, 0.5)
     assert (settings.live, settings.log_level) == (True, 20)
     assert settings.place.startswith("node knoten (Python 3.")
+
+
+def test_processes_are_forked_unless_that_is_not_wanted_or_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spawns(method: str) -> bool:
+        return read_settings(json.dumps({**LEAST, "start_method": method}).encode()).spawn
+
+    assert [spawns("fork"), spawns("spawn")] == [False, True]
+    monkeypatch.delattr(os, "fork")
+    assert spawns("fork")
 
 
 @pytest.mark.parametrize(

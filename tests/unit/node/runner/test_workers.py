@@ -189,6 +189,8 @@ def test_a_worker_whose_job_goes_beyond_a_limit_is_replaced(run_pool) -> None:
         + """
 from dispy_node.runner.body import split_body
 def compute(sleep_s):
+    if sleep_s:
+        open("begun", "w").close()
     time.sleep(sleep_s)
     return os.getpid()
 pool, poll, host = make_pool(WorkerPool, compute, isolation="worker", cancel_grace_s=[20.0, 20.0])
@@ -196,7 +198,9 @@ pool.set_slots(1)
 for number in (1, 2, 3, 4):
     pool.queue.append(job := make_job(number, 60 if number == 2 else 0))
     if number in (2, 3):
-        pool.limit(job, (0.1 if number == 2 else 50.0, 0.0, 0, 0))
+        pool.limit(job, (50.0, 0.0, 0, 0))
+turn_until(pool, poll, lambda: os.path.exists("begun"))
+pool._watch.tick(time.monotonic() + 50)
 turn_until(pool, poll, lambda: len(host.results) == 4)
 pids = [pickle.loads(split_body(host.results[number][8])[0]) for number in (1, 3, 4)]
 told = [host.results[2][2:4], pids[0] != pids[1], pids[1] == pids[2], host.logs]
@@ -236,3 +240,161 @@ finish(pool, poll)
 """
     )
     assert told == [CANCELLED, RETURNED]
+
+
+def test_processes_of_a_cancelled_job_end_though_others_were_behind_it(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+from dispy_node.runner import workers
+workers.LONG_S = workers.SETTLE_S = 600.0  # nothing is taken back before the worker answers
+def compute(leaves):
+    if leaves:
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exec sleep 60"], os.environ)
+        with open("left.new", "w") as file:
+            file.write(str(pid))
+        os.rename("left.new", "left")
+        time.sleep(60)
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker", cancel_grace_s=[20.0, 20.0])
+pool.set_slots(1)
+pool.queue.append(make_job(9, False))
+turn_until(pool, poll, lambda: host.results)
+pool._mean_s = 0.0
+pool.queue.extend([job := make_job(1, True), behind := make_job(2, False)])
+turn_until(pool, poll, lambda: os.path.exists("left"))
+told = [behind.child is job.child]
+pool.cancel(job)
+def is_alive():
+    try:
+        os.kill(int(open("left").read()), 0)
+    except ProcessLookupError:
+        return False
+    return True
+turn_until(pool, poll, lambda: len(host.results) == 3 and not is_alive())
+told += [host.results[1][2], host.results[2][2]]
+finish(pool, poll)
+"""
+    )
+    assert told == [True, CANCELLED, RETURNED]
+
+
+def test_a_job_behind_a_long_one_in_a_worker_is_given_back_in_the_end(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(WorkerPool, time.sleep, isolation="worker")
+pool.set_slots(1)
+pool.queue.append(make_job(1, 0))
+turn_until(pool, poll, lambda: host.results)
+behind, last = make_job(3, 0), make_job(4, 0)
+pool._mean_s = 0.0  # whatever the first one took: jobs are short, so they are sent ahead
+pool.queue.extend([make_job(2, 0.5), behind, last])
+pool.dispatch()
+told = [behind.child is not None]
+pool.recall(behind)
+told.append(3 in host.results)
+turn_until(pool, poll, lambda: 3 in host.results)
+told += [host.results[3][2:6], 2 in host.results]
+turn_until(pool, poll, lambda: len(host.results) == 4)
+told += [host.results[2][2], host.results[4][2], 3 in host.starts]
+finish(pool, poll)
+"""
+    )
+    assert told == [True, False, [CANCELLED, 0, 0.0, 0.0], False, 0, 0, False]
+
+
+def test_workers_that_end_with_their_runner_are_no_trouble(run_pool) -> None:
+    told = run_pool(
+        POOL
+        + """
+pool, poll, host = make_pool(WorkerPool, time.sleep, isolation="worker")
+pool.set_slots(3)
+pool.queue.extend(make_job(number, 0.2) for number in range(3))
+turn_until(pool, poll, lambda: len(host.results) == 3)
+workers = len(pool._idle)
+finish(pool, poll)
+time.sleep(0.2)  # so that all of them have ended when it is looked
+pool._family.reap()
+told = [workers, host.logs]
+"""
+    )
+    assert told == [3, []]
+
+
+DEATHS = (
+    POOL
+    + """
+import signal
+from dispy_node.runner.limits import TIMEOUT
+def compute(number):
+    return os.getpid()
+pool, poll, host = make_pool(WorkerPool, compute, isolation="worker")
+pool.set_slots(1)
+def stop_idle():
+    # It is there, and takes nothing from now on.
+    turn_until(pool, poll, lambda: pool._idle)
+    os.kill(pool._idle[0].pid, signal.SIGSTOP)
+    return pool._idle[0]
+"""
+)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_worker_that_is_killed_for_a_job_it_has_not_begun_is_no_trouble(run_pool, used: bool) -> None:
+    """What is wrong with the job is all that is told, and the next worker comes at once."""
+    told = run_pool(
+        DEATHS
+        + f"used = {used}"
+        + """
+if used:
+    pool.queue.append(make_job(9, 0))
+    turn_until(pool, poll, lambda: 9 in host.results)
+worker = stop_idle()
+limited, cancelled = make_job(1, 0), make_job(2, 0)
+pool.queue.append(limited)
+pool.limit(limited, (50.0, 0.0, 0, 0))
+pool.dispatch()
+told = [limited.child is worker]
+pool._exceeded(limited, TIMEOUT, "too long", True)
+turn_until(pool, poll, lambda: 1 in host.results)
+worker = stop_idle()
+pool.queue.append(cancelled)
+pool.dispatch()
+told.append(cancelled.child is worker)
+pool.cancel(cancelled)
+os.kill(worker.pid, signal.SIGKILL)
+turn_until(pool, poll, lambda: 2 in host.results)
+told += [host.results[1][2], host.results[2][2], host.logs, pool._retry_at]
+finish(pool, poll)
+"""
+    )
+    assert told == [True, True, EXCEEDED, CANCELLED, [], 0.0]
+
+
+@pytest.mark.parametrize(
+    ("used", "text"), [(False, "ended before its first job"), (True, "ended between two jobs")]
+)
+def test_a_worker_that_somebody_kills_is_told_of_and_its_jobs_are_run(
+    run_pool, used: bool, text: str
+) -> None:
+    told = run_pool(
+        DEATHS
+        + f"used = {used}"
+        + """
+if used:
+    pool.queue.append(make_job(9, 0))
+    turn_until(pool, poll, lambda: 9 in host.results)
+worker = stop_idle()
+pool.draining = True  # there is need of another all the same
+pool.queue.append(make_job(1, 0))
+pool.dispatch()
+told = [len(worker.jobs)]
+os.kill(worker.pid, signal.SIGKILL)
+turn_until(pool, poll, lambda: 1 in host.results)
+told += [host.results[1][2], pool._retry_at > 0, host.logs]
+finish(pool, poll)
+"""
+    )
+    assert told[:3] == [1, RETURNED, not used]
+    assert len(told[3]) == 1
+    assert text in told[3][0]

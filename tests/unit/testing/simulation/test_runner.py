@@ -103,6 +103,18 @@ def test_cancelled_jobs_end_started_or_not() -> None:
     assert bench.running == 1
 
 
+def test_only_jobs_that_have_not_started_are_given_back() -> None:
+    bench = Bench()
+    bench.runner.start(0.0, "")
+    bench.runner.set_slots(1)
+    bench.runner.run_jobs(bench.jobs)
+    bench.run(1.0)
+    bench.runner.recall([(1, 1), (3, 1), (9, 9)])
+    events = bench.run(1.0)
+    assert (3, Outcome.CANCELLED) in outcomes(events)
+    assert (1, Outcome.CANCELLED) not in outcomes(events)
+
+
 def test_close_ends_it_when_its_jobs_have_ended() -> None:
     bench = Bench()
     bench.runner.start(0.0, "")

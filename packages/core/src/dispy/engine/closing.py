@@ -12,6 +12,7 @@ from __future__ import annotations
 from dispy.engine.effects import TellClosed
 from dispy.engine.ledger import CLOSED_REASON, Ledger, describe_node
 from dispy.engine.opening import Opening
+from dispy.engine.ranks import lines_of
 from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.tables import JobStep, PlacementStep, advance_job, advance_placement
 from dispy.model import ComputationId, JobStatus
@@ -46,8 +47,7 @@ class Closing:
         computation.closing = True
         computation.terminate = terminate
         self._closing[computation.id] = computation
-        queues = [computation.queue, *(placement.pinned for placement in computation.placements.values())]
-        for job in [job for queue in queues for job in queue if job.state is JobState.QUEUED]:
+        for job in [job for queue in lines_of(computation) for job in queue if job.state is JobState.QUEUED]:
             ledger.settle(computation, job, JobStep.GIVEN_UP, JobStatus.CANCELLED, reason=CLOSED_REASON)
         ledger.sweep(computation)
         for placement in computation.placements.values():
@@ -121,6 +121,7 @@ class Closing:
                 ledger.forget_abandoned(placement)
                 ledger.timers.clear(("pause", computation.id, placement.node.id))
             ledger.timers.clear(("terminate", computation.id))
+            ledger.timers.clear(("recall", computation.id))
             ledger.timers.clear(("close", computation.id))
             ledger.forget_reports(computation.id)
             computation.shared.clear()

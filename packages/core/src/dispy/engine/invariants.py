@@ -6,6 +6,7 @@ from collections import Counter, deque
 
 from dispy.engine.ledger import Ledger
 from dispy.engine.placing import has_room
+from dispy.engine.ranking import rank_of
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.model import NodeId
 
@@ -57,8 +58,14 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     dead = 0
     pending = 0
     queues: list[tuple[deque[Job], NodeId | None]] = [(computation.queue, None)]
+    queues += [(line, None) for line in computation.ranked.values()]
     queues += [(placement.pinned, ident) for ident, placement in computation.placements.items()]
+    assert all(job.priority == rank for rank, line in computation.ranked.items() for job in line)
+    assert not any(job.priority for job in computation.queue), "a job stands in the line of others"
+    assert all(computation.ranked.values()), "an empty line is kept"
     for queue, ident in queues:
+        priorities = [job.priority for job in queue]
+        assert priorities == sorted(priorities, reverse=True), "a job stands before one of a higher priority"
         for job in queue:
             dead += job.state is JobState.SETTLED
             if job.state is not JobState.SETTLED:
@@ -73,8 +80,9 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
         _check_placement(ledger, computation, placement, places)
         pending += len(placement.inflight)
     assert pending == computation.pending
-    assert not (computation.closing and len(computation.queue) > computation.dropped)
-    _check_heap(computation)
+    waiting = sum(map(len, (computation.queue, *computation.ranked.values())))
+    assert not (computation.closing and waiting > computation.dropped)
+    _check_heap(ledger, computation)
     idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
     assert computation.closing or computation.idle.keys() == idle
 
@@ -116,15 +124,16 @@ def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Count
     places[job.id] += 1
 
 
-def _check_heap(computation: Computation) -> None:
+def _check_heap(ledger: Ledger, computation: Computation) -> None:
     valid = [entry[2] for entry in computation.heap if entry[1] == entry[2].entry]
     open_ones = [placement for placement in computation.placements.values() if has_room(placement)]
     assert len(set(valid)) == len(valid), "a placement has two valid entries"
     for placement in open_ones:
         assert placement in valid, "a placement with room is not in the heap"
-        assert placement.load == len(placement.inflight) / placement.slots
+        assert placement.load == rank_of(ledger, computation, len(placement.inflight), placement.slots)
     if open_ones:
-        assert len(computation.queue) == 0 or all(
-            job.state is not JobState.QUEUED for job in computation.queue
-        ), "a job waits though there is room"
+        lines = (computation.queue, *computation.ranked.values())
+        assert not any(job.state is JobState.QUEUED for line in lines for job in line), (
+            "a job waits though there is room"
+        )
     assert len(computation.heap) <= 4 * len(computation.placements) + 17

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dispy.engine.effects import Effect, JobChange, Report, SendMessage
+from dispy.engine.ranks import enter_first, forget_empty, line_of, lines_of
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.tables import JobStep, advance_job
 from dispy.engine.timers import Timers
@@ -40,6 +41,8 @@ class Counters:
     stray_messages: int = 0
     """Messages of closed links, or about computations that are not there any more."""
     rejected_jobs: int = 0
+    recalled_jobs: int = 0
+    """Attempts that nodes gave back because they were asked to."""
     lost_attempts: int = 0
     reruns: int = 0
 
@@ -69,6 +72,8 @@ class Ledger:
         self.computations: dict[ComputationId, Computation] = {}
         self.jobs: dict[JobId, Job] = {}
         self.counters = Counters()
+        self.now = 0.0
+        """When the event in hand has happened."""
         self.timers = Timers()
         self.effects: list[Effect] = []
         self.changes: list[JobChange] = []
@@ -166,7 +171,10 @@ class Ledger:
             advance_job(job, step)
             job.node = None
             job.started_at = 0.0
-            (placement.pinned if job.pinned is not None else computation.queue).appendleft(job)
+            if job.pinned is not None:
+                enter_first(placement.pinned, job)
+            else:
+                line_of(computation, job).appendleft(job)
         if computation.closing:
             for job in jobs:
                 self.settle(computation, job, JobStep.GIVEN_UP, JobStatus.CANCELLED, reason=CLOSED_REASON)
@@ -243,10 +251,12 @@ class Ledger:
 
     def sweep(self, computation: Computation) -> None:
         """Take dead entries out of the queues if they outnumber the others."""
-        queues = [computation.queue, *(placement.pinned for placement in computation.placements.values())]
-        if computation.dropped < DROPPED_MIN or computation.dropped * 2 < sum(map(len, queues)):
+        dropped = computation.dropped
+        if dropped < DROPPED_MIN or dropped * 2 < sum(map(len, lines_of(computation))):
             return
         computation.queue = _alive(computation.queue)
+        computation.ranked = {rank: _alive(line) for rank, line in computation.ranked.items()}
+        forget_empty(computation)
         for placement in computation.placements.values():
             if placement.pinned:
                 placement.pinned = _alive(placement.pinned)

@@ -160,6 +160,7 @@ class Opening:
             computation.log_level,
             computation.dest_path,
             computation.keep_files,
+            computation.start_method.value,
         )
         self._ledger.send(node, message)
         self._ledger.effects.extend(streams)

@@ -1,8 +1,10 @@
 """Which job goes to which node, and how far ahead.
 
-Rules: jobs of a computation go out in the order of their submission, those bound to a node before others. The
+Rules: jobs of a computation go out by priority, and those of the same in the order of their submission; before them
+go those that are bound to the node in question, in the same order. A job that was sent is not overtaken any more. The
 next job goes to the placement with the smallest load, which is jobs in flight by slots; so every free slot is
-filled (load < 1) before anything is sent ahead.
+filled (load < 1) before anything is sent ahead. An allocator puts another rank in place of the load, see
+`dispy.engine.ranking`.
 
 Theory of operation. Each computation keeps a heap of its placements by load, and that heap lives on from event
 to event. Entries are numbered, and ``Placement.entry`` is the number of the one that is valid, 0 if none is; all
@@ -12,9 +14,9 @@ done. So an event costs O(log placements) for each placement it touches and each
 of nodes.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
-jobs only, and what is sent ahead cannot go elsewhere, so it is bounded in time (`AHEAD_S`), in number (`AHEAD_MAX`)
-and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that shares a node with others may still use its
-whole window: the node decides who runs.
+jobs only, and what is sent ahead goes elsewhere only by a detour (`dispy.engine.recalling`), so it is bounded in
+time (`AHEAD_S`), in number (`AHEAD_MAX`) and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that
+shares a node with others may still use its whole window: the node decides who runs.
 """
 
 from __future__ import annotations
@@ -26,18 +28,26 @@ from heapq import heapify, heappop, heappush
 
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
+from dispy.engine.ranking import rank_of
+from dispy.engine.ranks import forget_empty, lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
 
-AHEAD_S = 0.1
-"""Seconds of work that may wait at a node for each slot: some round trips of a slow network, and short enough
-not to matter at the end of a run, when other slots have nothing left to do."""
+AHEAD_S = 0.2
+"""Seconds of work that may wait at a node for each slot: more than a round trip of a slow network and a turn at each
+end take, and short enough that little is left to take back when other slots have nothing to do."""
 
-AHEAD_MAX = 128
-"""Jobs that may wait at a node for each slot: enough for 1 ms jobs at a round trip of 100 ms."""
+AHEAD_MAX = 256
+"""Jobs that may wait at a node for each slot: enough for 1 ms jobs."""
+
+AHEAD_ONE_S = 2.0
+"""One job waits for each slot if jobs take no longer than this: a round trip between two would be felt."""
+
+LOOK_S = 0.05
+"""Seconds between two looks at jobs that were sent ahead, as long as there are any; see `dispy.engine.recalling`."""
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """Bytes of arguments in flight at a placement; beyond it only free slots are filled. Bounds what a node holds."""
@@ -76,6 +86,8 @@ def window_of(slots: int, mean_s: float | None) -> int:
     if mean_s is None:
         return slots
     ahead = AHEAD_MAX if mean_s * AHEAD_MAX <= AHEAD_S else int(AHEAD_S / mean_s)
+    if ahead == 0 and mean_s <= AHEAD_ONE_S:
+        ahead = 1
     return slots * (1 + ahead)
 
 
@@ -97,6 +109,12 @@ def has_room(placement: Placement) -> bool:
     return len(placement.inflight) < placement.window and not placement.blocked and is_open(placement)
 
 
+def watch_ahead(ledger: Ledger, computation: Computation) -> None:
+    """Have it looked soon whether jobs that were sent ahead wait while slots are free."""
+    computation.ahead = True
+    ledger.timers.set(("recall", computation.id), ledger.now + LOOK_S)
+
+
 class Placing:
     """Assigns queued jobs to placements."""
 
@@ -114,8 +132,12 @@ class Placing:
             self._offer(computation, placement)
         ledger.touched.clear()
         for computation in ledger.awake.values():
-            if computation.queue:
-                self._drain_queue(computation)
+            if computation.ranked:
+                for line in lines_in_turn(computation):
+                    self._drain_line(computation, line)
+                forget_empty(computation)
+            elif computation.queue:
+                self._drain_line(computation, computation.queue)
         ledger.awake.clear()
         if self._batches:
             for placement, batch in self._batches.items():
@@ -127,7 +149,10 @@ class Placing:
         if not has_room(placement):
             placement.entry = 0
             return
-        load = len(placement.inflight) / placement.slots
+        if computation.allocator is None:
+            load = len(placement.inflight) / placement.slots
+        else:
+            load = rank_of(self._ledger, computation, len(placement.inflight), placement.slots)
         if placement.entry and load == placement.load:
             return
         self._entries += 1
@@ -139,8 +164,8 @@ class Placing:
             heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
             heapify(heap)
 
-    def _drain_queue(self, computation: Computation) -> None:
-        queue, heap = computation.queue, computation.heap
+    def _drain_line(self, computation: Computation, queue: deque[Job]) -> None:
+        heap = computation.heap
         while queue and heap:
             _, entry, placement = heappop(heap)
             if entry != placement.entry:
@@ -149,10 +174,13 @@ class Placing:
             if has_room(placement):
                 # The next entry may be stale; then its load is only a reason to look again too early.
                 self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
+                if len(placement.inflight) > placement.slots and not computation.ahead:
+                    watch_ahead(self._ledger, computation)
                 self._offer(computation, placement)
 
     def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:
         """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is."""
+        ranked = computation.allocator is not None
         node, slots, window, inflight = placement.node, placement.slots, placement.window, placement.inflight
         batch = self._batches.get(placement)
         if batch is None:
@@ -195,7 +223,10 @@ class Placing:
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
             count = len(inflight)
-            if count >= window or count / slots >= limit:
+            if count >= window:
+                return
+            rank = rank_of(self._ledger, computation, count, slots) if ranked else count / slots
+            if rank >= limit:
                 return
 
     def _flush(self, placement: Placement, batch: _Batch) -> None:
@@ -205,6 +236,7 @@ class Placing:
         is sent first must have the lower number.
         """
         node = placement.node
+        placement.moved_at = self._ledger.now
         if batch.jobs and node.link is not None:
             if batch.needs:
                 send_data(self._ledger, batch.computation, placement, batch.needs.values())

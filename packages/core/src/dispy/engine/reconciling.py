@@ -16,6 +16,7 @@ from dispy.engine.effects import CloseLink, Report
 from dispy.engine.events import LinkOpened
 from dispy.engine.ledger import Ledger, describe_node
 from dispy.engine.opening import Opening
+from dispy.engine.recalling import recall_again
 from dispy.engine.records import Computation, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.settling import Settling
 from dispy.engine.sharing import take_found
@@ -69,6 +70,7 @@ class Reconciling:
         is_back = hello.epoch == node.epoch
         _update_node(node, event, python)
         self._ledger.links[event.link] = node
+        node.reconciling = True  # so that nothing is said before Reconcile
         if is_back:
             self._resume_placements(node)
         self._reconcile(node)
@@ -176,7 +178,7 @@ class Reconciling:
         """Take in what a node has.
 
         Raises:
-            RemoteProtocolError: a finding is none that there is.
+            RemoteProtocolError: a finding is none that there is, or there are two for one computation.
         """
         if not node.reconciling:
             self._ledger.counters.stray_messages += bool(message.findings)
@@ -186,6 +188,8 @@ class Reconciling:
                 raise RemoteProtocolError(
                     f"computation {finding.computation!r} is {finding.state!r}, which is no state"
                 )
+        if len({finding.computation for finding in message.findings}) < len(message.findings):
+            raise RemoteProtocolError("what the node has of a computation is told twice")
         node.reconciling = False
         for finding in message.findings:
             computation = self._ledger.computations.get(ComputationId(finding.computation))
@@ -218,6 +222,7 @@ class Reconciling:
         ]
         if cancelling:
             self._ledger.send(node, CancelJobs(computation.id, cancelling))
+        recall_again(self._ledger, computation, placement)
 
     def _take_missing(self, computation: Computation, placement: Placement, finding: Finding) -> None:
         jobs = []
@@ -278,6 +283,8 @@ def _make_node(event: LinkOpened, python: PythonVersion) -> Node:
         NodeState.CONNECTED,
         None,
         event.peer_host,
+        draining=bool(hello.refusal),
+        refusal=hello.refusal,
         owner=event.owner,
     )
 
@@ -290,7 +297,7 @@ def _update_node(node: Node, event: LinkOpened, python: PythonVersion) -> None:
     node.link = event.link
     node.peer_host = event.peer_host
     node.avail = None if hello.avail is None else Avail(*hello.avail)
-    node.draining = False  # it says so again if it is
+    node.draining, node.refusal = bool(hello.refusal), hello.refusal
     node.next_stream = 1
     _add_addresses(node, event)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispy.interfaces import Allocator
 from dispy.model import (
+    AttemptKey,
     Avail,
     ComputationId,
     FilePart,
@@ -19,6 +21,7 @@ from dispy.model import (
     Pieces,
     PythonVersion,
     SharedData,
+    StartMethod,
 )
 from dispy.wire.messages import JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
@@ -56,10 +59,12 @@ class Job:
         started_at: start of the latest attempt by the node's clock, 0.0 if not started.
         last_news: number of the last intermediate result of the latest attempt.
         limits: what it may use, None if there are no limits.
+        priority: of those that wait the highest goes first.
     """
 
     limits: JobLimits | None = None
-    # Not a slot: thousands of jobs wait, and most have none. See `LimitedJob`.
+    priority: int = 0
+    # Not slots: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
         "attempt",
@@ -107,15 +112,16 @@ class Job:
 class LimitedJob(Job):
     """A job with limits."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "priority")
 
     def __init__(
         self,
         job_id: JobId,
         computation: ComputationId,
         body: bytes | Pieces,
-        limits: JobLimits,
+        limits: JobLimits | None,
         *,
+        priority: int = 0,
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
@@ -125,6 +131,7 @@ class LimitedJob(Job):
             job_id, computation, body, pinned=pinned, handle=handle, carries=carries, needs=needs
         )
         self.limits = limits
+        self.priority = priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +203,14 @@ class Computation:
     """The application looks at output of its jobs while they run."""
     log_level: int = -1
     """Records of `logging` from this level on are wanted; -1: none."""
+    start_method: StartMethod = StartMethod.FORK
+    allocator: Allocator | None = None
+    """Ranks nodes with free slots; None: the least loaded gets the next job. The engine drops one that fails."""
     # owned by the engine
     queue: deque[Job] = field(default_factory=deque)
+    """Jobs of priority 0 that are bound to no node."""
+    ranked: dict[int, deque[Job]] = field(default_factory=dict)
+    """Priority -> jobs of it that are bound to no node; see `dispy.engine.ranks`."""
     placements: dict[NodeId, Placement] = field(default_factory=dict)
     pending: int = 0
     """Jobs that are not settled; abandoned ones count as settled."""
@@ -205,7 +218,9 @@ class Computation:
     terminate: bool = False
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
-    """(load, number of the entry, placement), least loaded first; see `dispy.engine.placing`."""
+    """(rank, number of the entry, placement), the best first; see `dispy.engine.placing`."""
+    ahead: bool = False
+    """Jobs were sent ahead of free slots and may still wait; see `dispy.engine.recalling`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -248,6 +263,8 @@ class Node:
     avail: Avail | None = None
     lease_ends_at: float = 0.0
     draining: bool = False
+    refusal: str = ""
+    """Why it is draining, in its own words."""
     reconciling: bool = False
     """It is asked what it has and has not answered: nothing is assigned until it does."""
     next_stream: int = 1
@@ -299,7 +316,7 @@ class Placement:
         mean_s: smoothed run time of a job there in seconds, or None before the first result.
         abandoned: jobs whose attempt there was lost and may still give a result, by job number.
         window: how many jobs may be in flight.
-        load: key of its valid entry in the computation's heap.
+        load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
@@ -308,6 +325,8 @@ class Placement:
         initialized: the application was told that the node is usable, and not yet that it is lost.
         resting: the application wants no more jobs there for now.
         dismissed: the application does not want to use the node any more.
+        moved_at: when jobs were sent there, or ended there, last; by the engine's clock.
+        recalling: attempts that it was asked to give back; some may have ended since.
         data: shared data that was sent there since it was opened and has not been lost there.
         coming: streams with files that were sent there since it was opened -> sizes of these files in bytes.
     """
@@ -335,6 +354,8 @@ class Placement:
     """What was offered when it was opened last, but for what the node has asked for since."""
     resting: bool = False
     dismissed: bool = False
+    moved_at: float = 0.0
+    recalling: set[AttemptKey] = field(default_factory=set)
     data: set[int] = field(default_factory=set)
     coming: dict[int, int] = field(default_factory=dict)
     restarts: int = 0

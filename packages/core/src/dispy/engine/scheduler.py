@@ -5,9 +5,9 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `settling` (starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching`
-(what they print meanwhile), `sending` (files for jobs), `sharing`
-(data that several jobs read), `managing` (what the application says about single nodes),
+where), `recalling` (what waits there too long), `settling` (starts, results, rejections, cancellations), `news`
+(what jobs tell while they run), `watching` (what they print meanwhile), `sending` (files for jobs), `sharing` (data
+that several jobs read), `managing` (what the application says about single nodes),
 `reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
@@ -51,6 +51,8 @@ from dispy.engine.managing import Managing
 from dispy.engine.news import Hearing
 from dispy.engine.opening import Opening
 from dispy.engine.placing import Placing
+from dispy.engine.ranks import enter, line_of, lines_of
+from dispy.engine.recalling import Recalling
 from dispy.engine.reconciling import Reconciling
 from dispy.engine.records import Computation, Job, JobState, Node, Placement, PlacementState
 from dispy.engine.sending import Sending
@@ -99,6 +101,7 @@ class SchedulerEngine:
         self._opening = Opening(ledger)
         self._placing = Placing(ledger)
         self._settling = Settling(ledger)
+        self._recalling = Recalling(ledger)
         self._hearing = Hearing(ledger)
         self._sending = Sending(ledger)
         self._watching = Watching(ledger)
@@ -129,6 +132,7 @@ class SchedulerEngine:
             LocalProtocolError: the driver or the application contradicts itself; never for what a node sends.
         """
         self._closing.forget_closed()
+        self._ledger.now = now
         match event:
             case MessageReceived():
                 self._message_received(event.link, event.message, now)
@@ -246,7 +250,7 @@ class SchedulerEngine:
             if job.id in jobs:
                 raise LocalProtocolError(f"job {job.id} was submitted twice")
             if job.pinned is None:
-                computation.queue.append(job)
+                (line_of(computation, job) if job.priority else computation.queue).append(job)
                 ledger.awake[computation.id] = computation
             elif (reason := self._pin(computation, job, job.pinned)) is not None:
                 ledger.refuse(job, reason)
@@ -260,8 +264,7 @@ class SchedulerEngine:
         computation = self._ledger.computations.get(event.computation)
         if computation is None:
             return
-        queues = [computation.queue, *(placement.pinned for placement in computation.placements.values())]
-        for job in [job for queue in queues for job in queue if job.state is JobState.QUEUED]:
+        for job in [job for queue in lines_of(computation) for job in queue if job.state is JobState.QUEUED]:
             self._ledger.settle(computation, job, JobStep.GIVEN_UP, JobStatus.TERMINATED, reason=event.reason)
         self._ledger.sweep(computation)
 
@@ -274,7 +277,7 @@ class SchedulerEngine:
             return f"it is bound to {name}, which {computation.name} does not use"
         if not may_become_ready(placement):
             return f"it is bound to {describe_node(placement.node)}, which cannot be used: {placement.reason}"
-        placement.pinned.append(job)
+        enter(placement.pinned, job)
         self._ledger.touch(computation, placement)
         return None
 
@@ -307,6 +310,8 @@ class SchedulerEngine:
             placement = computation.placements[NodeId(node_ident)]
             placement.paused = False
             ledger.touch(computation, placement)
+        elif kind == "recall":
+            self._recalling.look(computation)
         elif kind == "terminate":
             self._closing.terminate_over(computation)
         else:
@@ -393,7 +398,7 @@ class SchedulerEngine:
         if message.cpus < 0:
             raise RemoteProtocolError(f"{describe_node(node)} has {message.cpus} cpus")
         asked_before = (node.cpus, node.draining)
-        node.cpus, node.draining = message.cpus, message.draining
+        node.cpus, node.draining, node.refusal = message.cpus, message.draining, message.reason
         avail = None if message.avail is None else Avail(*message.avail)
         if avail is not None and avail != node.avail:
             node.avail = avail

@@ -34,6 +34,10 @@ it drains would otherwise be sent the same jobs as fast as the network carries t
 MEAN_SHARE = 4.0
 """The smoothed run time of jobs weighs as much as this many results: it follows a change within a dozen jobs."""
 
+AHEAD_FOR_EACH = 16
+"""At most so many jobs are sent ahead for each that has ended there: the first ones to end are the short ones, and say
+little about the others."""
+
 _RUN_MAX_S = 1e9
 """Longer runs come from a clock that was set; they say nothing about jobs."""
 
@@ -110,6 +114,7 @@ class Settling:
                     total_s += run_s
             self._settle(computation, job, result)
         if placement is not None and computation is not None:
+            placement.moved_at = ledger.now
             if count:
                 placement.cpu_time_s += total_s
                 _learn(placement, count, total_s)
@@ -181,7 +186,7 @@ class Settling:
         self._ledger.settle(computation, job, JobStep.LATE_RESULT, _STATUS[result.outcome], result=result)
 
     def rejected(self, node: Node, message: JobsRejected, now: float) -> None:
-        """Take back attempts that were not started, and leave the placement alone for a while."""
+        """Take back attempts that were not started; leave the placement alone for a while if nobody asked for it."""
         ledger = self._ledger
         computation, placement = self._find(node, message.computation)
         if computation is None or placement is None:
@@ -196,9 +201,13 @@ class Settling:
                 ledger.counters.late_rejections += 1
         if not jobs:
             return
-        ledger.counters.rejected_jobs += len(jobs)
-        placement.paused = True
-        ledger.timers.set(("pause", computation.id, node.id), now + REJECTED_PAUSE_S)
+        recalled = {(job.id, job.attempt) for job in jobs.values()} & placement.recalling
+        placement.recalling -= recalled
+        ledger.counters.recalled_jobs += len(recalled)
+        if len(recalled) < len(jobs):
+            ledger.counters.rejected_jobs += len(jobs) - len(recalled)
+            placement.paused = True
+            ledger.timers.set(("pause", computation.id, node.id), now + REJECTED_PAUSE_S)
         self.take_back(computation, placement, list(jobs.values()), f"rejected it: {message.reason}")
 
     def take_back(
@@ -277,4 +286,5 @@ def _learn(placement: Placement, count: int, total_s: float) -> None:
     if placement.mean_s is not None:
         mean_s = placement.mean_s + (mean_s - placement.mean_s) * (count / (count + MEAN_SHARE))
     placement.mean_s = mean_s
-    placement.window = window_of(placement.slots, mean_s)
+    most = placement.slots + AHEAD_FOR_EACH * placement.jobs_done
+    placement.window = min(window_of(placement.slots, mean_s), most)

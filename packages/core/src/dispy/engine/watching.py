@@ -17,6 +17,7 @@ from dispy.engine.events import OutputUsed, WatchDropped, WatchWanted
 from dispy.engine.ledger import Ledger
 from dispy.engine.records import Job, JobState, Node
 from dispy.errors import RemoteProtocolError
+from dispy.model import LinkId
 from dispy.wire.messages import JobOutput, JobsStarted, WatchOutput
 
 OUTPUT_WINDOW_BYTES = 256 * 1024
@@ -41,6 +42,8 @@ class _Watch:
     attempt: int = 0
     received: int = 0
     used: int = 0
+    link: LinkId | None = None
+    """Where it was asked for: on a new link it is asked for again."""
 
 
 class Watching:
@@ -91,7 +94,9 @@ class Watching:
         for start in message.starts:
             for watch in self._of_jobs.get(start.job, ()):
                 job = watch.job
-                if job.node is node and job.attempt == start.attempt and job.state in _RUNS:
+                # A node may say more than once that a job has started; what it makes us send must not grow by that.
+                is_new = watch.attempt != job.attempt or watch.link != node.link
+                if is_new and job.node is node and job.attempt == start.attempt and job.state in _RUNS:
                     self._begin(watch)
 
     def output(self, node: Node, message: JobOutput) -> None:
@@ -135,6 +140,7 @@ class Watching:
     def _begin(self, watch: _Watch) -> None:
         if watch.attempt != watch.job.attempt:
             watch.attempt, watch.received, watch.used = watch.job.attempt, 0, 0
+        watch.link = None if watch.job.node is None else watch.job.node.link
         self._send(watch, watch.received, watch.used + self._window(watch))
 
     def _window(self, watch: _Watch) -> int:

@@ -24,7 +24,15 @@ from dispy.packing import importer
 from dispy.packing.importer import ModuleText
 
 OWN_PACKAGES = frozenset(
-    {"dispy", "dispy_cli", "dispy_faults", "dispy_node", "dispy_testing", "dispy_transport_tcp"}
+    {
+        "dispy",
+        "dispy_allocation",
+        "dispy_cli",
+        "dispy_faults",
+        "dispy_node",
+        "dispy_testing",
+        "dispy_transport_tcp",
+    }
 )
 """dispy itself is at every node, also where it is run from a checkout."""
 

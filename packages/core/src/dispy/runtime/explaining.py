@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 
 from dispy.engine.ledger import describe_node
+from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 
 
@@ -52,12 +54,12 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
     ready = [one for one in computation.placements.values() if _takes_jobs(one)]
     where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
     return (
-        f"it waits behind {_count_before(job, computation.queue)} others; "
+        f"it waits behind {_count_before(job, chain(*lines_in_turn(computation)))} others; "
         f"{where or 'no node takes jobs at the moment'}{again}"
     )
 
 
-def _count_before(job: Job, queue: Sequence[Job]) -> int:
+def _count_before(job: Job, queue: Iterable[Job]) -> int:
     count = 0
     for other in queue:
         if other is job:

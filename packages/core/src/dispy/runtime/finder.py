@@ -187,7 +187,7 @@ class NodeFinder:
             if node.id not in self._computation.placements:
                 why = "nodes=[...] does not ask for it, or for none of its CPUs"
                 if node.draining:
-                    why = "it takes no more jobs"
+                    why = f"it takes no jobs{node.refusal and ': ' + node.refusal}"
                 yield f"  node {node.name} ({node.peer_host}): {why}"
         for pattern in self._patterns:
             if pattern.is_wildcard and not any(pattern.matches(node) for node in nodes):

@@ -22,6 +22,7 @@ def make_hello(
     addresses: tuple[str, ...] = (),
     avail: tuple[float, int, int, float] | None = None,
     proof: bytes = b"",
+    refusal: str = "",
 ) -> Hello:
     """Make the first message of a link; for *proof* see `dispy.wire.owner`."""
     return Hello(
@@ -40,4 +41,5 @@ def make_hello(
         addresses=list(addresses),
         avail=avail,
         proof=proof,
+        refusal=refusal,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dispy.errors import RemoteProtocolError
-from dispy.model import CHUNK_BYTES, Role
+from dispy.model import MAX_FRAME_BYTES, Role
 from dispy.printable import SHOWN_CHARS, printable
 from dispy.wire.messages import Hello
 
-MIN_FRAME_BYTES = CHUNK_BYTES
-"""Smallest limit that a peer may set: any message with one inline body must fit with room to spare."""
+MIN_FRAME_BYTES = MAX_FRAME_BYTES
+"""Smallest limit that a peer may set: what is sent is bounded by ours, so an answer might not fit into less."""
 
 MIN_HEARTBEAT_S = 0.05
 """Below this the timers of a loaded machine are late by more than the interval."""

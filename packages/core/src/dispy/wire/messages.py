@@ -44,6 +44,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     """CPU percent, memory bytes, disk bytes, swap percent that are free at a node."""
     proof: bytes = b""
     """Shows that ``ident`` is the sender's: the same on each of its links to the receiver; see `dispy.wire.owner`."""
+    refusal: str = ""
+    """Why a node takes no jobs at present; empty if it does."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
@@ -119,6 +121,8 @@ class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     """Folder that the client's computations share, a relative path; empty: one of its own."""
     keep_files: bool = False
     """Let the folder stay when the computation is closed."""
+    start_method: str = "fork"
+    """How processes of jobs are started: "fork", where the node can, or "spawn"."""
 
 
 class ComputationReady(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -283,7 +287,9 @@ class NodeChanged(msgspec.Struct, frozen=True, array_like=True, tag="node"):
     cpus: int
     avail: tuple[float, int, int, float] | None = None
     draining: bool = False
-    """True: the node takes no more jobs and will end when those it has are done."""
+    """True: the node takes no jobs; it is about to end, or says so again when it does."""
+    reason: str = ""
+    """Why it is draining."""
 
 
 PARTIAL = 0
@@ -442,6 +448,13 @@ class DataLost(msgspec.Struct, frozen=True, array_like=True, tag="data-lost"):
     reason: str
 
 
+class RecallJobs(msgspec.Struct, frozen=True, array_like=True, tag="recall"):
+    """Scheduler to node: give back, by JobsRejected, those of these attempts that have not started; others go on."""
+
+    computation: str
+    attempts: list[AttemptKey]
+
+
 Message = (
     Hello
     | Heartbeat
@@ -474,5 +487,6 @@ Message = (
     | ShareData
     | DropData
     | DataLost
+    | RecallJobs
 )
 """Every message that may stand in a batch."""

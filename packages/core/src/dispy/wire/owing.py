@@ -32,6 +32,9 @@ MESSAGE_BYTES = 256
 KEY_BYTES = 128
 """What a message, and a key or acknowledgement in it, take in memory, about."""
 
+NUMBER_BYTES = 40
+"""The same for a number in a list."""
+
 
 def _attempts(message: Any) -> int:
     return MESSAGE_BYTES + KEY_BYTES * len(message.attempts)
@@ -42,7 +45,9 @@ def _acks(message: msg.AckNews) -> int:
 
 
 def _findings(message: msg.Reconciled) -> int:
-    return MESSAGE_BYTES + sum(MESSAGE_BYTES + KEY_BYTES * len(one.missing) for one in message.findings)
+    keys = sum(len(one.missing) for one in message.findings)
+    numbers = sum(len(one.data) for one in message.findings)
+    return MESSAGE_BYTES * (1 + len(message.findings)) + KEY_BYTES * keys + NUMBER_BYTES * numbers
 
 
 def _paths(message: msg.FilesWanted) -> int:

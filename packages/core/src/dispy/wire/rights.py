@@ -42,6 +42,7 @@ NEEDED: Mapping[type[msg.Message], AccessRole | None] = {
     msg.ShareData: AccessRole.SUBMIT,
     msg.DropData: AccessRole.SUBMIT,
     msg.DataLost: AccessRole.NODE,
+    msg.RecallJobs: AccessRole.SUBMIT,
 }
 """Message -> the role that its sender needs; None: every peer that was accepted may send it."""
 

@@ -19,6 +19,7 @@ REASONS: Mapping[type, str] = {
     msg.ComputationFailed: "reason",
     msg.ComputationClosed: "problem",
     msg.JobsRejected: "reason",
+    msg.NodeChanged: "reason",
     msg.FileTaken: "reason",
     msg.DataLost: "reason",
 }
@@ -35,6 +36,7 @@ def clean_greeting(hello: msg.Hello) -> msg.Hello:
         version=printable(hello.version, NAME_CHARS),
         platform=printable(hello.platform, NAME_CHARS),
         addresses=[printable(address, NAME_CHARS) for address in hello.addresses],
+        refusal=printable(hello.refusal, NAME_CHARS),
     )
 
 

@@ -15,10 +15,11 @@ from dispy.wire.messages import (
     JobLimits,
     JobResult,
     JobsStarted,
+    RecallJobs,
 )
-from dispy_node.engine.effects import CancelAttempts, RunJobs
+from dispy_node.engine.effects import CancelAttempts, RecallAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
-from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED
+from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED, NEED_BYTES
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
     Attempt,
@@ -48,6 +49,9 @@ QUEUED = AttemptState.QUEUED
 RUNNING = AttemptState.RUNNING
 ENDED = AttemptState.ENDED
 CANCELLED = int(Outcome.CANCELLED)
+
+RECALLED = "it was asked for back before it started"
+"""Why an attempt is rejected that was recalled."""
 
 
 class Attempts:
@@ -89,7 +93,7 @@ class Attempts:
         try:
             for job in message.jobs:
                 key = (job.job, job.attempt)
-                cost = ATTEMPT_BYTES + len(job.body)
+                cost = ATTEMPT_BYTES + len(job.body) + NEED_BYTES * len(job.needs)
                 if key in attempts or key in elsewhere:
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
@@ -113,9 +117,9 @@ class Attempts:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
-                    attempt.needs = job.needs
                     attempt.carries = job.carries is not None
                     attempts[key] = attempt
+                    _note_needs(computation, attempt, job.needs)
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
                 elif ready and computation.has(job.needs):
@@ -131,7 +135,7 @@ class Attempts:
                         key, AttemptState.WAITING, body=job.body, limits=job.limits, cost=cost
                     )
                     attempt.carries = job.carries is not None
-                    attempt.needs = job.needs
+                    _note_needs(computation, attempt, job.needs)
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
@@ -188,6 +192,29 @@ class Attempts:
         self._results.send(client, computation.id, ended)
         ledger.touch(computation)
 
+    def recall(self, client: Client, message: RecallJobs) -> None:
+        """Give back attempts that have not started: those that the runner has by the runner, the others here."""
+        ledger = self._ledger
+        computation = ledger.owned(client, message.computation)
+        if computation is None:
+            ledger.counters.stale += len(message.attempts)
+            return
+        rejected, queued = [], []
+        for key in message.attempts:
+            attempt = computation.attempts.get(key)
+            if attempt is None or attempt.recalled or not self.ask_end(computation, attempt):
+                ledger.counters.stale += 1
+            elif attempt.state is QUEUED:
+                attempt.recalled, attempt.why = True, RECALLED
+                queued.append(key)
+            elif attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
+                self.forget(client, computation, attempt)
+                rejected.append(key)
+        if queued:
+            ledger.out.append(RecallAttempts(computation.id, queued))
+        ledger.reject(client, computation.id, rejected, RECALLED)
+        ledger.touch(computation)
+
     def ask_end(self, computation: HostedComputation, attempt: Attempt) -> bool:
         """Tell whether the runner must be asked to end an attempt that it has: only once, and if not all end."""
         asked = attempt.cancelled or attempt.withdrawn or attempt.unwanted or computation.terminate
@@ -199,7 +226,8 @@ class Attempts:
             return "the node does not have this computation"
         if computation.finishing or computation.state is ComputationState.CLOSING:
             return "the computation is being closed at the node"
-        return "the node takes no more jobs, as it is about to end" if self._ledger.draining else ""
+        refusal = self._ledger.refusal
+        return refusal and f"the node takes no jobs: {refusal}"
 
     def _refuse(
         self, client: Client, message: AssignJobs, known: Collection[AttemptKey], reason: str
@@ -308,6 +336,7 @@ class Attempts:
             attempt.started_at = start.started_at
             attempt.seen_at = ledger.now
             freed += attempt.cost - ATTEMPT_BYTES
+            attempt.needs = ()
             attempt.cost = ATTEMPT_BYTES
             if not attempt.unwanted:
                 told.append(start)
@@ -337,7 +366,7 @@ class Attempts:
                 ledger.counters.stale += 1
                 ledger.remove([item.spooled] if item.spooled is not None else [])
             elif attempt.unwanted or (
-                attempt.withdrawn
+                (attempt.withdrawn or (attempt.recalled and attempt.state is QUEUED))
                 and result.outcome == CANCELLED
                 and not (attempt.cancelled or computation.terminate)
             ):
@@ -366,17 +395,18 @@ class Attempts:
         self, client: Client, computation: HostedComputation, items: list[tuple[Attempt, AttemptResult]]
     ) -> list[Attempt]:
         """End attempts that nobody wants, or that the node itself had cancelled; give those with a result."""
-        told, rejected, files = [], [], []
+        told, files = [], []
+        rejected: dict[str, list[AttemptKey]] = {}
         for attempt, item in items:
             never_started = attempt.state is QUEUED and not item.result.started_at
             if attempt.unwanted or never_started:
                 if not attempt.unwanted:
-                    rejected.append(attempt.key)
+                    rejected.setdefault(attempt.why, []).append(attempt.key)
                 if item.spooled is not None:
                     files.append(item.spooled)
                 self.forget(client, computation, attempt)
                 continue
-            detail = "the node ended it as its client was away for longer than the lease"
+            detail = f"the node ended it: {attempt.why}"
             attempt.result = msgspec.structs.replace(item.result, outcome=int(Outcome.DIED), detail=detail)
             self._ledger.holding.count(client, _cost_result(attempt, attempt.result))
             attempt.spooled = item.spooled
@@ -385,7 +415,8 @@ class Attempts:
             told.append(attempt)
         self._ledger.counters.ended += len(told)
         self._ledger.remove(files)
-        self._ledger.reject(client, computation.id, rejected, "its client was away when it was to start")
+        for why, keys in rejected.items():
+            self._ledger.reject(client, computation.id, keys, why)
         return told
 
     # -- ends without the runner
@@ -500,6 +531,7 @@ def _are_limits(limits: JobLimits) -> bool:
 def _cost_result(attempt: Attempt, result: JobResult) -> int:
     """Count the result of an attempt that was not ENDED, and not its arguments any more; return the difference."""
     before = attempt.cost
+    attempt.needs = ()
     if attempt.state is not RUNNING:
         attempt.cost = ATTEMPT_BYTES
     attempt.cost += len(result.body) + len(result.detail)
@@ -511,3 +543,11 @@ def _without_body(result: JobResult) -> JobResult:
     return msgspec.structs.replace(
         result, outcome=int(Outcome.BROKEN), detail=f"its result was dropped: {CROWDED}", body=b""
     )
+
+
+def _note_needs(computation: HostedComputation, attempt: Attempt, needs: tuple[int, ...]) -> None:
+    """Note which shared data an attempt waits for, so that nobody has to look through all attempts when it comes."""
+    attempt.needs = needs
+    for number in needs:
+        if number in computation.arriving:
+            computation.lacking.setdefault(number, []).append(attempt.key)

@@ -16,6 +16,9 @@ from dispy_node.engine.news import NewsDesk
 from dispy_node.engine.records import AttemptState, Client, ComputationState, Newcomer
 from dispy_node.engine.results import Results
 
+AWAY = "its client was away for longer than the lease"
+"""Why jobs that have not started are taken back."""
+
 
 class Clients:
     """Handles what concerns clients and their links.
@@ -42,7 +45,9 @@ class Clients:
         self._results = results
         self._computations = computations
 
-    def arrive(self, link: LinkId, hello: Hello, told_cpus: int | None, owner: Owner) -> None:
+    def arrive(
+        self, link: LinkId, hello: Hello, told_cpus: int | None, owner: Owner, told_refusal: str = ""
+    ) -> None:
         """Take in a client, new or returning, which was greeted with *told_cpus* slots if these are not the present.
 
         Somebody who says the ident of a client, and does not show what that one has shown, is sent away.
@@ -64,7 +69,7 @@ class Clients:
             ledger.out.append(CloseLink(link, text))
             return
         elif client.link is not None:
-            ledger.newcomers[link] = Newcomer(key, hello, told_cpus, owner)
+            ledger.newcomers[link] = Newcomer(key, hello, told_cpus, owner, told_refusal)
             return
         else:
             client.name = hello.name
@@ -75,8 +80,9 @@ class Clients:
         client.link = link
         ledger.links[link] = client
         cpus = ledger.slots.cpus
-        if ledger.draining or told_cpus not in (None, cpus):
-            ledger.tell(client, NodeChanged(cpus, draining=ledger.draining))
+        refusal = ledger.refusal
+        if refusal != told_refusal or told_cpus not in (None, cpus):
+            ledger.tell(client, NodeChanged(cpus, draining=bool(refusal), reason=refusal))
 
     def take_over(self, link: LinkId) -> None:
         """Let a link that waits take the place of the one that its client has."""
@@ -85,7 +91,7 @@ class Clients:
         assert client.link is not None, client
         self._ledger.out.append(CloseLink(client.link, "replaced by a newer link"))
         self._detach(client)
-        self.arrive(link, newcomer.hello, newcomer.told_cpus, newcomer.owner)
+        self.arrive(link, newcomer.hello, newcomer.told_cpus, newcomer.owner, newcomer.told_refusal)
 
     def leave(self, client: Client, *, final: bool = False) -> None:
         """Take note that the link of a client is gone; *final*: the client has ended for good."""
@@ -96,7 +102,9 @@ class Clients:
         waiting = [link for link, one in self._ledger.newcomers.items() if one.client == client.id]
         if waiting:
             newcomer = self._ledger.newcomers.pop(waiting[-1])
-            self.arrive(waiting[-1], newcomer.hello, newcomer.told_cpus, newcomer.owner)
+            self.arrive(
+                waiting[-1], newcomer.hello, newcomer.told_cpus, newcomer.owner, newcomer.told_refusal
+            )
 
     def _detach(self, client: Client) -> None:
         ledger = self._ledger
@@ -115,7 +123,8 @@ class Clients:
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
-            computation.arriving.clear()
+            ledger.forget_data(client, computation.arriving)
+            computation.lacking.clear()
             for attempt in list(computation.attempts.values()):
                 lacking = receiving or not computation.has(attempt.needs)
                 if (
@@ -171,7 +180,7 @@ class Clients:
                 if attempt.state is AttemptState.WAITING:
                     self._attempts.forget(client, computation, attempt)
                 elif attempt.state is AttemptState.QUEUED and self._attempts.ask_end(computation, attempt):
-                    attempt.withdrawn = True
+                    attempt.withdrawn, attempt.why = True, AWAY
                     queued.append(attempt.key)
             if queued:
                 ledger.out.append(CancelAttempts(computation.id, queued))

@@ -28,7 +28,7 @@ from dispy_node.engine.effects import (
 )
 from dispy_node.engine.events import FilesFound, RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
 from dispy_node.engine.holding import CROWDED, cost_of_offer
-from dispy_node.engine.ledger import Ledger, Violation
+from dispy_node.engine.ledger import ABOUT_TO_END, Ledger, Violation
 from dispy_node.engine.records import (
     CODE,
     SETUP_ARGS,
@@ -187,7 +187,7 @@ class Computations:
     def _answer_for(self, client: Client, key: ComputationId, existing: HostedComputation | None) -> None:
         """Answer an offer that is not taken, as the computation is here or the node is about to end."""
         if existing is None:
-            reason = "the node takes no more computations, as it is about to end"
+            reason = f"the node takes no more computations: {ABOUT_TO_END}"
             self._ledger.tell(client, ComputationFailed(key, reason))
             return
         existing.told = True
@@ -292,7 +292,7 @@ class Computations:
         advance_computation(computation, ComputationStep.RUNNER_ENDED)
         self._remove_parts(computation)
         ledger.drop_arriving(client, computation)
-        computation.data.clear()
+        ledger.forget_data(client, computation.data)
         unsure = computation.held if event.reason else 0
         ledger.slots.leave(computation)
         self._attempts.settle(client, computation, reason, unsure)
@@ -303,6 +303,7 @@ class Computations:
             self._start_if_complete(ledger.computations[computation.id])
         else:
             self._unlist(client, computation)
+            ledger.served += 1
             self._tell_end(client, computation, "" if closing else reason, trouble)
 
     def slots_given_up(self, event: SlotsGivenUp) -> None:

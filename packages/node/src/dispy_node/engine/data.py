@@ -6,11 +6,21 @@ needs data of which nobody has told is rejected, so that no attempt ever runs wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dispy.wire.messages import DataLost, DropData, ShareData
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.effects import ForgetData, KeepData
+from dispy_node.engine.holding import CROWDED, DATA_BYTES
 from dispy_node.engine.ledger import Ledger
-from dispy_node.engine.records import AttemptState, Client, ComputationState, HostedComputation, Spooled
+from dispy_node.engine.records import (
+    Attempt,
+    AttemptState,
+    Client,
+    ComputationState,
+    HostedComputation,
+    Spooled,
+)
 
 DATA_MAX = 16_384
 """How much shared data may be kept for one client: each takes a little memory, and a file."""
@@ -53,7 +63,11 @@ class DataStore:
         elif number in computation.data or number in computation.arriving:
             ledger.counters.duplicates += 1
             ledger.drop_stream(client, message.stream)
+        elif ledger.holding.room(client) < DATA_BYTES:
+            ledger.drop_stream(client, message.stream)
+            ledger.tell(client, DataLost(message.computation, number, CROWDED))
         else:
+            ledger.holding.count(client, DATA_BYTES)
             computation.arriving[number] = message.stream
             client.sharing[message.stream] = (computation, number)
 
@@ -70,7 +84,7 @@ class DataStore:
         del computation.arriving[number]
         computation.data.add(number)
         self._ledger.out.append(KeepData(computation.id, number, spooled))
-        self._attempts.hand_over(computation, list(computation.attempts.values()))
+        self._attempts.hand_over(computation, self._take_lacking(computation, number))
         return True
 
     def failed(self, client: Client, stream: int, reason: str) -> bool:
@@ -80,8 +94,10 @@ class DataStore:
             return False
         computation, number = entry
         del computation.arriving[number]
+        self._ledger.holding.count(client, -DATA_BYTES)
         self._ledger.tell(client, DataLost(computation.id, number, reason))
-        self._break_off(client, computation, number, f"shared data that it needs: {reason}")
+        attempts = self._take_lacking(computation, number)
+        self._break_off(client, computation, attempts, {number}, f"shared data that it needs: {reason}")
         return True
 
     def drop(self, client: Client, message: DropData) -> None:
@@ -90,21 +106,40 @@ class DataStore:
         if computation is None:
             self._ledger.counters.stale += len(message.data)
             return
-        here = [number for number in message.data if number in computation.data]
+        here = [number for number in dict.fromkeys(message.data) if number in computation.data]
         computation.data.difference_update(here)
+        self._ledger.holding.count(client, -DATA_BYTES * len(here))
+        gone = set(here)
         for number in message.data:
             stream = computation.arriving.pop(number, None)
             if stream is not None:
                 self._ledger.drop_stream(client, stream)
-            self._break_off(client, computation, number, "shared data that it needs was released")
+                self._ledger.holding.count(client, -DATA_BYTES)
+                computation.lacking.pop(number, None)
+                gone.add(number)
+        if gone:  # once for all of them: there may be many, and many attempts
+            why = "shared data that it needs was released"
+            self._break_off(client, computation, computation.attempts.values(), gone, why)
         if here:
             self._ledger.out.append(ForgetData(computation.id, here))
 
-    def _break_off(self, client: Client, computation: HostedComputation, number: int, why: str) -> None:
-        attempts = [
+    def _take_lacking(self, computation: HostedComputation, number: int) -> list[Attempt]:
+        """Give those that have asked for data which is not arriving any more."""
+        attempts = computation.attempts
+        return [attempts[key] for key in computation.lacking.pop(number, ()) if key in attempts]
+
+    def _break_off(
+        self,
+        client: Client,
+        computation: HostedComputation,
+        attempts: Iterable[Attempt],
+        gone: set[int],
+        why: str,
+    ) -> None:
+        pending = [
             attempt
-            for attempt in computation.attempts.values()
-            if number in attempt.needs and attempt.state in _PENDING
+            for attempt in attempts
+            if attempt.needs and attempt.state in _PENDING and not gone.isdisjoint(attempt.needs)
         ]
-        if attempts:
-            self._attempts.break_off(client, computation, attempts, why)
+        if pending:
+            self._attempts.break_off(client, computation, pending, why)

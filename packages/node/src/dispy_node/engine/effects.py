@@ -82,6 +82,17 @@ class CancelAttempts:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallAttempts:
+    """Have the runner give back those of these attempts that it has not started, and never start them.
+
+    Each of those gives an AttemptsEnded with the outcome CANCELLED and no start; the others go on.
+    """
+
+    computation: ComputationId
+    attempts: Sequence[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRunner:
     """Have the runner clean up and end; with *terminate* it ends what runs. Answered by RunnerEnded."""
 
@@ -206,6 +217,7 @@ Effect = (
     | RunJobs
     | SetSlots
     | CancelAttempts
+    | RecallAttempts
     | CloseRunner
     | RemoveFolder
     | RemoveSpooled

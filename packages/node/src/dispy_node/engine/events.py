@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dispy.model import Avail, ClientId, ComputationId, LinkId
 from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
 from dispy.wire.owner import UNKNOWN, Owner
+from dispy_node.engine.hours import Phase
 from dispy_node.engine.records import HostedComputation, Spooled
 
 
@@ -16,13 +17,15 @@ class LinkOpened:
     """A client is connected and both have greeted.
 
     ``told_cpus`` is the number of slots that the node has told in its own greeting, which was made earlier than
-    this event; None if that is the present one. ``owner`` is what binds the ident in the client's greeting to it.
+    this event; None if that is the present one. ``owner`` is what binds the ident in the client's greeting to it;
+    ``told_refusal`` is why, as the node has told there, it takes no jobs.
     """
 
     link: LinkId
     hello: Hello
     told_cpus: int | None = None
     owner: Owner = UNKNOWN
+    told_refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,21 @@ class AvailMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class HoursChanged:
+    """Another part of the day has begun; ``text`` says for people when jobs are taken."""
+
+    phase: Phase
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownAsked:
+    """The cleanup of a computation wants the node to end."""
+
+    computation: ComputationId
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """The operator wants the node to end: take no more jobs, finish those that run."""
 
@@ -201,6 +219,8 @@ Event = (
     | SlotsGivenUp
     | CpusChanged
     | AvailMeasured
+    | HoursChanged
+    | ShutdownAsked
     | DrainRequested
     | TimePassed
 )

@@ -1,7 +1,7 @@
 """What the node holds in memory for its clients, and how much each may have there.
 
 It counts, about: arguments until their job has started, results and news until they are acknowledged, code, and what
-is remembered of each job, computation and file. What lies in spool files does not count.
+is remembered of each job, computation, file and shared data. What lies in spool files does not count.
 
 A client that would hold more than its share (`dispy.wire.shares`) gets its jobs rejected. Results come all the same, of
 jobs that were taken before; so a client that holds too much without them is *choked*: none of its jobs is started
@@ -22,8 +22,12 @@ MEMORY_BYTES = 512 * 1024**2
 ATTEMPT_BYTES = 512
 NEWS_BYTES = 512
 FILE_BYTES = 512
+DATA_BYTES = 512
 COMPUTATION_BYTES = 16 * 1024
 """What is remembered of each, besides what comes with it, about."""
+
+NEED_BYTES = 48
+"""What it takes to remember that a job needs shared data."""
 
 CROWDED = "the node holds as much for this client as it may: results that it has not acknowledged, or jobs that wait"
 
@@ -84,7 +88,14 @@ class Holding:
 
 def cost_of_offer(message: OpenComputation) -> int:
     """Tell what a computation takes in memory."""
-    words = (message.computation, message.name, message.executor, message.isolation, message.dest_path)
+    words = (
+        message.computation,
+        message.name,
+        message.executor,
+        message.isolation,
+        message.dest_path,
+        message.start_method,
+    )
     files = sum(FILE_BYTES + len(offer.path) + len(offer.digest) for offer in message.files)
     return COMPUTATION_BYTES + sum(map(len, words)) + len(message.code) + len(message.setup_args) + files
 

@@ -9,7 +9,7 @@ from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
-from dispy_node.engine.holding import MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
+from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -20,6 +20,9 @@ from dispy_node.engine.records import (
     Spooled,
 )
 from dispy_node.engine.slots import SlotShares
+
+ABOUT_TO_END = "it is about to end"
+"""Why a node that drains takes no jobs."""
 
 
 class Violation(Exception):
@@ -87,6 +90,16 @@ class Ledger:
         self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
+        """The node ends when all is done that it has."""
+        self.pause = ""
+        """Why no jobs are taken for now; empty if they are."""
+        self.served = 0
+        """Computations that have come to an end."""
+
+    @property
+    def refusal(self) -> str:
+        """Why no jobs are taken; empty if they are."""
+        return ABOUT_TO_END if self.draining else self.pause
 
     def client_of(self, computation: HostedComputation) -> Client:
         """Give the client that a computation belongs to; it stays as long as its computations do."""
@@ -143,7 +156,13 @@ class Ledger:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
             self.drop_stream(client, stream)
-        computation.arriving.clear()
+        computation.lacking.clear()
+        self.forget_data(client, computation.arriving)
+
+    def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
+        """Take note that shared data of a computation is not there any more, or will not come."""
+        self.holding.count(client, -DATA_BYTES * len(data))
+        data.clear()
 
     def remove(self, files: list[Spooled]) -> None:
         """Remove spool files."""
@@ -180,7 +199,8 @@ class Ledger:
         for computation in hosted:
             assert computation.cost == cost_of_offer(computation.offer), computation
             attempts = list(computation.attempts.values())
-            found[self.client_of(computation)] += computation.cost + sum(one.cost for one in attempts)
+            data = DATA_BYTES * (len(computation.data) + len(computation.arriving))
+            found[self.client_of(computation)] += computation.cost + data + sum(one.cost for one in attempts)
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
             found[client] += sum(one.cost for one in client.searched)

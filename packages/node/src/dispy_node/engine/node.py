@@ -10,8 +10,8 @@
     outgoing   a computation whose runner is still ending while its client has opened it again
 
 The parts: `attempts`, `results`, `news`, `watching`, `files`, `data`, `computations`, `clients` and `reconciling`
-handle what concerns each, `slots` shares the slots, `ledger` holds what they share and checks it. This module only
-takes events apart.
+handle what concerns each, `duty` tells when jobs are taken, `slots` shares the slots, `ledger` holds what they share
+and checks it. This module only takes events apart.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from dispy.wire.messages import (
     LimitSlots,
     NodeChanged,
     OpenComputation,
+    RecallJobs,
     Reconcile,
     SendFile,
     ShareData,
@@ -48,6 +49,7 @@ from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.clients import Clients
 from dispy_node.engine.computations import Computations
 from dispy_node.engine.data import DataStore
+from dispy_node.engine.duty import Duty, Rules
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
 from dispy_node.engine.holding import MEMORY_BYTES
@@ -76,6 +78,8 @@ class NodeEngine:
         keep_results_s: how long results are kept after that, from the end of its last computation.
         memory_bytes: how much it may hold in memory for its clients, about.
         max_file_bytes: largest file that is taken; 0 for no limit.
+        serve: end after so many computations have ended; None: go on.
+        client_shutdown: the cleanup of a computation may have the node end.
 
     Attributes:
         counters: what the node has seen, for the operator.
@@ -89,6 +93,8 @@ class NodeEngine:
         keep_results_s: float = KEEP_RESULTS_S,
         memory_bytes: int = MEMORY_BYTES,
         max_file_bytes: int = 0,
+        serve: int | None = None,
+        client_shutdown: bool = False,
     ) -> None:
         ledger = self._ledger = Ledger(
             _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
@@ -102,6 +108,8 @@ class NodeEngine:
         data = self._data = DataStore(ledger, attempts)
         self._clients = Clients(ledger, attempts, results, computations, news)
         reconciling = Reconciling(ledger, attempts, results, computations, news)
+        rules = Rules(serve, client_shutdown)
+        duty = self._duty = Duty(ledger, attempts, rules, self._tell_all)
         self._avail: Avail | None = None
         self._drain_ends_at = math.inf
         self._ended = False
@@ -123,7 +131,9 @@ class NodeEngine:
             ev.SlotsGivenUp: computations.slots_given_up,
             ev.CpusChanged: self._cpus_changed,
             ev.AvailMeasured: self._avail_measured,
-            ev.DrainRequested: self._drain_requested,
+            ev.HoursChanged: duty.hours_changed,
+            ev.ShutdownAsked: duty.shutdown_asked,
+            ev.DrainRequested: duty.drain_requested,
             ev.TimePassed: self._time_passed,
         }
         self._message_handlers: dict[type, Callable[[Client, Any], None]] = {
@@ -136,6 +146,7 @@ class NodeEngine:
             ShareData: data.offered,
             DropData: data.drop,
             CancelJobs: attempts.cancel,
+            RecallJobs: attempts.recall,
             LimitSlots: computations.limit,
             OpenComputation: computations.open,
             CloseComputation: computations.close,
@@ -161,8 +172,23 @@ class NodeEngine:
 
     @property
     def draining(self) -> bool:
-        """The node takes no more jobs."""
+        """The node takes no more jobs, and ends when all is done."""
         return self._ledger.draining
+
+    @property
+    def refusal(self) -> str:
+        """Why the node takes no jobs; empty if it does."""
+        return self._ledger.refusal
+
+    @property
+    def served(self) -> int:
+        """How many computations have ended."""
+        return self._ledger.served
+
+    @property
+    def serve_left(self) -> int | None:
+        """After how many more ends of computations the node ends; None if that is not counted."""
+        return self._duty.serve_left
 
     @property
     def clients(self) -> Mapping[ClientId, Client]:
@@ -205,6 +231,7 @@ class NodeEngine:
             self._computations.close_if_done(ledger.touched.popitem()[0])
         if ledger.away:
             self._clients.settle()
+        self._duty.count()
         if ledger.slots.due:
             out += ledger.slots.share(now)
         if ledger.draining and not self._ended:
@@ -229,7 +256,7 @@ class NodeEngine:
     def _link_opened(self, event: ev.LinkOpened) -> None:
         if event.link in self._ledger.links or event.link in self._ledger.newcomers:
             raise LocalProtocolError(f"link {event.link} is open already")
-        self._clients.arrive(event.link, event.hello, event.told_cpus, event.owner)
+        self._clients.arrive(event.link, event.hello, event.told_cpus, event.owner, event.told_refusal)
 
     def _link_closed(self, event: ev.LinkClosed) -> None:
         client = self._ledger.links.get(event.link)
@@ -301,7 +328,8 @@ class NodeEngine:
         free = None
         if avail is not None:
             free = (avail.cpu_percent, avail.memory_bytes, avail.disk_bytes, avail.swap_percent)
-        message = NodeChanged(self.cpus, free, self.draining)
+        refusal = self.refusal
+        message = NodeChanged(self.cpus, free, bool(refusal), refusal)
         for client in self._ledger.links.values():
             self._ledger.tell(client, message)
 
@@ -313,11 +341,6 @@ class NodeEngine:
     def _avail_measured(self, event: ev.AvailMeasured) -> None:
         self._avail = event.avail
         self._tell_all()
-
-    def _drain_requested(self, event: ev.DrainRequested) -> None:
-        if not self._ledger.draining:
-            self._ledger.draining = True
-            self._tell_all()
 
     def _end_if_drained(self) -> None:
         """End when nothing is left to run, and results are acknowledged or have waited for one lease."""

@@ -53,7 +53,14 @@ class Reconciling:
         believed: dict[ComputationId, set[AttemptKey]] = {}
         for belief in message.beliefs:
             believed.setdefault(ComputationId(belief.computation), set()).update(belief.attempts)
-        findings = [self._find(client, belief) for belief in message.beliefs]
+        # Once for each computation, however often it is named: there may be many attempts.
+        known = {key: self._known(client, key) for key in believed}
+        findings = []
+        first = set(believed)
+        for belief in message.beliefs:
+            key = ComputationId(belief.computation)
+            findings.append(self._find(client, belief, known[key], with_data=key in first))
+            first.discard(key)
         answer = Reconciled(findings)
         if len(msgspec.msgpack.encode(answer)) > ANSWER_BYTES:
             raise Violation(
@@ -68,12 +75,12 @@ class Reconciling:
         for key in believed:
             self._tell_again(client, key)
 
-    def _find(self, client: Client, belief: Belief) -> Finding:
-        key = ComputationId(belief.computation)
-        known = self._known(client, key)
+    def _find(
+        self, client: Client, belief: Belief, known: dict[AttemptKey, Attempt], *, with_data: bool
+    ) -> Finding:
         missing = [attempt for attempt in belief.attempts if attempt not in known]
-        computation = self._ledger.owned(client, key)
-        data = [] if computation is None else sorted(computation.data)
+        computation = self._ledger.owned(client, ComputationId(belief.computation))
+        data = sorted(computation.data) if computation is not None and with_data else []
         return Finding(belief.computation, _describe(computation), missing, data)
 
     def _known(self, client: Client, key: ComputationId) -> dict[AttemptKey, Attempt]:

@@ -96,7 +96,11 @@ class Attempt:
     cancelled: bool = False
     """The scheduler asked for its end."""
     withdrawn: bool = False
-    """The node asked for its end, as its client was away too long before it started."""
+    """The node asked for its end, `why` it did."""
+    recalled: bool = False
+    """The scheduler, or the node, wants it back if it has not started."""
+    why: str = ""
+    """Why it was withdrawn or recalled."""
     unwanted: bool = False
     """The scheduler does not believe in it (any more): its result is dropped when it comes."""
     result: JobResult | None = None
@@ -171,6 +175,8 @@ class HostedComputation:
     """Shared data that its runner has."""
     arriving: dict[int, int] = field(default_factory=dict)
     """Shared data that is arriving -> its stream."""
+    lacking: dict[int, list[AttemptKey]] = field(default_factory=dict)
+    """Shared data that is arriving -> attempts that have asked for it; some may be gone."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
@@ -202,6 +208,7 @@ class Newcomer:
     hello: Hello
     told_cpus: int | None
     owner: Owner
+    told_refusal: str
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,8 @@ sends *replies* (`replies`). With isolation "process" a child runs one job and e
     main        the loop: frames in, frames out, one epoll for everything
     pool        which child gets which job; results, deaths, cancellation
     offspring   a child as the runner sees it, and the fork
+    spawning    children that are not forked: fresh interpreters; `spawned` is how these begin
+    handover    what setup has made of global variables, for those
     child       a child as itself sees it: waits for jobs, runs them, answers
     call        one call of the function, and what it came to
     desk        where programs speak while they run; `tell` is the command by which they do

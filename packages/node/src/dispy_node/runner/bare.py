@@ -159,8 +159,14 @@ class Libc:
         self._load()
         return bool(self._prctl) and self._call(self._prctl, (SUBREAPER, 1, 0, 0, 0)) == 0
 
-    def die_with_parent(self) -> bool:
-        """Have the kernel kill this process when its parent ends; False if it cannot, or nothing is loaded yet."""
+    def die_with_parent(self, *, load: bool = False) -> bool:
+        """Have the kernel kill this process when its parent ends; False if it cannot, or nothing is loaded yet.
+
+        Args:
+            load: load what is needed, where that costs no fork anything.
+        """
+        if load:
+            self._load()
         return bool(self._prctl) and self._call(self._prctl, KILL_WITH_PARENT) == 0
 
     def _load(self) -> None:

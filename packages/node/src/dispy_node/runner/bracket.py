@@ -14,7 +14,7 @@ import sys
 from dispy_node.runner import explain
 from dispy_node.runner.bare import Libc, loads, signals
 from dispy_node.runner.child import open_streams
-from dispy_node.runner.frames import CLEANUP, SETUP, frame
+from dispy_node.runner.frames import CLEANUP, SETUP, SHUTDOWN, frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ class Bracket:
         failure = ""
         cleanup = self._computation.cleanup
         if cleanup is not None and self._arguments is not None:
+            inside = self._computation.inside
+            if inside is not None:
+                inside.ask_end = lambda: self._tell(frame(SHUTDOWN))
             _, failure = self._call("cleanup", cleanup)
         _run_exit_handlers()
         if failure:

@@ -71,6 +71,7 @@ class Caller:
         self._sources = computation.sources
         self._inside = computation.inside
         self._carried: Carried | None = None
+        self._lacking = computation.lacking
         self._settings = settings
         self._settle = settle
         self.process = self.job = self.attempt = 0
@@ -192,7 +193,10 @@ class Caller:
                 job, attempt, DIED, code, times, detail.encode("utf-8", "replace"), b"", b""
             )
         flags = INTERRUPTED if _is_interrupt(error) else 0
-        explain.add_hint(error, self._settings.place)
+        if self._lacking and isinstance(error, NameError) and error.name in self._lacking:
+            error.add_note(explain.lacking(error.name, self._lacking[error.name]))
+        else:
+            explain.add_hint(error, self._settings.place)
         text = explain.trace(error, __file__, self._sources).encode("utf-8", "backslashreplace")
         try:
             data = self._dump_exception(error)

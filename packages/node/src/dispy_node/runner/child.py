@@ -73,6 +73,18 @@ class Child:
             self._caller = caller = self._make_caller(computation)
             self.news = News(settings, caller, self._send, self._receive_answer, lambda: self._channel)
 
+    def connect(self, computation: Computation) -> None:
+        """Arrange what jobs of this process, and of those that are forked from it, can say while they run."""
+        if computation.inside is not None:
+            computation.inside.speaker = self.news
+        if hasattr(signals, "SIGURG"):
+            # Ignored by whoever has no handler, such as what a job executes.
+            signal(signals.SIGURG, self.show)
+        if self._settings.log_level >= 0:
+            from dispy_node.runner import logs
+
+            logs.forward(self._settings.log_level, self.news.tell_log)
+
     def serve_one(self, channel: int) -> None:
         """Wait for a job, run it, answer.
 

@@ -96,6 +96,23 @@ def bundle(error: BaseException, place: str) -> str:
     return f"the computation cannot be loaded on {place}: {brief(error)}"
 
 
+def not_born(error: BaseException, place: str) -> str:
+    """Say why a process that was not forked cannot take jobs."""
+    return (
+        f"{bundle(error, place)} (in a process that was not forked, to which the code, and the global variables that "
+        "setup has set, were sent)"
+    )
+
+
+def lacking(name: str, reason: str) -> str:
+    """Say why a job misses a global variable."""
+    return (
+        f"setup has set {name!r}, which jobs that are not forked (start_method='spawn') do not have, "
+        f"because it cannot be sent to them: {reason}. Make it in the job itself, keep it in a file, "
+        "or have setup serve it from a multiprocessing.Manager"
+    )
+
+
 def arguments(error: BaseException, place: str) -> str:
     """Say why the arguments of a job cannot be loaded."""
     if type(error).__name__ == "NotCarried":

@@ -5,10 +5,12 @@ and results as opaque bytes and never unpickles; the runner imports no third-par
 plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
     daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
-                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings), WATCH (of a job that runs)
+                        TAKEN (answer to news), LIMITS (of jobs that the next RUN brings), WATCH (of a job that runs),
+                        RECALL (attempts; those that have not started are ended as cancelled, without a start)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
-                        CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH)
+                        CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH),
+                        SHUTDOWN (cleanup wants the node to end)
 
 SETUP goes to the runner only if there are arguments, and comes from it only if there is setup or cleanup.
 
@@ -39,6 +41,8 @@ CLEANUP = 16
 LIMITS = 17
 WATCH = 18
 OUTPUT = 19
+RECALL = 20
+SHUTDOWN = 21
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""
@@ -211,7 +215,7 @@ def unpack_news(payload: bytes) -> News:
 
 
 def pack_keys(keys: list[tuple[int, int]]) -> bytes:
-    """Make the payload of CANCEL."""
+    """Make the payload of CANCEL or RECALL."""
     return b"".join(KEY.pack(job, attempt) for job, attempt in keys)
 
 

@@ -15,6 +15,7 @@ from dispy_node.runner.news import NotSent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from dispy_node.runner.settings import Settings
@@ -66,6 +67,7 @@ class Inside:
 
     Attributes:
         speaker: who speaks with the runner, once there is one.
+        ask_end: tells the daemon that the node is to end; there while cleanup runs.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,6 +76,7 @@ class Inside:
         self.job_path = settings.folder
         self.logger: Any = NodeLogger(self)
         self.speaker: Speaker | None = None
+        self.ask_end: Callable[[], object] | None = None
 
     def provisional_result(self, value: object) -> int:
         """Send an intermediate result to the client and go on.
@@ -99,6 +102,18 @@ class Inside:
         """
         return _status(self._speaker("dispy_send_file").tell_file, os.fspath(path))
 
+    def shutdown(self) -> None:
+        """Have the node end when all is done that it has, if its owner allows that (``--client_shutdown``).
+
+        Raises:
+            RuntimeError: cleanup does not run.
+        """
+        if self.ask_end is None:
+            raise RuntimeError(
+                "dispynode_shutdown works in cleanup only; call it in the cleanup of the cluster"
+            )
+        self.ask_end()
+
     def names(self) -> dict[str, Any]:
         """Give what stands in the namespace of jobs."""
         names: dict[str, Any] = {name: sys.modules.get(name) or LateModule(name) for name in MODULES}
@@ -111,6 +126,7 @@ class Inside:
             "dispy_node_ip_addr": self.node_ip_addr,
             "dispy_job_path": self.job_path,
             "dispynode_logger": self.logger,
+            "dispynode_shutdown": self.shutdown,
             MAIN_NAME: self,
         }
         return names

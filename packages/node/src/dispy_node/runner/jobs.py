@@ -19,6 +19,7 @@ class Job:
         started_at: when it was handed to its child, seconds since the epoch.
         announced: the daemon knows that it runs.
         cancelled: the daemon wants it ended.
+        recalled: it is to be given back if it is not started.
         signalled: it has been interrupted for that.
         limits: seconds from its start, seconds of processors' time, bytes of memory, processes, where 0 is no limit;
             None if it has none.
@@ -36,6 +37,7 @@ class Job:
         "key",
         "limits",
         "number",
+        "recalled",
         "record",
         "signalled",
         "started_at",
@@ -53,5 +55,6 @@ class Job:
         self.announced = False
         self.cancelled = False
         self.signalled = False
+        self.recalled = False
         self.ended = False
         self.watches: dict[int, Watch] | None = None

@@ -27,6 +27,7 @@ from dispy_node.runner.frames import (
     NEWS,
     OUTPUT,
     READY,
+    RECALL,
     RUN,
     SAID,
     SETUP,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from dispy_node.runner.bracket import Bracket
     from dispy_node.runner.frames import Start
     from dispy_node.runner.namespace import Computation
+    from dispy_node.runner.spawning import Spawning
 
 READ_BYTES = 64 * 1024
 WRITE_PIECES = 64
@@ -82,6 +84,7 @@ class Runner:
         computation: what jobs call; None if they are runs of a program.
         foreign: whether loading it has imported modules.
         desk: where programs speak; None if jobs are function calls.
+        spawning: what children are given that are not forked; None if they are.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Runner:
         computation: Computation | None,
         foreign: bool,
         desk: Desk | None = None,
+        spawning: Spawning | None = None,
     ) -> None:
         self._control = control
         self._reader = reader
@@ -113,10 +117,15 @@ class Runner:
         own = [control, self._poll.fileno(), strangers.fileno()]
         if desk is not None:
             own.append(desk.fileno())
-        nursery = Nursery(settings, computation, libc, self._poll, own, foreign)
-        nursery.rehearse()
-        freeze()
-        kind = WorkerPool if settings.reuse and computation is not None else Pool
+        if spawning is None:
+            nursery = Nursery(settings, computation, libc, self._poll, own, foreign)
+            nursery.rehearse()
+            freeze()
+            kind = WorkerPool if settings.reuse and computation is not None else Pool
+        else:
+            nursery, kind = spawning.make_nursery(computation, libc, self._poll)
+            for remark in spawning.remarks():
+                self.log(remark)
         self._pool: Pool = kind(settings, nursery, self._poll, strangers, self)
         self._poll.register(control, READABLE)
         self._desk = desk
@@ -224,6 +233,11 @@ class Runner:
                     job = self._jobs.get(payload[start : start + KEY_BYTES])
                     if job is not None:  # else its result is already on the way
                         self._pool.cancel(job)
+            elif kind == RECALL:
+                for start in range(0, len(payload), KEY_BYTES):
+                    job = self._jobs.get(payload[start : start + KEY_BYTES])
+                    if job is not None:
+                        self._pool.recall(job)
             elif kind == TAKEN:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
@@ -446,20 +460,29 @@ def _serve(
     if isinstance(loaded, str):
         _send_last(control, frame(FAILED, loaded.encode("utf-8", "replace")))
         return 1
+    spawning: Spawning | None = None
+    if settings.spawn:
+        from dispy_node.runner.spawning import Spawning
+
+        spawning = Spawning(settings, code, loaded)
     bracket: Bracket | None = None
+    failure = ""
     if loaded is not None and (loaded.setup or loaded.cleanup):
         from dispy_node.runner.bracket import Bracket
 
         bracket = Bracket(loaded, arguments, settings, control)
         failure = bracket.begin()
-        if failure:
-            _send_last(control, frame(FAILED, failure.encode("utf-8", "replace")))
+    if spawning is not None and not failure:
+        failure = spawning.write()
+    if failure:
+        _send_last(control, frame(FAILED, failure.encode("utf-8", "replace")))
+        if bracket is not None:
             bracket.end()
-            return 1
+        return 1
     foreign = len(sys.modules) != modules
     computation = None if settings.program else loaded
     try:
-        Runner(control, reader, settings, computation, foreign, desk).run(frames)
+        Runner(control, reader, settings, computation, foreign, desk, spawning).run(frames)
     finally:
         if bracket is not None:
             bracket.end()

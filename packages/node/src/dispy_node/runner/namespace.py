@@ -47,9 +47,10 @@ class Computation:
         sources: file name as it stands in tracebacks -> source text, for bundles of source.
         safe_results: results are to be encoded without pickle.
         inside: what its jobs can do while they run; None for what is no job.
+        lacking: global variables that setup has set and this process does not have, with the reason.
     """
 
-    __slots__ = ("cleanup", "compute", "inside", "safe_results", "setup", "sources")
+    __slots__ = ("cleanup", "compute", "inside", "lacking", "safe_results", "setup", "sources")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Computation:
         self.sources = sources
         self.safe_results = safe_results
         self.inside = inside
+        self.lacking: dict[str, str] = {}
 
 
 def load(bundle: bytes, inside: Inside | None = None, *, is_program: bool = False) -> Computation:

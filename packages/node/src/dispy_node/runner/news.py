@@ -176,7 +176,8 @@ class News:
 
     def _spool_path(self) -> str:
         self._spooled += 1
-        name = f"{self._caller.job}-{self._caller.attempt}-{self._spooled}.news"
+        # Other processes of the job, each a command of its own, may tell something at the same time.
+        name = f"{self._caller.job}-{self._caller.attempt}-{getpid()}-{self._spooled}.news"
         return os.path.join(self._settings.spool, name)
 
     def _locked(self) -> Any:
@@ -217,8 +218,10 @@ class News:
 
         digest = hashlib.sha256()
         size = 0
+        made = False
         try:
             copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            made = True
             try:
                 while data := os.read(source, COPY_BYTES):
                     digest.update(data)
@@ -229,7 +232,8 @@ class News:
             finally:
                 os.close(copy)
         except BaseException as error:
-            _remove(target)
+            if made:
+                _remove(target)
             if isinstance(error, OSError) and error.errno in FULL:
                 what = f"file {path!r}"
                 raise NotSent(explain.spool(error, what, size, self._settings.place)) from error

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections import deque
-from os import _exit, closerange, dup2, fork, getppid, setsid
+from os import _exit, closerange, dup2, getppid
 
 from dispy_node.runner.bare import READABLE, channel, dumps, signals
 from dispy_node.runner.child import CELLS_BYTES, NOTHING_STARTED, STARTED_AT, ChannelClosed, Child, Worker
@@ -53,6 +53,7 @@ class Offspring:
         ending: it will end any moment.
         emptied: in which turn of the loop its pipes were emptied last.
         seen, seen_at: its oldest job at the last look, and since when (monotonic).
+        spoilt: a worker's job that was ended has left something there: it ends as soon as nobody else is disturbed.
         withdrawn_at: when a worker's jobs were withdrawn (monotonic), 0.0 if they are not.
     """
 
@@ -73,6 +74,7 @@ class Offspring:
         "rest",
         "seen",
         "seen_at",
+        "spoilt",
         "stderr",
         "stdout",
         "unsent",
@@ -103,6 +105,7 @@ class Offspring:
         self.emptied = -1
         self.seen: Job | None = None
         self.seen_at = 0.0
+        self.spoilt = False
         self.withdrawn_at = 0.0
 
 
@@ -155,16 +158,9 @@ class Nursery:
         self._multiprocessing = sys.modules.get("multiprocessing.util")
         self._child = Child(settings, computation, libc, modules)
         self._worker = Worker(settings, computation, libc, modules)
-        kind = self._worker if settings.reuse else self._child
-        if computation is not None and computation.inside is not None:
-            computation.inside.speaker = kind.news
-        if hasattr(signals, "SIGURG") and computation is not None:
-            # Ignored by whoever has no handler, such as what a job executes. Inherited: a child pays nothing for it.
-            signals.signal(signals.SIGURG, kind.show)
-        if settings.log_level >= 0 and computation is not None:
-            from dispy_node.runner import logs
-
-            logs.forward(settings.log_level, kind.news.tell_log)
+        if computation is not None:
+            # Inherited: a child pays nothing for it.
+            (self._worker if settings.reuse else self._child).connect(computation)
 
     def rehearse(self) -> None:
         """Run a few jobs right here that do nothing.
@@ -219,7 +215,7 @@ class Nursery:
             plans.append((child, channel_end, stdout_end, stderr_end, ranges_without(inherited, channel_end)))
         try:
             for child, channel_end, stdout_end, stderr_end, unwanted in plans:
-                child.pid = fork()
+                child.pid = os.fork()
                 if child.pid == 0:
                     self._become(channel_end, stdout_end, stderr_end, unwanted, child.cells)
                 born.append(child)
@@ -245,7 +241,7 @@ class Nursery:
                 os.set_blocking(descriptor, False)
             cells = None
             if self._settings.reuse and not self._program:
-                cells = self._map(-1, CELLS_BYTES)
+                cells = self._make_cells()
                 cells[STARTED_AT] = NOTHING_STARTED
         except OSError:
             for descriptor in opened:
@@ -253,6 +249,9 @@ class Nursery:
             raise
         ours, theirs, stdout, stdout_end, stderr, stderr_end = opened
         return Offspring(ours, stdout, stderr, cells), theirs, stdout_end, stderr_end
+
+    def _make_cells(self) -> mmap.mmap:
+        return self._map(-1, CELLS_BYTES)
 
     def _register(self, child: Offspring) -> None:
         if not self._program:
@@ -292,7 +291,7 @@ class Nursery:
         """
         status = 1
         try:
-            setsid()
+            os.setsid()
             if self._libc.die_with_parent() and getppid() != self._runner:
                 _exit(1)  # the runner ended before the kernel knew that this one must follow
             dup2(stdout, 1)

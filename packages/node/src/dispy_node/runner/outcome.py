@@ -114,6 +114,10 @@ class Ending:
             return self._exceeded(job, job.excess, (now, now), b"", b"")
         return make_result(job.key, CANCELLED, 0, (now, now), b"", False, b"")
 
+    def recalled(self, job: Job) -> bytes:
+        """Make the result of a job that is given back: it was not started and never will be."""
+        return make_result(job.key, CANCELLED, 0, (0.0, 0.0), b"", False, b"")
+
     def _result(
         self,
         job: Job,

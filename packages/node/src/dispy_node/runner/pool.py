@@ -207,13 +207,23 @@ class Pool:
         if started:
             self._stillborn.end()
             self._settle_dead(child, code, started)
-        else:
-            self._postpone(
-                self._stillborn,
-                f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
-            )
+        elif not self._is_to_end(others):
+            self._note_death(child, code)
         self._family.close(child)
         self._take_back(others)
+
+    def _is_to_end(self, jobs: list[Job]) -> bool:
+        """Tell whether a child that has *jobs* before it is ended on purpose."""
+        if jobs:
+            return any(job.cancelled for job in jobs)  # before it came to the one that was to be ended
+        return self.draining and not self.queue
+
+    def _note_death(self, child: Offspring, code: int) -> None:
+        """Take note that a child has ended which nobody has ended, and which was at no job."""
+        self._postpone(
+            self._stillborn,
+            f"a process on {self._settings.place} ended before its first job: {explain.death(code)}",
+        )
 
     def _settle_dead(self, child: Offspring, code: int, jobs: list[Job]) -> None:
         """Settle what a child owes that has ended: one job, or some more if its last words were garbled."""
@@ -242,6 +252,8 @@ class Pool:
             job.signalled = False
             if job.cancelled:
                 self._end(job, self._ending.cancelled(job))
+            elif job.recalled:
+                self._end(job, self._ending.recalled(job))
             else:
                 wanted.append(job)
         self.queue.extendleft(reversed(wanted))
@@ -368,6 +380,14 @@ class Pool:
             self._end(job, self._ending.cancelled(job))
         else:
             self._interrupt(job.child, job)
+
+    def recall(self, job: Job) -> None:
+        """Give a job back if no child has it; or later, if it is taken back from its child without being started."""
+        if job.ended or job.cancelled:
+            return
+        job.recalled = True
+        if job.child is None:
+            self._end(job, self._ending.recalled(job))
 
     def _interrupt(self, child: Offspring, job: Job) -> None:
         job.signalled = True

@@ -4,7 +4,8 @@ To the child go records as in the payload of RUN: `frames.JOB` and the body, whe
 comes is INLINE or has the flags `frames.SPOOLED` and `frames.CARRIES`, or is GO_ON in a record without a job. From it
 come replies: `HEAD`, then a result as in the payload of ENDED, or, if the job was skipped, its `frames.KEY` alone; and
 while a job runs, what it tells, as in the payload of NEWS or SAID. NEWS is answered by a record without arguments,
-`frames.ANSWER`. A job without output costs the runner no more than cutting these bytes out and passing them on.
+`frames.ANSWER`. A job without output costs the runner no more than cutting these bytes out and passing them on. A child
+that was not forked says first that it is there (BORN).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ NEWS = 8
 """It is no result, but news of the job that runs."""
 SAID = 16
 """It is a line of the job that runs."""
+BORN = 32
+"""A child that was not forked is there, and can take jobs; or, with a text behind the key, cannot, and exits."""
 
 DETAIL_BYTES = 64 * 1024
 """Details are cut to this length."""

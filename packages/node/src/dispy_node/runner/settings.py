@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from dispy_node.runner.bare import parse_json
@@ -12,6 +13,7 @@ class Settings:
 
     Attributes:
         reuse: workers that run many jobs, rather than a process for each.
+        spawn: processes of jobs are fresh interpreters, rather than forked; always, where the system cannot fork.
         folder: working directory of the jobs.
         spool: private folder for results that are too large for a frame.
         inline_bytes: largest body that travels inside a frame.
@@ -40,6 +42,7 @@ class Settings:
         "output_bytes",
         "program",
         "reuse",
+        "spawn",
         "spool",
         "text",
     )
@@ -47,6 +50,7 @@ class Settings:
     def __init__(self, given: dict[str, object], text: bytes = b"") -> None:
         self.text = text
         self.reuse = given.get("isolation", "process") == "worker"
+        self.spawn = given.get("start_method") == "spawn" or not hasattr(os, "fork")
         self.folder = str(given["folder"])
         self.spool = str(given["spool"])
         self.inline_bytes = _number(given.get("inline_bytes", 64 * 1024))

@@ -18,8 +18,9 @@ import struct
 from collections import deque
 from time import monotonic, time
 
+from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
-from dispy_node.runner.child import CLOCK_AT, NUMBERS, STARTED_AT, WITHDRAWN_AT
+from dispy_node.runner.child import CLOCK_AT, NOTHING_STARTED, NUMBERS, STARTED_AT, WITHDRAWN_AT
 from dispy_node.runner.escalation import NEVER
 from dispy_node.runner.frames import RESULT
 from dispy_node.runner.jobs import Job
@@ -162,21 +163,18 @@ class WorkerPool(Pool):
         else:
             self._last_record = record
             self._settle(child, job, flags, record)
-            if job.cancelled and self._is_spoilt(child, job):
-                self._retire(child)
-            elif flags & OUTPUT_WAITS:
+            if job.cancelled and not child.spoilt:
+                child.spoilt = job.excess is not None or self._family.note_tree(child) > 0
+            if flags & OUTPUT_WAITS:
                 self._talk.send(child, GO_ON_RECORD)
+        # What stood behind it was withdrawn; but the worker may be at it already, and then must not be disturbed.
+        if child.spoilt and all(other.ended for other in child.jobs):
+            self._retire(child)
         if not child.jobs:
             child.withdrawn_at = 0.0
             self.busy.pop(child.pid, None)
             if not child.deaf and not child.leaving:
                 self._idle.append(child)
-
-    def _is_spoilt(self, child: Offspring, job: Job) -> bool:
-        """Tell whether a job that was ended has left a worker that should not go on, and need not."""
-        if not all(other.ended for other in child.jobs):
-            return False  # it may be at one of them already
-        return job.excess is not None or self._family.note_tree(child) > 0
 
     def _retire(self, child: Offspring) -> None:
         """End a worker with all that is below it: its job has left processes there, or memory that is in use."""
@@ -186,6 +184,13 @@ class WorkerPool(Pool):
         self._family.signal_tree(child, signals.SIGKILL)
         self._family.expect_end(child)
         self._family.close(child)
+
+    def _note_death(self, child: Offspring, code: int) -> None:
+        if _cells(child)[STARTED_AT] == NOTHING_STARTED:
+            super()._note_death(child, code)
+            return
+        self._stillborn.end()  # processes are well when they begin
+        self._host.log(f"a process on {self._settings.place} ended between two jobs: {explain.death(code)}")
 
     def _started(self, child: Offspring) -> list[Job]:
         jobs, last = list(child.jobs), _cells(child)[STARTED_AT]

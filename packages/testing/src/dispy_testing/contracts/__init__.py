@@ -4,6 +4,7 @@ Each ``check_*`` is a plain function, or an async function to be run by trio; it
 raises `ContractViolation` (an AssertionError) that names the rule which is broken.
 """
 
+from dispy_testing.contracts.allocators import check_allocator
 from dispy_testing.contracts.commands import check_command
 from dispy_testing.contracts.credentials import check_credentials
 from dispy_testing.contracts.discoveries import check_discovery
@@ -15,6 +16,7 @@ from dispy_testing.contracts.transports import check_transport
 
 __all__ = [
     "ContractViolation",
+    "check_allocator",
     "check_command",
     "check_credentials",
     "check_discovery",

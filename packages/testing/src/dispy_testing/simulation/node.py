@@ -107,6 +107,7 @@ class SimulatedNode:
             fx.RunJobs: self._run_jobs,
             fx.SetSlots: self._set_slots,
             fx.CancelAttempts: self._cancel_attempts,
+            fx.RecallAttempts: self._recall_attempts,
             fx.CloseRunner: self._close_runner,
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
@@ -401,6 +402,11 @@ class SimulatedNode:
         runner = self.runners.get(effect.computation)
         if runner is not None:
             runner.cancel(list(effect.attempts))
+
+    def _recall_attempts(self, effect: fx.RecallAttempts) -> None:
+        runner = self.runners.get(effect.computation)
+        if runner is not None:
+            runner.recall(list(effect.attempts))
 
     def _close_runner(self, effect: fx.CloseRunner) -> None:
         runner = self.runners.get(effect.computation)

@@ -116,6 +116,10 @@ class SimulatedRunner:
         """End these."""
         self._hear(lambda: self._cancel([self.jobs[key] for key in attempts if key in self.jobs]))
 
+    def recall(self, attempts: Sequence[AttemptKey]) -> None:
+        """Give back those that are not started."""
+        self._hear(lambda: self._recall([self.jobs[key] for key in attempts if key in self.jobs]))
+
     def answer(self, key: AttemptKey, number: int, *, taken: bool) -> None:
         """Let a job hear whether its news is taken."""
         if not taken:
@@ -197,6 +201,11 @@ class SimulatedRunner:
             else:
                 left_s = KILL_S if job.truth.stubborn else 0.1 * self._rng.random()
                 self._timeline.after(left_s, lambda job=job: self._killed(job))  # type: ignore[misc]
+
+    def _recall(self, jobs: Sequence[RunningJob]) -> None:
+        for job in jobs:
+            if job.truth is None and not job.cancelled:
+                self._finish(job, Outcome.CANCELLED, 0, "")
 
     def _killed(self, job: RunningJob) -> None:
         if self.busy.get(job.key) is job:

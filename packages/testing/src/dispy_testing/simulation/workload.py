@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from dispy.engine.events import DataReleased, NodesWidened
-from dispy.engine.records import Computation, Job, Node, SourceFile
+from dispy.engine.records import Computation, Job, LimitedJob, Node, SourceFile
+from dispy.interfaces import API_VERSION, Allocator
 from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId, SharedData
 from dispy_testing.simulation.client import SimulatedClient
 from dispy_testing.simulation.scenario import Scenario
@@ -26,6 +28,20 @@ DATA_BYTES = (100, LARGE_BYTES[0], LARGE_BYTES[2], HUGE_BYTES)
 
 PINNED = 0.1
 """Share of jobs that are bound to a node."""
+
+PRIORITIES = (0, 0, 1, 0, -1)
+"""Of jobs, in turns."""
+
+
+class LeastFreeAllocator(Allocator):
+    """Fills one node after the other; about the same as that of dispy-allocation, which need not be installed."""
+
+    NAME: ClassVar[str] = "least-free"
+    API_VERSION: ClassVar[int] = API_VERSION
+
+    def rank(self, busy: int, slots: int) -> float:
+        """Count free slots."""
+        return float(slots - busy)
 
 
 @dataclass(slots=True)
@@ -136,6 +152,7 @@ class Workload:
             files,
             observed=rng.random() < 0.3,
             dest_path=dest_path,
+            allocator=LeastFreeAllocator() if index % 2 else None,
         )
 
     def _widen(self, application: Application, ident: ComputationId) -> None:
@@ -146,13 +163,22 @@ class Workload:
         self.waiting -= 1
         if not application.client.up:
             return
-        jobs = []
+        jobs: list[Job] = []
         for _ in range(count):
             application.last_job += 1
             truth = self._draw_job(application, computation.id, application.last_job)
             self._truth.add(truth)
             needs = tuple(data for data in application.shared[computation.id] if data.id in truth.needs)
-            jobs.append(Job(truth.job, truth.computation, truth.body, pinned=truth.pinned, needs=needs))
+            job = LimitedJob(
+                truth.job,
+                truth.computation,
+                truth.body,
+                None,
+                priority=PRIORITIES[truth.job % len(PRIORITIES)],
+                pinned=truth.pinned,
+                needs=needs,
+            )
+            jobs.append(job)
         application.client.submit(jobs)
 
     def _draw_job(self, application: Application, ident: ComputationId, number: int) -> JobTruth:
