@@ -74,7 +74,7 @@ class SimulatedNode:
         self.load_failures = scenario.load_failures
         self.file_breaks = scenario.file_breaks
         self._breaking: set[tuple[LinkId, int]] = set()
-        """Streams of links that break with their first piece."""
+        """Streams of links that break in their first piece."""
         self.engine: NodeEngine
         self.spool: SimulatedSpool
         self.parts: Parts
@@ -148,6 +148,7 @@ class SimulatedNode:
         self.runners.clear()
         self.folders.clear()
         self._inboxes.clear()
+        self._breaking.clear()
         ends = list(self.ends.values())
         self.ends.clear()
         self.links.clear()
@@ -218,14 +219,16 @@ class SimulatedNode:
     def chunk_received(self, end: End, stream: int, data: bytes) -> None:
         """Take a piece of a stream."""
         inbox = self._inboxes.get(end.number)
-        if inbox is not None:
-            inbox.add_chunk(stream, data)
-            end.connection.consumed(end, stream, len(data))
+        if inbox is None:
+            return
         if (end.number, stream) in self._breaking:
             self._breaking.remove((end.number, stream))
-            self._timeline.after(
-                0.0, partial(end.connection.reset, lambda _: (0.01 * self._rng.random(), False))
-            )
+            inbox.add_chunk(stream, data[: self._rng.randint(1, len(data))])
+            end.connection.reset(lambda _: (0.01 * self._rng.random(), False))
+            end.finish("connection lost")
+            return
+        inbox.add_chunk(stream, data)
+        end.connection.consumed(end, stream, len(data))
 
     def stream_finished(self, end: End, stream: int, reason: str) -> None:
         """Take the end of a stream."""
@@ -293,7 +296,7 @@ class SimulatedNode:
         """Find some files that were offered by hash, others not, after a while."""
         computation, epoch = effect.computation, self.epoch
         offers = [offer for offer in computation.offer.files if not offer.stream]
-        found = {offer.path: offer.path for offer in offers if self._rng.random() < 0.5}
+        found = {offer.path: offer.path for offer in offers if self._rng.random() < 0.3}
         reason = "the disk is broken" if self._rng.random() < self.load_failures else ""
 
         def tell() -> None:

@@ -247,6 +247,7 @@ class World:
             statuses=self.truth.statuses(),
             faults=self._faults.counts,
             starts=self.truth.starts,
+            resumed=sum(node.resumed for node in self.nodes),
         )
 
     # -- what must be true in the end
