@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -286,6 +290,72 @@ def test_files_of_a_cluster_with_cleanup_go(
     eventually(lambda: not place.exists(), "the folder is gone")
 
 
+class CuttingProxy:
+    """Passes connections on to a node, and cuts the first one when so many bytes have gone there."""
+
+    def __init__(self, port: int, cut_after: int) -> None:
+        self._target = port
+        self._cut_after = cut_after
+        self.sent = 0
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                node = socket.create_connection(("127.0.0.1", self._target))
+                self.connections += 1
+                self._ends += [client, node]
+                for pair in ((client, node), (node, client)):
+                    threading.Thread(
+                        target=self._pass_on, args=(*pair, pair[0] is client), daemon=True
+                    ).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if counts:
+                    self.sent += len(data)
+                    if self.connections == 1 and self.sent > self._cut_after:
+                        break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for end in (self._listener, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def test_a_large_file_goes_on_where_the_connection_broke(node: Any, cluster_of: Make, folder: Path) -> None:
+    def digest(*names: str) -> list[str]:
+        import hashlib
+
+        return [hashlib.sha256(open(name, "rb").read()).hexdigest() for name in names]
+
+    size = 40 * 1024 * 1024
+    content = os.urandom(size)
+    (folder / "large").write_bytes(content)
+    (folder / "again").write_bytes(content)
+    proxy = CuttingProxy(node.port, size // 2)
+    try:
+        cluster = cluster_of(digest, nodes=[proxy.address], depends=["large", "again"])
+        job = cluster.submit("large", "again")
+        assert job() == [hashlib.sha256(content).hexdigest()] * 2
+        cluster.close()
+        assert proxy.connections > 1
+        assert size < proxy.sent < 1.3 * size
+    finally:
+        proxy.close()
+
+
 # ---- what one job brings
 
 
@@ -455,4 +525,42 @@ def test_a_full_disk_is_told_and_harms_nobody_else(
         good.close()
         node.end()
     finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_of_the_client_costs_the_file_only(
+    start_node: Callable[..., Any],
+    cluster_of: Make,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def send(name: str, size: int) -> Any:
+        with open(name, "wb") as file:
+            file.truncate(size)
+        return dispy_send_file(name)  # type: ignore[name-defined]  # noqa: F821
+
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        monkeypatch.chdir(disk)
+        cluster = cluster_of(send, nodes=[start_node(cpus=1).address])
+        jobs = [
+            cluster.submit(*file) for file in (("large", 5_000_000), ("small", 1000), ("other", 1_000_000))
+        ]
+        assert [job() for job in jobs] == [-1, 0, 0], "the only slot is free again, and so is the disk"
+        cluster.close()
+        assert sorted(path.name for path in disk.iterdir()) == ["other", "small"]
+        told = [line for line in capsys.readouterr().out.splitlines() if "was not taken" in line]
+        assert len(told) == 1
+        assert "file 'large' of job" in told[0]
+        assert "No space left on device" in told[0]
+    finally:
+        monkeypatch.undo()
         subprocess.run(["umount", "-l", disk], check=False)

@@ -12,8 +12,10 @@ import pytest
 
 from dispy import allotment
 from dispy.allotment import Allotments
+from dispy.engine.records import SourceFile
 from dispy.errors import NotPicklable, UsageError
 from dispy.nodes import NodeAllocate, NodePattern, parse_nodes
+from dispy.packing import files as packing_files
 from dispy.packing.bundle import pack_function
 from dispy.packing.preparation import make_preparation
 
@@ -114,10 +116,29 @@ def test_files_for_a_shared_folder_have_hashes(files: Path, monkeypatch: pytest.
     allotments, (pattern,) = make([allocation], is_shared=True)
     allotments.take(node("a"), pattern)
     assert all(file.digest for file in allotments.files_for(node("a"))), "the engine does not wait for these"
-    allocation.decide(["first", "second"], ())
+    (files / "third").write_text("third of all")
+    allocation.decide(["first", "second", "third"], ())
     allotments.take(node("b"), pattern)
     hashed = {file.path: bool(file.digest) for file in allotments.files_for(node("b"))}
-    assert hashed == {"common": True, "first": True, "second": False}
+    assert hashed == {"common": True, "first": True, "second": True, "third": False}, "the second is known"
+
+
+def test_large_files_are_hashed_once(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def digest(file: SourceFile) -> bytes:
+        hashed.append(file.path)
+        return file.path.encode()
+
+    monkeypatch.setattr(packing_files, "RESUMABLE_BYTES", 6)
+    monkeypatch.setattr(packing_files, "_digest", digest)
+    (files / "second").write_text("7 bytes")
+    allotments, patterns = make([("one", None, 0, ["first", "second"]), ("two", None, 0, ["second"])])
+    for pattern in patterns:
+        allotments.take(node(pattern.text), pattern)
+        digests = {file.path: file.digest for file in allotments.files_for(node(pattern.text))}
+        assert digests["second"] == b"second"
+    assert sorted(hashed) == ["common", "second"]
 
 
 def test_equal_contents_are_found(files: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from dispy.engine.effects import CloseLink, Report, SendMessage, SendStream, Tel
 from dispy.engine.events import JobsGivenUp, NodesWidened
 from dispy.engine.opening import RESTARTS_MAX
 from dispy.engine.records import Node, PlacementState, SourceFile
-from dispy.model import INLINE_BODY_BYTES, FilePart, JobStatus, NodeStatus, PythonVersion
+from dispy.model import INLINE_BODY_BYTES, RESUMABLE_BYTES, FilePart, JobStatus, NodeStatus, PythonVersion
 from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
@@ -225,6 +226,42 @@ def test_a_node_gets_each_file_once(world: World) -> None:
     world.say(FilesWanted("c1", ["b"]))
     effects = world.say(FilesWanted("c1", ["a", "b"]))
     assert any(isinstance(effect, CloseLink) and "or again" in effect.reason for effect in effects)
+
+
+LARGE = SourceFile("/src/large", "large", RESUMABLE_BYTES, 0o644, 1.5, b"L")
+
+
+def test_large_files_are_only_offered_and_go_on_where_a_link_broke(world: World) -> None:
+    small = replace(LARGE, path="small", size=RESUMABLE_BYTES - 1, digest=b"S")
+    world.add(files=[LARGE, small, replace(LARGE, path="unknown", digest=b"")])
+    opened, *streams = world.connect(1)[1:]
+    assert isinstance(opened, SendMessage)
+    assert isinstance(opened.message, OpenComputation)
+    offered = {offer.path: offer.stream for offer in opened.message.files}
+    assert offered == {"large": 0, "small": 1, "unknown": 2}
+    assert len(streams) == 2
+    rest = RESUMABLE_BYTES - 1000
+    assert world.say(FilesWanted("c1", ["large"], [1000])) == [
+        SendMessage(1, FilesComing("c1", [FileOffer("large", LARGE.size, 0o644, 1.5, 3, b"L", 1000)])),
+        SendStream(1, 3, FilePart("/src/large", LARGE.size, 1.5, 1000), rest),
+    ]
+
+
+@pytest.mark.parametrize("have", [[-1], [RESUMABLE_BYTES + 1], [0, 0]])
+def test_a_node_cannot_have_more_of_a_file_than_there_is(world: World, have: list[int]) -> None:
+    world.add(files=[LARGE])
+    world.connect(1)
+    effects = world.say(FilesWanted("c1", ["large"], have))
+    reason = f"node node1 (10.0.0.1) has other parts of files than there can be: {have}"
+    assert CloseLink(1, reason) in effects
+    assert not any(isinstance(effect, SendStream) for effect in effects)
+
+
+def test_a_node_may_have_all_of_a_file_already(world: World) -> None:
+    world.add(files=[LARGE])
+    world.connect(1)
+    *_, stream = world.say(FilesWanted("c1", ["large"], [LARGE.size]))
+    assert stream == SendStream(1, 1, FilePart("/src/large", LARGE.size, 1.5, LARGE.size), 0)
 
 
 def test_arguments_of_setup_are_those_of_the_node(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dispy.errors import UsageError
-from dispy.sizes import parse_size, too_large
+from dispy.sizes import parse_size, text_of_part, too_large
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,15 @@ def test_what_is_too_large() -> None:
     assert too_large("x", 10**12, 0, "the limit") == ""
     assert too_large("x", 8, 8, "the limit") == ""
     assert too_large("x", 9, 8, "the limit") == "file 'x' has 9 bytes, more than the 8 of the limit"
+
+
+@pytest.mark.parametrize(
+    ("part", "total", "text"),
+    [
+        (1_230_000_000, 5_000_000_000, "1.2 of 5.0 GB"),
+        (0, 40_000_000, "0.0 of 40.0 MB"),
+        (500, 1000, "0.5 of 1.0 KB"),
+    ],
+)
+def test_parts_for_people(part: int, total: int, text: str) -> None:
+    assert text_of_part(part, total) == text

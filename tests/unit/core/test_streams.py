@@ -54,9 +54,11 @@ class TestOutgoing:
         assert not streams.has_ready
         streams.add(1, source, 5)
         assert streams.has_ready
+        assert streams.unsent_bytes(1) == 5
         assert streams.next_chunk() == (1, b"hello", StreamEnded(1))
         assert not streams.has_ready
         assert source.closed == 1
+        assert streams.unsent_bytes(1) == streams.unsent_bytes(7) == 0
 
     def test_an_empty_stream_has_only_an_end(self):
         streams, source = OutgoingStreams(), Source()

@@ -5,27 +5,33 @@ In tests/unit/core/runtime/test_driver.py it runs jobs for a real client.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from dispy.errors import UsageError
 from dispy.interfaces import API_VERSION, Executor, ExecutorPlan, ExecutorRequest, Peer
-from dispy.model import ComputationId, LinkId, Role
+from dispy.model import RESUMABLE_BYTES, ClientId, ComputationId, LinkId, Role
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
-from dispy.runtime.trust import ANYBODY
+from dispy.runtime.sources import BytesSource
+from dispy.runtime.trust import ANYBODY, owner_of
 from dispy.wire.messages import (
     CloseComputation,
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
     FileOffer,
+    FilesComing,
+    FilesWanted,
     Message,
     NodeChanged,
     OpenComputation,
@@ -35,10 +41,11 @@ from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import MessagesReceived, PeerLeft, Session, SessionEvent
 from dispy_node import daemon as daemon_module
 from dispy_node.confine.confinement import Confinement, Layer
-from dispy_node.daemon import AVAIL_S, NodeDaemon, NodeIdentity
+from dispy_node.daemon import AVAIL_S, EXPIRE_S, NodeDaemon, NodeIdentity
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.records import Body
+from dispy_node.engine.records import Body, PartKey, Spooled
+from dispy_node.parts import KEPT_S
 from dispy_node.storage import StateFolder
 
 HERE = Peer("10.0.0.9", is_local=False, identity=ANYBODY)
@@ -252,6 +259,67 @@ def test_file_with_a_path_that_leads_away_fails_the_computation(play: Play) -> N
         await wait_all_tasks_blocked()
         assert isinstance(client.heard[-1], ComputationFailed)
         assert "not a plain relative path" in client.heard[-1].reason
+
+    play(script)
+
+
+LARGE = random.Random(0).randbytes(RESUMABLE_BYTES)
+HALF = 5_000_000
+
+
+async def offer_large(scene: Scene, digest: bytes, have: int) -> tuple[Client, FileOffer]:
+    """Connect, offer a large file without a stream, and see how much of it the node has."""
+    client = await scene.connect()
+    offer = FileOffer("large", len(LARGE), 0o644, 0.0, 0, digest)
+    client.link.send(opened(files=[offer]))
+    with trio.fail_after(60):
+        while not isinstance(client.heard[-1], FilesWanted):
+            await trio.sleep(0.01)
+    assert client.heard[-1] == FilesWanted(COMPUTATION, ["large"], [have] if have else [])
+    return client, msgspec.structs.replace(offer, stream=1, skip=have)
+
+
+def keep_half(scene: Scene, digest: bytes) -> Spooled:
+    """Have the node keep what has come of the file, as when a link breaks."""
+    hello = make_hello(Role.CLIENT, "1" * 32, name="client1")
+    writer = scene.state.open_spool(len(LARGE))
+    writer.write(LARGE[:HALF])
+    part = writer.finish()
+    key = PartKey(ClientId(hello.ident), owner_of(HERE, hello), digest, len(LARGE))
+    scene.daemon._keep_parts(fx.KeepParts([(key, part)]))
+    return part
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_file_goes_on_where_its_link_broke_and_is_compared(play: Play, is_right: bool) -> None:
+    digest = hashlib.sha256(LARGE).digest() if is_right else b"d" * 32
+
+    async def script(scene: Scene) -> None:
+        part = keep_half(scene, digest)
+        client, offer = await offer_large(scene, digest, HALF)
+        client.link.send(FilesComing(COMPUTATION, [offer]))
+        client.link.send_stream(1, BytesSource(LARGE[HALF:]), len(LARGE) - HALF)
+        with trio.fail_after(60):
+            while isinstance(client.heard[-1], FilesWanted):
+                await trio.sleep(0.01)
+        if is_right:
+            assert client.heard[-1] == ComputationReady(COMPUTATION)
+            assert (scene.state.computations / COMPUTATION / "large").read_bytes() == LARGE
+        else:
+            assert isinstance(client.heard[-1], ComputationFailed)
+            assert "large: what came in parts is not what was offered" in client.heard[-1].reason
+        assert not Path(part.path).exists()
+
+    play(script)
+
+
+def test_parts_are_removed_in_time(play: Play) -> None:
+    async def script(scene: Scene) -> None:
+        part = keep_half(scene, b"d" * 32)
+        await trio.sleep(KEPT_S - 1)
+        assert Path(part.path).exists()
+        await trio.sleep(EXPIRE_S + 1)
+        assert not Path(part.path).exists()
 
     play(script)
 

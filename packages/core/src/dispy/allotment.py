@@ -50,6 +50,7 @@ class Allotments:
         self._packed = packed
         self._max_file_bytes = max_file_bytes
         self._is_shared = is_shared
+        self._digests: dict[SourceFile, bytes] = {}
         self._common = self._hashed(packed.files)
         self._of_patterns = self.prepare(patterns)
         self._of_nodes: dict[str, _Share] = {}
@@ -117,4 +118,4 @@ class Allotments:
     def _hashed(self, files: Sequence[SourceFile], most_bytes: int | None = None) -> Sequence[SourceFile]:
         from dispy.packing.files import with_digests
 
-        return with_digests(files, all_files=self._is_shared, most_bytes=most_bytes)
+        return with_digests(files, all_files=self._is_shared, most_bytes=most_bytes, known=self._digests)

@@ -32,21 +32,23 @@ AttemptKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """The whole content of a file, which is read when it is sent.
+    """The content of a file, which is read when it is sent.
 
     Attributes:
         path: absolute path at the client.
         size: its length in bytes; with another one, or another time of modification, it is not sent.
         modified_at: seconds since the epoch.
+        skip: so many bytes at its beginning are left out.
     """
 
     path: str
     size: int
     modified_at: float
+    skip: int = 0
 
     def __len__(self) -> int:
         """Return the number of bytes."""
-        return self.size
+        return self.size - self.skip
 
 
 class Pieces:
@@ -92,6 +94,10 @@ class SharedData:
         self.size = len(source)
         self.automatic = automatic
 
+
+RESUMABLE_BYTES = 8 * 1024 * 1024
+"""Files of `depends` from this size on are offered by their hash, and go on where a link broke. That costs a round trip
+for each computation, and the hash; smaller files are sent again as soon."""
 
 INLINE_BODY_BYTES = 64 * 1024
 """Arguments and results up to this size travel inside the message, larger ones on a stream of their own.

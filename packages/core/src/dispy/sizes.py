@@ -26,6 +26,14 @@ def size_of_text(text: str) -> int | None:
     return math.ceil(float(found[1] + found[2]) * unit) if found[2] else int(found[1]) * unit
 
 
+def text_of_part(part: int, total: int) -> str:
+    """Write a part of a number of bytes for people: ``"1.2 of 5.0 GB"``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if total >= size:
+            return f"{part / size:.1f} of {total / size:.1f} {unit}"
+    return f"{part / 1000:.1f} of {total / 1000:.1f} KB"
+
+
 def parse_size(value: object, label: str) -> int:
     """Return a number of bytes; 0 means no limit.
 

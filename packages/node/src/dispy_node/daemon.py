@@ -19,6 +19,7 @@ from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
 from dispy.runtime.trust import owner_of, proof_to, roles_of
+from dispy.wire.messages import FileOffer
 from dispy.wire.session import (
     ChunkReceived,
     Greeted,
@@ -35,18 +36,22 @@ from dispy_node.confine.confinement import Confinement, refuse_as_job_executor
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
-from dispy_node.engine.records import HostedComputation
+from dispy_node.engine.records import HostedComputation, PartKey, Spooled
 from dispy_node.furnishing import furnish, needs_copies
-from dispy_node.keeping import find_files
+from dispy_node.keeping import find_files, has_digest
+from dispy_node.parts import Parts
 from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
-from dispy_node.spooling import StreamInbox
+from dispy_node.spooling import Joined, StreamInbox
 from dispy_node.storage import StateFolder, explain_os_error
 
 log = logging.getLogger("dispy.node")
 
 AVAIL_S = 30.0
 """How often it is measured what the machine has free."""
+
+EXPIRE_S = 60.0
+"""How often it is looked whether parts of files have waited too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class NodeDaemon:
         self._force_cleanup = force_cleanup
         self.identity = identity
         self._state = state
+        self._parts = Parts(state.remove_spooled, trio.current_time)
         self._executor = executor
         self._confinement = confinement or Confinement()
         self._links: dict[LinkId, Link] = {}
@@ -122,6 +128,9 @@ class NodeDaemon:
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
+            fx.ReceiveFile: self._receive_file,
+            fx.KeepParts: self._keep_parts,
+            fx.ForgetParts: self._forget_parts,
             fx.AnswerNews: self._answer_news,
             fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
@@ -137,6 +146,7 @@ class NodeDaemon:
             self._nursery = nursery
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._watch_avail)
+            nursery.start_soon(self._expire_parts)
             nursery.start_soon(self._empty_trash)
             if self.rules.hours is not None:
                 await nursery.start(keep_hours, self.rules.hours, self.handle)
@@ -171,6 +181,11 @@ class NodeDaemon:
             await self._trash.wait()
             self._trash = trio.Event()
             await trio.to_thread.run_sync(self._state.empty_trash)
+
+    async def _expire_parts(self) -> None:
+        while True:
+            await trio.sleep(EXPIRE_S)
+            self._parts.expire()
 
     async def _watch_avail(self) -> None:
         while True:
@@ -246,7 +261,7 @@ class NodeDaemon:
         )
         link = Link(number, stream, peer, session)
         self._links[number] = link
-        inbox = self._inboxes[number] = StreamInbox(number, self._state)
+        inbox = self._inboxes[number] = StreamInbox(number, self._state, self._parts)
         reason = ""
         try:
             reason = await link.run(partial(self._received, visit))
@@ -278,7 +293,10 @@ class NodeDaemon:
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
                     finished = inbox.finish(stream, reason)
-                    if finished is not None:
+                    if isinstance(finished, Joined):
+                        assert self._nursery is not None
+                        self._nursery.start_soon(self._check_joined, finished)
+                    elif finished is not None:
                         self.handle(finished)
                 case Greeted(hello):
                     who = _account(link.peer)
@@ -300,6 +318,30 @@ class NodeDaemon:
                 case PeerSilent():
                     pass  # the link ends; the client has its lease to return
 
+    async def _check_joined(self, joined: Joined) -> None:
+        """See, in a thread, whether parts of a file make the file that was offered, and tell the engine."""
+        reason = "internal error at the node, whose log tells more"
+
+        async def check() -> None:
+            nonlocal reason
+            try:
+                same = await trio.to_thread.run_sync(has_digest, joined.spooled.path, joined.key.digest)
+            except OSError as error:
+                reason = explain_os_error(error, "what has come could not be read")
+            else:
+                reason = "" if same else "what came in parts is not what was offered: make the cluster again"
+
+        await self._contain("the look at a file that came in parts", check)
+        if reason:
+            self._state.remove_spooled(joined.spooled)
+            self.handle(ev.StreamFailed(joined.link, joined.stream, reason))
+            return
+        inbox = self._inboxes.get(joined.link)
+        if inbox is None or inbox.closed:  # lost meanwhile
+            self._parts.keep(joined.key, joined.spooled)
+        else:
+            self.handle(ev.StreamStored(joined.link, joined.stream, joined.spooled))
+
     # ---- runners
 
     def _find_files(self, effect: fx.FindFiles) -> None:
@@ -315,13 +357,14 @@ class NodeDaemon:
     async def _find_files_in(self, computation: HostedComputation, folder: Path) -> None:
         """Look for files in a thread, as there may be much to read."""
         found: dict[str, str] = {}
+        offers = [offer for offer in computation.offer.files if not offer.stream]
         reason = "internal error at the node, whose log tells more"
 
         async def find() -> None:
             nonlocal found, reason
-            offers = [offer for offer in computation.offer.files if not offer.stream]
             try:
-                found = await trio.to_thread.run_sync(find_files, folder, offers)
+                if self._is_shared(computation):  # else what is there is about to be removed
+                    found = await trio.to_thread.run_sync(find_files, folder, offers)
                 reason = ""
             except OSError as error:
                 reason = explain_os_error(error, "it cannot be seen which files are there")
@@ -329,7 +372,22 @@ class NodeDaemon:
                 reason = str(error)
 
         await self._contain(f"the search for files of {computation.offer.name!r}", find)
-        self.handle(ev.FilesFound(computation, found, reason))
+        parts = (
+            {} if reason else self._take_parts(computation, [one for one in offers if one.path not in found])
+        )
+        self.handle(ev.FilesFound(computation, found, reason, parts))
+
+    def _take_parts(self, computation: HostedComputation, offers: Sequence[FileOffer]) -> dict[str, Spooled]:
+        """Give the parts of files that are kept for a computation's client: path -> the beginning of the file."""
+        client = self.engine.clients.get(computation.client)
+        parts: dict[str, Spooled] = {}
+        if client is None:
+            return parts
+        for offer in offers:
+            part = self._parts.take(PartKey(client.id, client.owner, offer.digest, offer.size))
+            if part is not None:
+                parts[offer.path] = part
+        return parts
 
     def _start_runner(self, effect: fx.StartRunner) -> None:
         assert self._nursery is not None
@@ -578,6 +636,8 @@ class NodeDaemon:
         if link is not None:
             log.warning("closing the link to %s: %s", link.peer.host, effect.reason)
             link.close_soon(effect.reason)
+            # The client may be back on another link, and offer again what has half arrived on this one.
+            self._inboxes[effect.link].close()
 
     def _remove_folder(self, effect: fx.RemoveFolder) -> None:
         self._state.remove_folder(effect.computation)
@@ -591,6 +651,18 @@ class NodeDaemon:
         inbox = self._inboxes.get(effect.link)
         if inbox is not None:
             inbox.drop(effect.stream)
+
+    def _receive_file(self, effect: fx.ReceiveFile) -> None:
+        inbox = self._inboxes.get(effect.link)
+        if inbox is not None:
+            inbox.receive(effect.stream, effect.key, effect.part)
+
+    def _keep_parts(self, effect: fx.KeepParts) -> None:
+        for key, spooled in effect.parts:
+            self._parts.keep(key, spooled)
+
+    def _forget_parts(self, effect: fx.ForgetParts) -> None:
+        self._parts.forget(effect.client, effect.owner)
 
     def _report(self, effect: fx.Report) -> None:
         log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)

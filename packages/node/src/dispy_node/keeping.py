@@ -177,6 +177,16 @@ def _digests(folder: Path, wanted: Mapping[int, set[bytes]]) -> Iterable[tuple[s
                 yield os.path.relpath(os.path.join(base, name), folder), digest
 
 
+def has_digest(path: str, digest: bytes) -> bool:
+    """Tell whether the content of a file has this SHA-256.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest() == digest
+
+
 def open_file(folder: Path, path: str) -> int:
     """Open a file of a folder for reading; no link is followed.
 

@@ -106,14 +106,18 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 class SpoolWriter:
-    """A spool file that is being written."""
+    """A spool file that is being written.
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
+    Args:
+        begun_bytes: the file is there, with so many bytes, and is gone on with; 0: it is made.
+    """
+
+    def __init__(self, path: Path, size_bytes: int, begun_bytes: int = 0) -> None:
         self.path = path
         self.size_bytes = size_bytes
-        self.written_bytes = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
+        self.written_bytes = begun_bytes
+        flags = os.O_APPEND if begun_bytes else os.O_CREAT | os.O_EXCL
+        self._descriptor = os.open(path, os.O_WRONLY | flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append.
@@ -214,6 +218,14 @@ class StateFolder:
         """
         self._spooled += 1
         return SpoolWriter(self.spool / f"in-{self._spooled}-{uuid.uuid4().hex}", size_bytes)
+
+    def reopen_spool(self, begun: Spooled, size_bytes: int) -> SpoolWriter:
+        """Go on with a spool file.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return SpoolWriter(Path(begun.path), size_bytes, begun.size)
 
     def make_runner_spool(self) -> Path:
         """Make a folder for the large results of one runner: runners choose names by job, and clients number alike.

@@ -19,7 +19,7 @@ from dispy.discovery import (
 )
 from dispy.engine import events as ev
 from dispy.engine.policy import CancelPolicy
-from dispy.engine.records import Computation, Node
+from dispy.engine.records import Computation, Node, SourceFile
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.interfaces import API_VERSION
 from dispy.model import ComputationId, Isolation, LinkId
@@ -111,6 +111,8 @@ class Scene:
         self.handle(ev.ComputationAdded(self.computation))
         driver: Any = self
         self.expect = lambda target, node: None
+        self.unsent: dict[str, int] = {}
+        self.unsent_bytes = lambda placement: self.unsent.get(placement.node.id, 0)
         self.finder = NodeFinder(driver, self.computation, self.patterns, PORT, self.told.append, **options)
         self._links = 0
 
@@ -267,6 +269,20 @@ def test_where_was_looked_is_explained() -> None:
         assert "looked for on: eth0 (10.0.0.9)" in scene.finder.explain()
 
     run("10.*", script, **searching(play))
+
+
+def test_it_is_explained_how_much_of_its_files_a_node_has() -> None:
+    async def script(scene: Scene) -> None:
+        await trio.sleep(0.1)
+        source = SourceFile("/src/big.bin", "big.bin", 5_000_000_000, 0o644, 1.5)
+        scene.computation.files = [source]
+        node = scene.connect("10.0.0.1", ready=False)
+        scene.unsent[node.id] = 3_800_000_000
+        assert "node1 (10.0.0.1): receiving files: 1.2 of 5.0 GB" in scene.finder.explain()
+        scene.unsent.clear()
+        assert "node1 (10.0.0.1): it is still being prepared" in scene.finder.explain()
+
+    run("10.0.0.1", script)
 
 
 def test_who_does_not_answer_is_not_waited_for_for_ever() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def test_files_may_stand_among_pieces(tmp_path: Path) -> None:
     source.close()
     with pytest.raises(ValueError, match="released"):
         source.read(4)
+
+
+@pytest.mark.parametrize("skip", [0, 3, 9, 10])
+def test_the_beginning_of_a_file_can_be_left_out(tmp_path: Path, skip: int) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"0123456789")
+    part = replace(part_of(path), skip=skip)
+    assert len(part) == 10 - skip
+    assert read_all(open_source(part)) == b"0123456789"[skip:]
+    assert read_all(open_source(Pieces((b"ab", part, b"yz")))) == b"ab" + b"0123456789"[skip:] + b"yz"
 
 
 @pytest.mark.parametrize("change", ["before", "grows", "shrinks", "touched"])

@@ -17,7 +17,7 @@ from dispy.wire.messages import (
     NodeChanged,
     Reconcile,
 )
-from dispy.wire.owner import Owner
+from dispy.wire.owner import UNKNOWN, Owner
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
@@ -222,6 +222,7 @@ def test_a_client_that_ends_takes_all_along(node: NodeScript) -> None:
         fx.RemoveSpooled([OUT]),
         fx.CloseRunner("a", terminate=True),
         fx.CloseRunner("b", terminate=True),
+        fx.ForgetParts("c1", UNKNOWN),
     ]
     assert node.end(2, spooled=OUT, body=b"") == [fx.RemoveSpooled([OUT])]
     node.do(ev.RunnerEnded("a"))
@@ -236,7 +237,7 @@ def test_a_client_with_nothing_is_forgotten_quietly(node: NodeScript) -> None:
     assert node.wait(15.0) == []
     assert not node.engine.clients
     node.connect(2)
-    assert node.lose(2, final=True) == []
+    assert node.lose(2, final=True) == [fx.ForgetParts("c1", UNKNOWN)]
     assert not node.engine.clients
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from dispy.model import ComputationId, LinkId, Outcome
@@ -17,9 +18,10 @@ from dispy.wire.messages import (
     JobsRejected,
     LimitSlots,
 )
+from dispy.wire.owner import UNKNOWN
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.records import ComputationState, Spooled
+from dispy_node.engine.records import ComputationState, PartKey, Spooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,10 +120,10 @@ def test_ids_that_are_no_names_of_folders(node: NodeScript, name: str) -> None:
         ({"files": [file_offer("", 1)]}, "file name '' is empty or offered twice"),
         ({"files": [file_offer("x", 1), file_offer("y", 1)]}, "stream 1 is announced twice"),
         ({"files": [file_offer("x", 1)], "code_stream": 1}, "stream 1 is announced twice"),
-        ({"files": [file_offer("x", 0)]}, "file 'x' is offered without a stream, a hash or a folder"),
+        ({"files": [file_offer("x", 0)]}, "file 'x' is offered without a stream or a hash"),
         (
             {"files": [file_offer("x", 0)], "dest_path": "there"},
-            "file 'x' is offered without a stream, a hash or a folder",
+            "file 'x' is offered without a stream or a hash",
         ),
         ({"files": [file_offer("x", -1)]}, "stream -1 is announced after stream 0"),
         (
@@ -165,7 +167,8 @@ def test_files_for_a_shared_folder_are_looked_for_and_only_missing_ones_wanted(
         assert node.engine.counters.stale == 1
         assert not node.engine.computations
         return
-    assert node.send(FilesComing("a", [file_offer("a1", 2, digest=b"a")])) == []
+    key = PartKey(computation.client, UNKNOWN, b"a", 9)
+    assert node.send(FilesComing("a", [file_offer("a1", 2, digest=b"a")])) == [fx.ReceiveFile(LINK, 2, key)]
     (start,) = node.store(2, "a1")
     assert isinstance(start, fx.StartRunner)
     assert start.computation.files == {"d": Spooled("d", 9), "a1": Spooled("a1", 9)}
@@ -214,6 +217,84 @@ def test_no_other_files_come_than_those_that_were_wanted(node: NodeScript, chang
     coming = file_offer(**({"path": "x", "stream": 1, "digest": b"X"} | change))
     reason = f"file {coming.path!r} comes, which was not asked for"
     assert fx.CloseLink(LINK, reason) in node.send(FilesComing("a", [coming]))
+
+
+# ---- files that go on where a link broke
+
+OFFERS = [file_offer("x", 0, 100, b"X"), file_offer("y", 0, 50, b"Y"), file_offer("z", 0, 10, b"Z")]
+KEYS = {offer.path: PartKey("c1", UNKNOWN, offer.digest, offer.size) for offer in OFFERS}
+PART = Spooled("part", 60)
+
+
+def receiving(node: NodeScript, parts: dict[str, Spooled]) -> list[fx.Effect]:
+    """Offer the files, of which the beginnings *parts* are there."""
+    (find,) = node.send(node.offer(files=OFFERS))
+    return node.do(ev.FilesFound(find.computation, {"z": "z"}, "", parts))
+
+
+def test_the_rest_of_a_file_is_asked_for_and_comes_behind_its_part(node: NodeScript) -> None:
+    assert receiving(node, {"x": PART}) == [node.said(FilesWanted("a", ["x", "y"], [60, 0]))]
+    coming = [
+        msgspec.structs.replace(OFFERS[0], stream=1, skip=60),
+        msgspec.structs.replace(OFFERS[1], stream=2),
+    ]
+    assert node.send(FilesComing("a", coming)) == [
+        fx.ReceiveFile(LINK, 1, KEYS["x"], PART),
+        fx.ReceiveFile(LINK, 2, KEYS["y"]),
+    ]
+    node.store(1)
+    (start,) = node.store(2)
+    assert isinstance(start, fx.StartRunner)
+
+
+def test_a_client_may_begin_anew(node: NodeScript) -> None:
+    receiving(node, {"x": PART})
+    coming = [msgspec.structs.replace(OFFERS[0], stream=1)]
+    assert node.send(FilesComing("a", coming)) == [
+        fx.RemoveSpooled([PART]),
+        fx.ReceiveFile(LINK, 1, KEYS["x"]),
+    ]
+
+
+@pytest.mark.parametrize("skip", [-1, 1, 59, 61, 100, 101])
+def test_a_file_that_begins_elsewhere_is_refused_and_its_part_kept(node: NodeScript, skip: int) -> None:
+    receiving(node, {"x": PART})
+    effects = node.send(FilesComing("a", [msgspec.structs.replace(OFFERS[0], stream=1, skip=skip)]))
+    assert fx.CloseLink(LINK, f"file 'x' comes from byte {skip} on, but 60 are there") in effects
+    assert fx.KeepParts([(KEYS["x"], PART)]) in effects
+
+
+def test_what_has_come_is_kept_when_the_link_breaks(node: NodeScript) -> None:
+    receiving(node, {"x": PART})
+    node.send(FilesComing("a", [msgspec.structs.replace(OFFERS[1], stream=1)]))
+    node.store(1, "whole")
+    kept = fx.KeepParts([(KEYS["y"], Spooled("whole", 9)), (KEYS["x"], PART)])
+    assert node.lose() == [kept]
+    assert not node.engine.computations
+
+
+def test_what_has_come_is_removed_with_its_computation(node: NodeScript) -> None:
+    receiving(node, {"x": PART})
+    assert fx.RemoveSpooled([PART]) in node.send(CloseComputation("a"))
+
+
+def test_parts_of_what_is_not_asked_for_stay(node: NodeScript) -> None:
+    unused = fx.KeepParts([(KEYS["z"], Spooled("other", 5))])
+    assert unused in receiving(node, {"x": PART, "z": Spooled("other", 5)})
+
+
+@pytest.mark.parametrize("how", ["closed", "lost", "lapsed", "ended"])
+def test_parts_that_are_found_too_late(node: NodeScript, how: str) -> None:
+    (find,) = node.send(node.offer(files=OFFERS))
+    if how == "closed":
+        node.send(CloseComputation("a"))
+    else:
+        node.lose(final=how == "ended")
+    if how == "lapsed":
+        node.wait(20.0)
+    stays = how in ("closed", "lost")
+    expected = fx.KeepParts([(KEYS["x"], PART)]) if stays else fx.RemoveSpooled([PART])
+    assert node.do(ev.FilesFound(find.computation, {}, "", {"x": PART})) == [expected]
 
 
 def test_a_file_that_is_too_large_is_refused(make_node: Callable[..., NodeScript]) -> None:

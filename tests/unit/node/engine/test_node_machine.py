@@ -195,6 +195,9 @@ class NodeMachine(RuleBasedStateMachine):
         assert sending[effect.stream]
         sending[effect.stream] = False
 
+    def ForgetParts(self, effect: fx.ForgetParts) -> None:
+        assert self.schedulers[effect.client].link not in self.links
+
     def Report(self, effect: fx.Report) -> None:
         assert "broke the protocol" not in effect.text
 

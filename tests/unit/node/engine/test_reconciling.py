@@ -13,6 +13,7 @@ from dispy.wire.messages import (
     Reconcile,
     Reconciled,
 )
+from dispy.wire.owner import UNKNOWN
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
@@ -164,7 +165,7 @@ def test_old_lives_of_others_stay(node: NodeScript) -> None:
     node.send(node.offer())
     node.connect(2, "c2")
     node.reconcile(2, a=[1])
-    assert node.lose(2, final=True) == []
+    assert node.lose(2, final=True) == [fx.ForgetParts("c2", UNKNOWN)]
     results, _remove, _start = node.do(ev.RunnerEnded("a"))
     assert [result.job for result in results.message.results] == [1]
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from dispy.model import LinkId
 from dispy.wire.messages import AckResults, CloseComputation, JobResults
+from dispy.wire.owner import UNKNOWN
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import Spooled
@@ -106,5 +107,5 @@ def test_leftovers_are_dropped_when_nobody_will_fetch_them(node: NodeScript) -> 
     node.end(1, spooled=OUT, body=b"")
     node.end(2)
     node.do(ev.RunnerEnded("a", "died"))
-    assert node.lose(final=True) == [fx.RemoveSpooled([OUT])]
+    assert node.lose(final=True) == [fx.RemoveSpooled([OUT]), fx.ForgetParts("c1", UNKNOWN)]
     assert not node.engine.clients

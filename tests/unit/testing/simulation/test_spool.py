@@ -18,14 +18,14 @@ def test_written_file_can_be_read_and_is_gone_when_taken() -> None:
     assert (source.read(4), source.read(4), source.read(4)) == (b"abcd", b"ef", b"")
     assert spool.take(spooled) == b"abcdef"
     assert not spool.files
-    spool.remove(spooled)  # it may be gone already
+    spool.remove_spooled(spooled)  # it may be gone already
 
 
 def test_file_that_is_removed_before_it_is_read_is_an_error() -> None:
     spool = SimulatedSpool(random.Random(1), failures=0.0)
     spooled = spool.store(b"abc")
     source = SpoolSource(spool, spooled)
-    spool.remove(spooled)
+    spool.remove_spooled(spooled)
     with pytest.raises(OSError, match="no file"):
         source.read(1)
 

@@ -46,3 +46,9 @@ def test_failure_tells_seed_command_and_story(monkeypatch: pytest.MonkeyPatch) -
     assert "--seed 3 --nodes 2 --jobs 5 --links wire --horizon 5" in text
     assert " c1 " in text
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("kind", [LinkKind.MESSAGES, LinkKind.WIRE])
+def test_files_go_on_where_links_break(kind: LinkKind) -> None:
+    size = Size(nodes=3, jobs=20, kind=kind, horizon_s=30.0)
+    assert any(simulate(seed, size).resumed for seed in range(100))

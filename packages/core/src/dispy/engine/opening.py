@@ -4,12 +4,14 @@ Rules: the application is asked about each connected node that runs (`Computatio
 more nodes may match, or when the node has got another address or number of slots. A placement that FAILED stays so
 for this epoch of its node. A node that drains gets nothing new. Code up to `INLINE_BODY_BYTES` travels in the
 message, and so do the arguments of `setup`; files with different contents have a stream each, read from disk as they
-are sent. For a folder that outlives computations files are only offered, by hash, and the node says which it wants.
+are sent. For a folder that outlives computations files are only offered, by hash, and the node says which it wants. So
+are large ones in any case: when a link has broken, the node says how much of them it has, and only the rest is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from dispy.engine.effects import Effect, SendStream, TellNode
@@ -27,7 +29,7 @@ from dispy.engine.records import (
 )
 from dispy.engine.tables import JobStep, PlacementStep, advance_placement
 from dispy.errors import RemoteProtocolError
-from dispy.model import INLINE_BODY_BYTES, FilePart, LinkId, NodeStatus
+from dispy.model import INLINE_BODY_BYTES, RESUMABLE_BYTES, FilePart, LinkId, NodeStatus
 from dispy.wire.messages import FileOffer, FilesComing, FilesWanted, LimitSlots, OpenComputation
 
 _T = TypeVar("_T")
@@ -117,6 +119,7 @@ class Opening:
             return
         placement.opened_with = placement.told = _most(placement)
         placement.data.clear()
+        placement.coming.clear()
         streams: list[Effect] = []
         code_stream = setup_stream = 0
         if len(code) > INLINE_BODY_BYTES:
@@ -130,10 +133,12 @@ class Opening:
                 self.fail(computation, placement, failure)
                 return
             placement.files = files
-        # In a folder that is shared, files may be there already: the node says which it wants.
-        later = {item.path for item in placement.files if computation.dest_path and item.digest}
+        # In a folder that is shared, files may be there already, and large ones in part: the node says which it wants.
+        least = 0 if computation.dest_path else RESUMABLE_BYTES
+        later = {item.path for item in placement.files if item.digest and item.size >= least}
         now = [item for item in placement.files if item.path not in later]
         offers = _announce_files(streams, node, node.link, now)
+        placement.coming.update({offer.stream: offer.size for offer in offers})
         offers += [_offer(item, 0) for item in placement.files if item.path in later]
         if len(arguments) > INLINE_BODY_BYTES:
             setup_stream = _announce(streams, node, node.link, arguments, len(arguments))
@@ -164,16 +169,24 @@ class Opening:
         """Send what a node, which prepares the computation, does not have.
 
         Raises:
-            RemoteProtocolError: it wants what was not offered, or something twice.
+            RemoteProtocolError: it wants what was not offered, or something twice, or has more than there is.
         """
         assert node.link is not None
+        have = message.have or [0] * len(message.paths)
         offered = {item.path: item for item in placement.files}
         if len(set(message.paths) & offered.keys()) != len(message.paths):
             raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered, or again")
         streams: list[Effect] = []
         wanted = [offered.pop(path) for path in message.paths]
+        if len(have) != len(wanted) or not all(
+            0 <= skip <= item.size for skip, item in zip(have, wanted, strict=True)
+        ):
+            raise RemoteProtocolError(
+                f"{describe_node(node)} has other parts of files than there can be: {have}"
+            )
         placement.files = list(offered.values())
-        offers = _announce_files(streams, node, node.link, wanted)
+        offers = _announce_files(streams, node, node.link, wanted, have)
+        placement.coming.update({offer.stream: offer.size for offer in offers})
         self._ledger.send(node, FilesComing(message.computation, offers))
         self._ledger.effects.extend(streams)
 
@@ -248,21 +261,26 @@ def _most(placement: Placement) -> int:
 
 
 def _announce_files(
-    streams: list[Effect], node: Node, link: LinkId, files: Sequence[SourceFile]
+    streams: list[Effect], node: Node, link: LinkId, files: Sequence[SourceFile], have: Sequence[int] = ()
 ) -> list[FileOffer]:
-    """Have files sent, those with the same content once."""
-    sent: dict[bytes, int] = {}
+    """Have files sent, those with the same content once.
+
+    Args:
+        have: for each, how many bytes at its beginning are there already; empty if none are.
+    """
+    sent: dict[bytes, tuple[int, int]] = {}
     offers = []
-    for item in files:
-        stream = sent.get(item.digest, 0) if item.digest else 0
-        if not stream:
-            stream = sent[item.digest] = _announce(streams, node, link, item.content, item.size)
-        offers.append(_offer(item, stream))
+    for item, skip in zip(files, have or [0] * len(files), strict=True):
+        known = sent.get(item.digest) if item.digest else None
+        if known is None:
+            content = replace(item.content, skip=skip)
+            known = sent[item.digest] = _announce(streams, node, link, content, len(content)), skip
+        offers.append(_offer(item, *known))
     return offers
 
 
-def _offer(item: SourceFile, stream: int) -> FileOffer:
-    return FileOffer(item.path, item.size, item.mode, item.modified_at, stream, item.digest)
+def _offer(item: SourceFile, stream: int, skip: int = 0) -> FileOffer:
+    return FileOffer(item.path, item.size, item.mode, item.modified_at, stream, item.digest, skip)
 
 
 def _announce(streams: list[Effect], node: Node, link: LinkId, source: bytes | FilePart, size: int) -> int:

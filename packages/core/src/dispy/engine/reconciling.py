@@ -167,6 +167,7 @@ class Reconciling:
             placement = computation.placements.get(node.id)
             if placement is None:
                 continue
+            placement.coming.clear()  # streams of the link that is gone
             jobs = [*placement.inflight.values(), *placement.abandoned.values()]
             if jobs or placement.state in _BELIEVED:
                 beliefs.append(Belief(computation.id, [(job.id, job.attempt) for job in jobs]))

@@ -328,6 +328,7 @@ class Placement:
         moved_at: when jobs were sent there, or ended there, last; by the engine's clock.
         recalling: attempts that it was asked to give back; some may have ended since.
         data: shared data that was sent there since it was opened and has not been lost there.
+        coming: streams with files that were sent there since it was opened -> sizes of these files in bytes.
     """
 
     node: Node
@@ -356,6 +357,7 @@ class Placement:
     moved_at: float = 0.0
     recalling: set[AttemptKey] = field(default_factory=set)
     data: set[int] = field(default_factory=set)
+    coming: dict[int, int] = field(default_factory=dict)
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

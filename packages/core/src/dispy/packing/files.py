@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dispy.engine.records import SourceFile
 from dispy.errors import UsageError
+from dispy.model import RESUMABLE_BYTES
 from dispy.places import relative_path
 from dispy.sizes import too_large
 
@@ -95,12 +96,17 @@ class Files:
 
 
 def with_digests(
-    files: Sequence[SourceFile], *, all_files: bool, most_bytes: int | None = None
+    files: Sequence[SourceFile],
+    *,
+    all_files: bool,
+    most_bytes: int | None = None,
+    known: dict[SourceFile, bytes] | None = None,
 ) -> list[SourceFile]:
-    """Return the files with hashes where these can be of use: for all, or else for those of equal size.
+    """Return the files with hashes where these can be of use: for all, or else for large ones and those of equal size.
 
     Args:
         most_bytes: leave out larger ones; None: none.
+        known: hashes of files that need not be read again, which is added to.
 
     Raises:
         UsageError: a file cannot be read.
@@ -108,11 +114,16 @@ def with_digests(
     sizes = Counter(file.size for file in files)
 
     def hashed(file: SourceFile) -> SourceFile:
-        if file.digest or not (all_files or sizes[file.size] > 1):
+        if file.digest or not (all_files or file.size >= RESUMABLE_BYTES or sizes[file.size] > 1):
             return file
-        if most_bytes is not None and file.size > most_bytes:
-            return file
-        return replace(file, digest=_digest(file))
+        digest = None if known is None else known.get(file)
+        if digest is None:
+            if most_bytes is not None and file.size > most_bytes:
+                return file
+            digest = _digest(file)
+            if known is not None:
+                known[file] = digest
+        return replace(file, digest=digest)
 
     return [hashed(file) for file in files]
 

@@ -15,17 +15,19 @@ import trio
 
 from dispy.engine import effects as fx
 from dispy.engine import events as ev
-from dispy.engine.records import Computation, Job, JobState, Node, NodeState
+from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Placement
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import UsageError
 from dispy.interfaces import FaultPolicy, Peer, Transport
-from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
+from dispy.model import ComputationId, FilePart, JobId, LinkId, NodeId, NodeStatus, Role
+from dispy.printable import printable
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.holding import ResultMemory
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.landing import Landing
 from dispy.runtime.link import Link
+from dispy.runtime.progress import ToldSource
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.trust import owner_of, proof_to, roles_of
@@ -41,6 +43,7 @@ from dispy.wire.session import (
     Session,
     SessionEvent,
     StreamFinished,
+    StreamSource,
 )
 
 HELD_BACK = (JobResults, JobNews)
@@ -179,6 +182,11 @@ class SchedulerDriver:
         """Bring ``bytes_sent`` and ``bytes_received`` of all nodes up to date."""
         for link in self._links.values():
             self._count_bytes_of(link)
+
+    def unsent_bytes(self, placement: Placement) -> int:
+        """Tell how much of the files that a node has asked for is still to be sent to it."""
+        link = None if placement.node.link is None else self._links.get(placement.node.link)
+        return 0 if link is None else sum(map(link.session.unsent_bytes, placement.coming))
 
     def _count_bytes_of(self, link: Link) -> None:
         peer = link.session.peer
@@ -324,7 +332,13 @@ class SchedulerDriver:
     def _send_stream(self, effect: fx.SendStream) -> None:
         link = self._links.get(effect.link)
         if link is not None:
-            link.send_stream(effect.stream, open_source(effect.source), effect.size)
+            source: StreamSource
+            if isinstance(effect.source, FilePart):
+                peer = link.session.peer
+                source = ToldSource(effect.source, link.peer.host if peer is None else printable(peer.name))
+            else:
+                source = open_source(effect.source)
+            link.send_stream(effect.stream, source, effect.size)
 
     def _close_link(self, effect: fx.CloseLink) -> None:
         link = self._links.get(effect.link)

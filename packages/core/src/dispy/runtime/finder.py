@@ -12,6 +12,7 @@ from dispy.engine.records import Computation, Node, NodeState, Placement, Placem
 from dispy.runtime import embedded
 from dispy.runtime.dialer import LOCAL_TARGET, Target
 from dispy.runtime.searching import NodeSearch
+from dispy.sizes import text_of_part
 
 if TYPE_CHECKING:
     from dispy.discovery import Discovery, DiscoveryScope
@@ -152,7 +153,10 @@ class NodeFinder:
             lines = [f"nodes that are used for {name!r}: {len(used)}"]
         else:
             lines = [f"no usable node for {name!r} yet; its jobs wait"]
-        lines += map(_describe_placement, self._computation.placements.values())
+        lines += [
+            _describe_placement(placement, self._driver.unsent_bytes(placement))
+            for placement in self._computation.placements.values()
+        ]
         lines += self._describe_targets()
         lines += self._describe_others()
         lines += [] if self._search is None else self._search.describe()
@@ -255,7 +259,7 @@ def _is_reachable(placement: Placement) -> bool:
     return placement.is_usable and not placement.resting and placement.node.state is NodeState.CONNECTED
 
 
-def _describe_placement(placement: Placement) -> str:
+def _describe_placement(placement: Placement, unsent_bytes: int) -> str:
     match placement.state:
         case PlacementState.READY if placement.resting:
             what = "deallocated; cluster.allocate_node() lets it have jobs again"
@@ -263,6 +267,9 @@ def _describe_placement(placement: Placement) -> str:
             what = f"used, with {placement.slots} jobs at once"
         case PlacementState.READY:
             what = "used, but its link is lost at the moment"
+        case PlacementState.PREPARING if unsent_bytes and placement.node.state is NodeState.CONNECTED:
+            total = sum(placement.coming.values())
+            what = f"receiving files: {text_of_part(total - unsent_bytes, total)}"
         case PlacementState.PREPARING:
             what = "it is still being prepared"
         case _:

@@ -40,7 +40,7 @@ class FileSource:
     def __init__(self, path: str, expected: FilePart | None = None) -> None:
         self._path = path
         self._expected = expected
-        self._left = 0 if expected is None else expected.size
+        self._left = 0 if expected is None else len(expected)
         self._file: BinaryIO | None = None
 
     def read(self, size_bytes: int) -> bytes:
@@ -48,6 +48,8 @@ class FileSource:
         if self._file is None:
             self._file = open(self._path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 (see close)
             self._check()
+            if self._expected is not None and self._expected.skip:
+                self._file.seek(self._expected.skip)
         data = self._file.read(size_bytes)
         self._left -= len(data)
         if not data or not self._left:
@@ -83,7 +85,7 @@ class PiecesSource:
         if not self._rest and self._file is None and self._waiting:
             part = self._waiting.pop()
             if isinstance(part, FilePart):
-                self._file, self._file_left = FileSource(part.path, part), part.size
+                self._file, self._file_left = FileSource(part.path, part), len(part)
             else:
                 self._rest = memoryview(part)
         if self._file is not None:

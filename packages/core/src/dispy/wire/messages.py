@@ -87,6 +87,8 @@ class FileOffer(msgspec.Struct, frozen=True, array_like=True):
     stream: int
     digest: bytes = b""
     """SHA-256 of the content, or empty."""
+    skip: int = 0
+    """So many bytes at the beginning are there already, and do not come on the stream."""
 
 
 class OpenComputation(msgspec.Struct, frozen=True, array_like=True, tag="open"):
@@ -410,6 +412,8 @@ class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
 
     computation: str
     paths: list[str]
+    have: list[int] = []
+    """For each, how many bytes at its beginning are there; empty if none are."""
 
 
 class FilesComing(msgspec.Struct, frozen=True, array_like=True, tag="coming"):

@@ -51,7 +51,7 @@ def _findings(message: msg.Reconciled) -> int:
 
 
 def _paths(message: msg.FilesWanted) -> int:
-    return MESSAGE_BYTES + sum(KEY_BYTES + len(path) for path in message.paths)
+    return MESSAGE_BYTES + 32 * len(message.have) + sum(KEY_BYTES + len(path) for path in message.paths)
 
 
 def _plain(message: Any) -> int:

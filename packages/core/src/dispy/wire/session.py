@@ -432,6 +432,10 @@ class Session:
         else:
             source.close()
 
+    def unsent_bytes(self, stream: int) -> int:
+        """Tell how much of a stream of ours is still to be sent; 0 if it has ended, or is none."""
+        return self._outgoing.unsent_bytes(stream)
+
     def _may_send(self, what: str) -> bool:
         if self._state is State.LEAVING or self._state is State.CLOSED:
             raise LocalProtocolError(f"{what} cannot be sent: the link is {self._state.value}")

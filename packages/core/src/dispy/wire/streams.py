@@ -116,6 +116,11 @@ class OutgoingStreams:
         self._drop(stream)
         return stream.number, chunk, StreamEnded(stream.number, sendable_reason(reason))
 
+    def unsent_bytes(self, number: int) -> int:
+        """Tell how much of a stream is still to be read; 0 if it has ended, or was not added."""
+        stream = self._streams.get(number)
+        return 0 if stream is None else stream.remaining
+
     def _drop(self, stream: _Outgoing) -> None:
         del self._streams[stream.number]
         stream.source.close()

@@ -9,7 +9,7 @@ from dispy.wire.messages import Hello, NodeChanged
 from dispy.wire.owner import Owner
 from dispy_node.engine.attempts import Attempts
 from dispy_node.engine.computations import Computations
-from dispy_node.engine.effects import CancelAttempts, CloseLink, Report
+from dispy_node.engine.effects import CancelAttempts, CloseLink, ForgetParts, Report
 from dispy_node.engine.holding import cost_of_file
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.news import NewsDesk
@@ -98,6 +98,7 @@ class Clients:
         self._detach(client)
         if final:
             self._end(client)
+            self._ledger.out.append(ForgetParts(client.id, client.owner))
         waiting = [link for link, one in self._ledger.newcomers.items() if one.client == client.id]
         if waiting:
             newcomer = self._ledger.newcomers.pop(waiting[-1])

@@ -10,13 +10,22 @@ from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
     ComputationReady,
+    FileOffer,
     FilesComing,
     FilesWanted,
     LimitSlots,
     OpenComputation,
 )
 from dispy_node.engine.attempts import Attempts
-from dispy_node.engine.effects import CloseRunner, FindFiles, RemoveFolder, Report, StartRunner
+from dispy_node.engine.effects import (
+    CloseRunner,
+    FindFiles,
+    KeepParts,
+    ReceiveFile,
+    RemoveFolder,
+    Report,
+    StartRunner,
+)
 from dispy_node.engine.events import FilesFound, RunnerEnded, RunnerFailed, RunnerReady, SlotsGivenUp
 from dispy_node.engine.holding import CROWDED, cost_of_offer
 from dispy_node.engine.ledger import ABOUT_TO_END, Ledger, Violation
@@ -26,6 +35,7 @@ from dispy_node.engine.records import (
     Client,
     ComputationState,
     HostedComputation,
+    PartKey,
     Spooled,
 )
 from dispy_node.engine.results import Results
@@ -113,6 +123,10 @@ class Computations:
         client = ledger.clients.get(computation.client)
         if client is None or ledger.computations.get(computation.id) is not computation or not looking:
             ledger.counters.stale += 1
+            if client is None or client.lapsed:
+                ledger.remove(list(event.parts.values()))
+            else:
+                self._keep(client, computation, dict(event.parts))
             if client is not None and computation in client.searched:
                 del client.searched[computation]
                 ledger.holding.count(client, -computation.cost)
@@ -127,8 +141,13 @@ class Computations:
                 there.add(offer.digest)
                 computation.wanted_files[offer.path] = offer
         computation.found.update(event.found)
-        if computation.wanted_files:
-            ledger.tell(client, FilesWanted(computation.id, sorted(computation.wanted_files)))
+        wanted, parts = sorted(computation.wanted_files), dict(event.parts)
+        computation.parts = {path: parts.pop(path) for path in wanted if path in parts}
+        self._keep(client, computation, parts)
+        if wanted:
+            part_sizes = {path: part.size for path, part in computation.parts.items()}
+            have = [part_sizes.get(path, 0) for path in wanted] if part_sizes else []
+            ledger.tell(client, FilesWanted(computation.id, wanted, have))
         self._start_if_complete(computation)
 
     def files_coming(self, client: Client, message: FilesComing) -> None:
@@ -144,10 +163,26 @@ class Computations:
             if computation is None or computation.state is not RECEIVING:
                 ledger.drop_stream(client, offer.stream)
                 continue
-            if computation.wanted_files.pop(offer.path, None) != msgspec.structs.replace(offer, stream=0):
-                raise Violation(f"file {offer.path!r} comes, which was not asked for")
-            computation.awaited[offer.stream] = offer.path
-            client.awaited[offer.stream] = (computation, None)
+            self._file_comes(client, computation, offer)
+
+    def _file_comes(self, client: Client, computation: HostedComputation, offer: FileOffer) -> None:
+        if computation.wanted_files.get(offer.path) != msgspec.structs.replace(offer, stream=0, skip=0):
+            raise Violation(f"file {offer.path!r} comes, which was not asked for")
+        part = computation.parts.get(offer.path)
+        have = 0 if part is None else part.size
+        if offer.skip not in (0, have):
+            raise Violation(f"file {offer.path!r} comes from byte {offer.skip} on, but {have} are there")
+        del computation.wanted_files[offer.path]
+        if part is not None:
+            del computation.parts[offer.path]
+            if not offer.skip:
+                self._ledger.remove([part])
+                part = None
+        computation.awaited[offer.stream] = offer.path
+        client.awaited[offer.stream] = (computation, None)
+        assert client.link is not None  # it has just said something
+        key = _part_key(client, offer)
+        self._ledger.out.append(ReceiveFile(client.link, offer.stream, key, part))
 
     def _answer_for(self, client: Client, key: ComputationId, existing: HostedComputation | None) -> None:
         """Answer an offer that is not taken, as the computation is here or the node is about to end."""
@@ -177,8 +212,8 @@ class Computations:
                 raise Violation(f"file name {offer.path!r} is empty or offered twice")
             paths.add(offer.path)
             if not offer.stream:
-                if not (offer.digest and message.dest_path):
-                    raise Violation(f"file {offer.path!r} is offered without a stream, a hash or a folder")
+                if not offer.digest:
+                    raise Violation(f"file {offer.path!r} is offered without a stream or a hash")
             elif offer.stream not in streams:
                 streams[offer.stream] = offer.path
                 contents[offer.stream] = offer.digest, offer.size
@@ -351,6 +386,10 @@ class Computations:
             self._ledger.drop_stream(client, stream)
         computation.awaited.clear()
         computation.wanted_files.clear()
+        if client.link is None:  # it may come back, and need not send again what is here
+            self._keep(client, computation, {**computation.files, **computation.parts})
+            computation.files.clear()
+            computation.parts.clear()
         self._remove_parts(computation)
         advance_computation(computation, ComputationStep.DROPPED)
         self._unlist(client, computation)
@@ -359,12 +398,26 @@ class Computations:
             self._ledger.computations[before.id] = before
             client.computations.add(before.id)
 
+    def _keep(self, client: Client, computation: HostedComputation, files: dict[str, Spooled]) -> None:
+        """Have spool files with (the beginnings of) files kept for when they are offered again."""
+        offers = {offer.path: offer for offer in computation.offer.files}
+        kept = [
+            (_part_key(client, offers[path]), spooled)
+            for path, spooled in files.items()
+            if offers[path].digest
+        ]
+        if kept:
+            self._ledger.out.append(KeepParts(kept))
+        self._ledger.remove([spooled for path, spooled in files.items() if not offers[path].digest])
+
     def _remove_parts(self, computation: HostedComputation) -> None:
         """Remove spool files of a computation that is loaded (then its files have been placed), or gone."""
         files = [] if computation.state is READY else list(computation.files.values())
         files += [part for part in (computation.code, computation.setup_args) if isinstance(part, Spooled)]
+        files += computation.parts.values()
         computation.code = computation.setup_args = b""
         computation.files.clear()
+        computation.parts.clear()
         self._ledger.remove(files)
 
     def _unlist(self, client: Client, computation: HostedComputation) -> None:
@@ -389,6 +442,10 @@ class Computations:
             before.told = True  # its runner is still ending: it is closed when that has ended
         else:
             self._ledger.tell(client, ComputationClosed(computation.id, trouble))
+
+
+def _part_key(client: Client, offer: FileOffer) -> PartKey:
+    return PartKey(client.id, client.owner, offer.digest, offer.size)
 
 
 def _checked_id(text: str) -> ComputationId:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.wire.messages import JobLimits, Message, SendFile, WatchOutput
-from dispy_node.engine.records import Body, HostedComputation, Spooled
+from dispy.wire.owner import Owner
+from dispy_node.engine.records import Body, HostedComputation, PartKey, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class CloseLink:
 
 @dataclass(frozen=True, slots=True)
 class FindFiles:
-    """Look which files of an offer are in the folder that it names, by content. Answered by FilesFound."""
+    """Look which files that were offered without a stream are there, whole or in part. Answered by FilesFound."""
 
     computation: HostedComputation
 
@@ -122,6 +123,34 @@ class DropStream:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiveFile:
+    """Keep what has come on this stream if the link breaks. It goes on where the part ends, if there is one.
+
+    What was put together is compared with the hash before it counts as stored.
+    """
+
+    link: LinkId
+    stream: int
+    key: PartKey
+    part: Spooled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepParts:
+    """Keep spool files, for their client to go on with them when it is back."""
+
+    parts: Sequence[tuple[PartKey, Spooled]]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetParts:
+    """Remove the parts of files that are kept for a client, as it will not come back."""
+
+    client: ClientId
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerNews:
     """Have the runner tell an attempt whether what it has told under this number is taken."""
 
@@ -193,6 +222,9 @@ Effect = (
     | RemoveFolder
     | RemoveSpooled
     | DropStream
+    | ReceiveFile
+    | KeepParts
+    | ForgetParts
     | AnswerNews
     | WatchAttempt
     | PlaceFile

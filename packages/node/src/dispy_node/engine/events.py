@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dispy.model import Avail, ClientId, ComputationId, LinkId
 from dispy.wire.messages import Hello, JobOutput, JobResult, JobStart, Message, News, SendFile
@@ -67,12 +67,14 @@ class StreamFailed:
 class FilesFound:
     """It is known which files of an offer are there: their paths -> where their contents are.
 
-    With a reason that cannot be found out, and the computation cannot run.
+    With a reason that cannot be found out, and the computation cannot run. ``parts``: of some others the beginning is
+    there, in a spool file.
     """
 
     computation: HostedComputation
     found: Mapping[str, str]
     reason: str = ""
+    parts: Mapping[str, Spooled] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,7 @@ class Ledger:
         assert state is not ComputationState.READY or computation in self.slots.members, computation
         incomplete = computation.awaited or computation.looking or computation.wanted_files
         assert state is ComputationState.RECEIVING or not incomplete, computation
+        assert computation.parts.keys() <= computation.wanted_files.keys(), computation
         for stream in computation.awaited:
             assert client.awaited.get(stream) == (computation, None), (stream, computation)
         if state is ComputationState.RECEIVING:

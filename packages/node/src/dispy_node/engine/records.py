@@ -30,6 +30,22 @@ class Spooled:
 Body = bytes | Spooled
 
 
+@dataclass(frozen=True, slots=True)
+class PartKey:
+    """What a part of a file is the beginning of, and whose it is.
+
+    Attributes:
+        owner: what the client has shown; another one that says its ident shows something else.
+        digest: SHA-256 of the whole file.
+        size: bytes of the whole file.
+    """
+
+    client: ClientId
+    owner: Owner
+    digest: bytes
+    size: int
+
+
 class AttemptState(enum.Enum):
     """Where an attempt is. Its table stands in `dispy_node.engine.tables`."""
 
@@ -150,6 +166,8 @@ class HostedComputation:
     """It is not known yet which of the files that were offered without a stream are there."""
     wanted_files: dict[str, FileOffer] = field(default_factory=dict)
     """Path -> offer of a file that was asked for and is not announced yet."""
+    parts: dict[str, Spooled] = field(default_factory=dict)
+    """Path of such a file -> its beginning, which is there already."""
     found: dict[str, str] = field(default_factory=dict)
     """Path of a file that does not come -> path where its content is, in the folder that it shares."""
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)

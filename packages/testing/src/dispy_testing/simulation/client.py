@@ -260,7 +260,7 @@ class SimulatedClient:
         end = self.links.get(effect.link)
         if end is not None:
             source = effect.source
-            data = self.files[source.path] if isinstance(source, FilePart) else source
+            data = self.files[source.path][source.skip :] if isinstance(source, FilePart) else source
             end.send_stream(effect.stream, open_source(data), effect.size)
 
     def _close_link(self, effect: fx.CloseLink) -> None:

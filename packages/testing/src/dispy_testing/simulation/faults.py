@@ -85,7 +85,7 @@ class Faults:
     def end(self) -> None:
         """Mend everything that can be mended."""
         for node in self._stage.nodes:
-            node.load_failures = 0.0
+            node.load_failures = node.file_breaks = 0.0
             node.spool.failures = 0.0
             if not node.gone:
                 for client in self._stage.clients:

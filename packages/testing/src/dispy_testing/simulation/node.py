@@ -5,8 +5,9 @@ It lives through crashes: each start is a new engine under a higher epoch, as af
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -16,8 +17,9 @@ from dispy.wire.owner import Owner, make_proof
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.node import NodeEngine
-from dispy_node.engine.records import HostedComputation
-from dispy_node.spooling import StreamInbox
+from dispy_node.engine.records import HostedComputation, PartKey, Spooled
+from dispy_node.parts import Parts
+from dispy_node.spooling import Joined, StreamInbox
 from dispy_node.storage import StateFolder
 from dispy_testing.simulation.links import HEARTBEAT_S, End
 from dispy_testing.simulation.runner import SimulatedRunner
@@ -62,14 +64,20 @@ class SimulatedNode:
         self.cpus = cpus
         self.epoch = 0
         self.up = False
+        self.resumed = 0
+        """Files that went on where a link broke."""
         self.gone = False
         """It never starts again."""
         self.violations: list[str] = []
         self.spool_leaks = False
         """A runner died: spool files that were its own may stay until the node starts again."""
         self.load_failures = scenario.load_failures
+        self.file_breaks = scenario.file_breaks
+        self._breaking: set[tuple[LinkId, int]] = set()
+        """Streams of links that break in their first piece."""
         self.engine: NodeEngine
         self.spool: SimulatedSpool
+        self.parts: Parts
         self.runners: dict[ComputationId, SimulatedRunner] = {}
         self.started_runners: dict[SimulatedRunner, HostedComputation] = {}
         self.folders: set[ComputationId] = set()
@@ -104,6 +112,9 @@ class SimulatedNode:
             fx.RemoveFolder: self._remove_folder,
             fx.RemoveSpooled: self._remove_spooled,
             fx.DropStream: self._drop_stream,
+            fx.ReceiveFile: self._receive_file,
+            fx.KeepParts: self._keep_parts,
+            fx.ForgetParts: self._forget_parts,
             fx.AnswerNews: self._answer_news,
             fx.WatchAttempt: self._watch_attempt,
             fx.PlaceFile: self._place_file,
@@ -123,6 +134,7 @@ class SimulatedNode:
         self.spool_leaks = False
         self.engine = NodeEngine(cpus=self.cpus)
         self.spool = SimulatedSpool(self._rng, self._scenario.disk_failures)
+        self.parts = Parts(self.spool.remove_spooled, lambda: self._timeline.now, least_bytes=1)
         self._alarm = Alarm(self._timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed()))
         self._story.tell(self._timeline.now, self.name, f"starts, epoch {self.epoch}, {self.cpus} slots")
 
@@ -136,6 +148,7 @@ class SimulatedNode:
         self.runners.clear()
         self.folders.clear()
         self._inboxes.clear()
+        self._breaking.clear()
         ends = list(self.ends.values())
         self.ends.clear()
         self.links.clear()
@@ -193,7 +206,7 @@ class SimulatedNode:
     def greeted(self, end: End, hello: Hello) -> None:
         """Take in a client."""
         self.links[end.number] = end
-        self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool))
+        self._inboxes[end.number] = StreamInbox(end.number, cast(StateFolder, self.spool), self.parts)
         self.handle(ev.LinkOpened(end.number, hello, end.hello.cpus, Owner(proof=hello.proof)))
 
     def message_received(self, end: End, message: Message) -> None:
@@ -206,18 +219,43 @@ class SimulatedNode:
     def chunk_received(self, end: End, stream: int, data: bytes) -> None:
         """Take a piece of a stream."""
         inbox = self._inboxes.get(end.number)
-        if inbox is not None:
-            inbox.add_chunk(stream, data)
-            end.connection.consumed(end, stream, len(data))
+        if inbox is None:
+            return
+        if (end.number, stream) in self._breaking:
+            self._breaking.remove((end.number, stream))
+            inbox.add_chunk(stream, data[: self._rng.randint(1, len(data))])
+            end.connection.reset(lambda _: (0.01 * self._rng.random(), False))
+            end.finish("connection lost")
+            return
+        inbox.add_chunk(stream, data)
+        end.connection.consumed(end, stream, len(data))
 
     def stream_finished(self, end: End, stream: int, reason: str) -> None:
         """Take the end of a stream."""
         inbox = self._inboxes.get(end.number)
         finished = inbox.finish(stream, reason) if inbox is not None else None
+        if isinstance(finished, Joined):
+            self._timeline.after(
+                TASK_S * self._rng.random(), partial(self._check_joined, finished, self.epoch)
+            )
+            return
         if isinstance(finished, ev.StreamFailed):
             self._excuse_stream(end, stream)
         if finished is not None:
             self.handle(finished)
+
+    def _check_joined(self, joined: Joined, epoch: int) -> None:
+        """See that a file whose link broke is right in the end."""
+        if epoch != self.epoch or not self.up:
+            return
+        if hashlib.sha256(self.spool.files[joined.spooled.path]).digest() != joined.key.digest:
+            raise Broken(f"{self.name} has put together what was not offered: {joined}")
+        self.resumed += 1
+        inbox = self._inboxes.get(joined.link)
+        if inbox is None or inbox.closed:
+            self.parts.keep(joined.key, joined.spooled)
+        else:
+            self.handle(ev.StreamStored(joined.link, joined.stream, joined.spooled))
 
     def ended(self, end: End, reason: str, *, final: bool) -> None:
         """Take in that a link is over."""
@@ -258,14 +296,26 @@ class SimulatedNode:
         """Find some files that were offered by hash, others not, after a while."""
         computation, epoch = effect.computation, self.epoch
         offers = [offer for offer in computation.offer.files if not offer.stream]
-        found = {offer.path: offer.path for offer in offers if self._rng.random() < 0.5}
+        found = {offer.path: offer.path for offer in offers if self._rng.random() < 0.3}
         reason = "the disk is broken" if self._rng.random() < self.load_failures else ""
 
         def tell() -> None:
             if epoch == self.epoch and self.up:
-                self.handle(ev.FilesFound(computation, found, reason))
+                parts = {} if reason else self._take_parts(computation, found)
+                self.handle(ev.FilesFound(computation, found, reason, parts))
 
         self._timeline.after(TASK_S * self._rng.random(), tell)
+
+    def _take_parts(self, computation: HostedComputation, found: Mapping[str, str]) -> dict[str, Spooled]:
+        parts: dict[str, Spooled] = {}
+        client = self.engine.clients.get(computation.client)
+        for offer in computation.offer.files:
+            if client is None or offer.stream or offer.path in found:
+                continue
+            part = self.parts.take(PartKey(client.id, client.owner, offer.digest, offer.size))
+            if part is not None:
+                parts[offer.path] = part
+        return parts
 
     def _start_runner(self, effect: fx.StartRunner) -> None:
         self._timeline.after(
@@ -333,6 +383,7 @@ class SimulatedNode:
             self.violations.append(effect.reason)
         end = self.links.get(effect.link)
         if end is not None:
+            self._inboxes[effect.link].close()
             end.close(effect.reason)
 
     def _run_jobs(self, effect: fx.RunJobs) -> None:
@@ -370,12 +421,26 @@ class SimulatedNode:
 
     def _remove_spooled(self, effect: fx.RemoveSpooled) -> None:
         for spooled in effect.files:
-            self.spool.remove(spooled)
+            self.spool.remove_spooled(spooled)
 
     def _drop_stream(self, effect: fx.DropStream) -> None:
         inbox = self._inboxes.get(effect.link)
         if inbox is not None:
             inbox.drop(effect.stream)
+
+    def _receive_file(self, effect: fx.ReceiveFile) -> None:
+        inbox = self._inboxes.get(effect.link)
+        if inbox is not None:
+            inbox.receive(effect.stream, effect.key, effect.part)
+            if self._rng.random() < self.file_breaks:
+                self._breaking.add((effect.link, effect.stream))
+
+    def _keep_parts(self, effect: fx.KeepParts) -> None:
+        for key, spooled in effect.parts:
+            self.parts.keep(key, spooled)
+
+    def _forget_parts(self, effect: fx.ForgetParts) -> None:
+        self.parts.forget(effect.client, effect.owner)
 
     def _answer_news(self, effect: fx.AnswerNews) -> None:
         runner = self.runners.get(effect.computation)

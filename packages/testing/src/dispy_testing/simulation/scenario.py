@@ -67,6 +67,7 @@ class Scenario:
         failing: share of jobs that fail by themselves.
         large: share of jobs whose body or result is too large for a message.
         load_s: greatest time that a runner takes to load its computation.
+        file_breaks: share of files asked for by nodes whose link breaks while they come.
         check_every: check the invariants of an engine each so many of its events.
     """
 
@@ -84,6 +85,7 @@ class Scenario:
     large: float
     load_s: float
     load_failures: float
+    file_breaks: float
     disk_failures: float
     loss: float
     check_every: int
@@ -118,6 +120,7 @@ def draw_scenario(rng: random.Random, size: Size) -> Scenario:
         large=0.0 if size.calm else rng.choice((0.0, 0.02, 0.2)),
         load_s=rng.choice((0.01, 0.5, 4.0)),
         load_failures=0.0 if size.calm else rng.choice((0.0, 0.0, 0.2)),
+        file_breaks=0.0 if size.calm else rng.choice((0.0, 0.5, 0.8)),
         disk_failures=0.0 if size.calm else rng.choice((0.0, 0.0, 0.1)),
         loss=rng.choice((0.0, 0.05, 0.3)),
         check_every=1 + (nodes * jobs) // 2000,

@@ -32,6 +32,16 @@ class SimulatedSpool:
         self._made += 1
         return SimulatedWriter(self, f"in-{self._made}")
 
+    def reopen_spool(self, begun: Spooled, size_bytes: int) -> SimulatedWriter:
+        """Go on with a file.
+
+        Raises:
+            OSError: the disk is broken.
+        """
+        if self.failures and self._rng.random() < self.failures:
+            raise OSError(5, "input/output error")
+        return SimulatedWriter(self, begun.path, self.files.pop(begun.path))
+
     def store(self, data: bytes) -> Spooled:
         """Write a file at once."""
         self._made += 1
@@ -43,7 +53,7 @@ class SimulatedSpool:
         """Read a file and remove it."""
         return self.files.pop(spooled.path)
 
-    def remove(self, spooled: Spooled) -> None:
+    def remove_spooled(self, spooled: Spooled) -> None:
         """Remove a file, which may be gone already."""
         self.files.pop(spooled.path, None)
 
@@ -51,10 +61,10 @@ class SimulatedSpool:
 class SimulatedWriter:
     """A file that is being written."""
 
-    def __init__(self, spool: SimulatedSpool, name: str) -> None:
+    def __init__(self, spool: SimulatedSpool, name: str, begun: bytes = b"") -> None:
         self._spool = spool
         self._name = name
-        self._data = bytearray()
+        self._data = bytearray(begun)
 
     @property
     def written_bytes(self) -> int:

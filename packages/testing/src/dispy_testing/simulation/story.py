@@ -58,6 +58,7 @@ class Outcome:
     """What a run that went well has seen.
 
     Attributes:
+        resumed: files that went on where a link broke.
         mark: equal for two runs of one seed, different if they differ anywhere.
     """
 
@@ -73,6 +74,7 @@ class Outcome:
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
+    resumed: int = 0
 
     @property
     def speed(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from dispy.engine.events import DataReleased, NodesWidened
@@ -130,16 +130,11 @@ class Workload:
             return min(most, node.cpus) if most else node.cpus
 
         code = bytes(rng.choice((100, 100, LARGE_BYTES[0])))
-        files = []
-        if rng.random() < self._scenario.large:
-            source = f"file of {ident}"
-            size = rng.choice((0, 10, *LARGE_BYTES))
-            application.client.files = {**application.client.files, source: bytes(size)}
-            digest = hashlib.sha256(bytes(size)).digest() if rng.random() < 0.5 else b""
-            files.append(SourceFile(source, "data.txt", size, 0o644, 0.0, digest))
-            if digest:
-                files.append(SourceFile(source, "again.txt", size, 0o644, 0.0, digest))
-        dest_path = "shared" if rng.random() < 0.3 else ""
+        files: list[SourceFile] = []
+        if self._scenario.large and rng.random() < 0.7:
+            files = self._make_files(application, ident)
+        # There files are offered by their hash, and go on where a link broke.
+        dest_path = "shared" if rng.random() < (0.8 if files else 0.3) else ""
         return Computation(
             ident,
             f"work{index}",
@@ -153,6 +148,22 @@ class Workload:
             dest_path=dest_path,
             allocator=LeastFreeAllocator() if index % 2 else None,
         )
+
+    def _make_files(self, application: Application, ident: ComputationId) -> list[SourceFile]:
+        """Make files of a computation, one of them under two names; mostly with hashes."""
+        rng = self._rng
+        files = []
+        for name in ("data.txt", "more.txt"):
+            source = f"{name} of {ident}"
+            size = rng.choice((0, 10, *LARGE_BYTES))
+            pattern = b"".join(hashlib.sha256(f"{source} {turn}".encode()).digest() for turn in range(999))
+            content = (pattern * (size // len(pattern) + 1))[:size]
+            application.client.files = {**application.client.files, source: content}
+            digest = hashlib.sha256(content).digest() if rng.random() < 0.7 else b""
+            files.append(SourceFile(source, name, size, 0o644, 0.0, digest))
+        if files[0].digest:
+            files.append(replace(files[0], path="again.txt"))
+        return files
 
     def _widen(self, application: Application, ident: ComputationId) -> None:
         application.chosen[ident] = None

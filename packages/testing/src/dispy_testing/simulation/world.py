@@ -214,7 +214,7 @@ class World:
             if len(self.nodes) > self.scenario.nodes:
                 return
             node = self._add_node(2)
-            node.load_failures = node.spool.failures = 0.0
+            node.load_failures = node.spool.failures = node.file_breaks = 0.0
             for client in alive:
                 client.want(node)
 
@@ -247,6 +247,7 @@ class World:
             statuses=self.truth.statuses(),
             faults=self._faults.counts,
             starts=self.truth.starts,
+            resumed=sum(node.resumed for node in self.nodes),
         )
 
     # -- what must be true in the end
@@ -283,6 +284,7 @@ class World:
         for node in self.nodes:
             if node.gone or not node.up:
                 continue
+            node.parts.make_room()  # a client that was away too long has not said that it ends
             left: dict[str, object] = {
                 "clients": list(node.engine.clients),
                 "computations": list(node.engine.computations),
