@@ -280,7 +280,11 @@ class Ledger:
         assert (state is AttemptState.RECEIVING) == (attempt.stream > 0), attempt
         assert state is AttemptState.ENDED or attempt.spooled is None, attempt
         assert state in (AttemptState.RUNNING, AttemptState.ENDED) or not attempt.news, attempt
-        running = state is AttemptState.RUNNING
-        assert running or not any(kept.waits or kept.news.kind == FILE for kept in attempt.news), attempt
+        news = list(attempt.news.values())
+        assert state is AttemptState.RUNNING or not any(
+            kept.waits or kept.news.kind == FILE for kept in news
+        ), attempt
+        assert list(attempt.untold or ()) == [kept for kept in news if not kept.sent], attempt
+        assert attempt.streaming == any(kept.sent and kept.spooled is not None for kept in news), attempt
         at_runner = state in (AttemptState.QUEUED, AttemptState.RUNNING)
         assert at_runner or not attempt.unwanted, attempt

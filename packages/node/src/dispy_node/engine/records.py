@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
@@ -90,8 +91,12 @@ class Attempt:
     result: JobResult | None = None
     """Set when ENDED; ``body`` is empty if `spooled` holds it."""
     spooled: Spooled | None = None
-    news: list[KeptNews] = field(default_factory=list)
-    """What it has told and the scheduler does not have, in order; files only while RUNNING."""
+    news: dict[int, KeptNews] = field(default_factory=dict)
+    """What it has told and the scheduler does not have, by its number, in order; files only while RUNNING."""
+    untold: deque[KeptNews] | None = None
+    """Those of its news that are not sent on the present link, in order; None, which takes less, if there are none."""
+    streaming: bool = False
+    """The last of its news that was sent is on a stream, and not acknowledged."""
     last_news: int = 0
     """Highest number of what it has told."""
     limits: JobLimits | None = None
@@ -99,7 +104,7 @@ class Attempt:
     cost: int = 0
     """What is counted for it; see `dispy_node.engine.holding`."""
     log_bytes: int = 0
-    """Size of the records of logging among its news."""
+    """What the records of logging among its news count; see `dispy_node.engine.news`."""
     logs_missed: int = 0
     """Records that were dropped since the last that is kept."""
 
