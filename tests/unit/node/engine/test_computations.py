@@ -20,6 +20,7 @@ from dispy.wire.messages import (
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.records import ComputationState, Spooled
+from dispy_node.engine.slots import LIMIT_S, SlotShares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -506,7 +507,26 @@ def test_another_number_of_slots_holds_from_now_on(node: NodeScript) -> None:
     assert node.send(LimitSlots("a", 1)) == []
     assert node.send(LimitSlots("unknown", 1)) == []
     node.do(ev.SlotsGivenUp(ComputationId("a"), 1))
-    assert node.send(LimitSlots("a", 0)) == [fx.SetSlots(ComputationId("a"), 2)]
+    assert node.send(LimitSlots("a", 0)) == []
+    assert node.wait(LIMIT_S) == [fx.SetSlots(ComputationId("a"), 2)]
+
+
+def test_slots_are_not_shared_anew_for_each_of_many_changes(
+    node: NodeScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    share = SlotShares.share
+    monkeypatch.setattr(SlotShares, "share", lambda self, now: calls.append(now) or share(self, now))
+    node.ready()
+    node.assign(1, 2, 3)
+    calls.clear()
+    for number in range(100):
+        node.send(LimitSlots("a", number % 2))
+    assert len(calls) == 1
+    assert node.wait(LIMIT_S) == []
+    assert len(calls) == 2
+    node.do(ev.SlotsGivenUp(ComputationId("a"), 1))
+    assert node.send(LimitSlots("a", 2)) == [fx.SetSlots(ComputationId("a"), 2)]
 
 
 def test_a_number_of_slots_that_is_none_ends_the_link(node: NodeScript) -> None:

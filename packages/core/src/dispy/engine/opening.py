@@ -171,8 +171,8 @@ class Opening:
         if len(set(message.paths) & offered.keys()) != len(message.paths):
             raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered, or again")
         streams: list[Effect] = []
-        wanted = [offered.pop(path) for path in message.paths]
-        placement.files = list(offered.values())
+        wanted = [offered[path] for path in message.paths]
+        placement.files = []  # a node tells all that it wants at once
         offers = _announce_files(streams, node, node.link, wanted)
         self._ledger.send(node, FilesComing(message.computation, offers))
         self._ledger.effects.extend(streams)

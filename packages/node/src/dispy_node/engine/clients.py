@@ -114,7 +114,7 @@ class Clients:
         client.awaited.clear()
         ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
-        client.asked = False
+        client.asked, client.looks = False, 0
         client.sharing.clear()
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
@@ -123,9 +123,8 @@ class Clients:
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
             ledger.forget_data(client, computation.arriving)
-            computation.lacking.clear()
             for attempt in list(computation.attempts.values()):
-                lacking = receiving or not computation.has(attempt.needs)
+                lacking = receiving or attempt.lacks
                 if (
                     lacking and attempt.state is AttemptState.WAITING
                 ) or attempt.state is AttemptState.RECEIVING:

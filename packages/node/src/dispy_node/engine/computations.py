@@ -290,9 +290,9 @@ class Computations:
         if message.cpus < 0:
             raise Violation(f"computation {message.computation!r} is to use {message.cpus} slots")
         computation = self._ledger.owned(client, message.computation)
-        if computation is not None:
+        if computation is not None and computation.offer.cpus != message.cpus:
             computation.offer = msgspec.structs.replace(computation.offer, cpus=message.cpus)
-            self._ledger.slots.due = True
+            self._ledger.slots.note_limit(self._ledger.now)
 
     def close(self, client: Client, message: CloseComputation) -> None:
         """Close when its attempts have ended, or end them."""

@@ -156,7 +156,6 @@ class Ledger:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
             self.drop_stream(client, stream)
-        computation.lacking.clear()
         self.forget_data(client, computation.arriving)
 
     def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
@@ -239,16 +238,22 @@ class Ledger:
     def _check_computation(self, computation: HostedComputation) -> None:
         client, state = self.client_of(computation), computation.state
         counts = dict.fromkeys(AttemptState, 0)
+        needs = 0
         for key, attempt in computation.attempts.items():
             assert attempt.key == key, attempt
             counts[attempt.state] += 1
             self._check_attempt(attempt)
             if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
                 assert computation.data.union(computation.arriving).issuperset(attempt.needs), attempt
+                assert attempt.lacks == len(set(attempt.needs) - computation.data), attempt
+                assert all(computation.waiting[data].get(key) is attempt for data in attempt.needs), attempt
+                needs += len(attempt.needs)
             if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
-                assert not computation.has(attempt.needs), "a job waits for nothing"
+                assert attempt.lacks, "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
+        assert all(computation.waiting.values()), "nobody waits for some data"
+        assert needs == sum(map(len, computation.waiting.values())), "attempts wait that are gone"
         active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
         pending = counts[AttemptState.RECEIVING] + counts[AttemptState.WAITING]
         assert computation.active == active, (computation.active, active)

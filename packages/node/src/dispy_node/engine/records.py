@@ -73,7 +73,9 @@ class Attempt:
     carries: bool = False
     """Files or code for it alone are in its body."""
     needs: tuple[int, ...] = ()
-    """Shared data without which it must not run."""
+    """Shared data without which it must not run, each once."""
+    lacks: int = 0
+    """How much of that is not here, until it is handed over."""
     started_at: float = 0.0
     """When it started, by the node's clock."""
     seen_at: float = 0.0
@@ -162,8 +164,8 @@ class HostedComputation:
     """Shared data that its runner has."""
     arriving: dict[int, int] = field(default_factory=dict)
     """Shared data that is arriving -> its stream."""
-    lacking: dict[int, list[AttemptKey]] = field(default_factory=dict)
-    """Shared data that is arriving -> attempts that have asked for it; some may be gone."""
+    waiting: dict[int, dict[AttemptKey, Attempt]] = field(default_factory=dict)
+    """Shared data, here or arriving -> attempts that need it and are not at the runner."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
@@ -223,6 +225,8 @@ class Client:
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
     asked: bool = False
     """It has sent Reconcile on the present link."""
+    looks: int = 0
+    """At how many attempts was looked as it has sent that again."""
     held: int = 0
     """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
     choked: bool = False

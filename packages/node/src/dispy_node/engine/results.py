@@ -138,9 +138,20 @@ class Results:
             self._ledger.holding.count(client, -attempt.cost)
             self._ledger.remove(spool_files(attempt))
 
-    def move_to_leftovers(self, client: Client, computation: HostedComputation) -> None:
-        """Keep the results of a computation that is gone, or soon, with its client."""
-        ended = [attempt for attempt in computation.attempts.values() if attempt.state is AttemptState.ENDED]
+    def move_to_leftovers(
+        self, client: Client, computation: HostedComputation, ended: Sequence[Attempt] | None = None
+    ) -> None:
+        """Keep the results of a computation that is gone, or soon, with its client.
+
+        Args:
+            ended: all attempts that have results, if that is known.
+        """
+        if len(computation.attempts) == computation.active + computation.pending:
+            return  # nobody looks through all attempts for nothing
+        if ended is None:
+            ended = [
+                attempt for attempt in computation.attempts.values() if attempt.state is AttemptState.ENDED
+            ]
         for attempt in ended:
             del computation.attempts[attempt.key]
             client.leftovers.setdefault(computation.id, {})[attempt.key] = attempt
