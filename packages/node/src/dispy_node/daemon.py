@@ -277,9 +277,7 @@ class NodeDaemon:
                     inbox.add_chunk(stream, data)
                     link.consumed(stream, len(data))
                 case StreamFinished(stream, reason):
-                    finished = inbox.finish(stream, reason)
-                    if finished is not None:
-                        self.handle(finished)
+                    self.handle(inbox.finish(stream, reason))
                 case Greeted(hello):
                     who = _account(link.peer)
                     refusal = "" if visit is None else visit.admit(who)

@@ -22,7 +22,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.holding import ATTEMPT_BYTES, DATA_BYTES, NEED_BYTES
+from dispy_node.engine.holding import ATTEMPT_BYTES, DATA_BYTES, NEED_BYTES, STREAM_BYTES
 from dispy_node.engine.records import Spooled
 
 A = ComputationId("a")
@@ -180,14 +180,16 @@ def test_data_and_who_needs_it_count_as_memory(make_node: Any) -> None:
     share(node, 1, 1)
     share(node, 2, 2)
     share(node, 3, 3)
-    assert node.engine.held_bytes == before + 3 * DATA_BYTES
+    assert node.engine.held_bytes == before + 3 * (DATA_BYTES + STREAM_BYTES)
     assign(node, 1, 1, 2)
-    assert node.engine.held_bytes == before + 3 * DATA_BYTES + ATTEMPT_BYTES + len(b"args") + 2 * NEED_BYTES
+    needed = ATTEMPT_BYTES + len(b"args") + 2 * NEED_BYTES
+    assert node.engine.held_bytes == before + 3 * (DATA_BYTES + STREAM_BYTES) + needed
     node.store(1)
     node.store(2)
     node.start(1)
-    assert node.engine.held_bytes == before + 3 * DATA_BYTES + ATTEMPT_BYTES
+    assert node.engine.held_bytes == before + 3 * DATA_BYTES + STREAM_BYTES + ATTEMPT_BYTES
     node.send(DropData("a", [1, 3, 1, 3]))
+    node.do(ev.StreamThrownAway(LinkId(1), 3))
     assert node.engine.held_bytes == before + DATA_BYTES + ATTEMPT_BYTES
     node.do(ev.RunnerEnded(A, "it was killed"))
     node.send(CloseComputation("a", terminate=True))

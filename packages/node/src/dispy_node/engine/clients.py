@@ -116,6 +116,7 @@ class Clients:
         client.files.clear()
         client.asked, client.looks = False, 0
         client.sharing.clear()
+        ledger.end_streams(client, client.streams)
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
         ledger.away[client.id] = client

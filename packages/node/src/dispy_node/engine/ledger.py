@@ -9,7 +9,15 @@ from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
-from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
+from dispy_node.engine.holding import (
+    CROWDED,
+    DATA_BYTES,
+    MEMORY_BYTES,
+    STREAM_BYTES,
+    Holding,
+    cost_of_file,
+    cost_of_offer,
+)
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -134,11 +142,22 @@ class Ledger:
         """Take note of a stream that the client announces.
 
         Raises:
-            Violation: its number is not above those before.
+            Violation: its number is not above those before, or there is no memory for more.
         """
         if stream <= client.last_stream:
             raise Violation(f"stream {stream} is announced after stream {client.last_stream}")
+        holding = self.holding
+        if holding.room(client) < -holding.reserve:
+            raise Violation(f"stream {stream} is announced, and {CROWDED}: send fewer at once")
         client.last_stream = stream
+        client.streams += 1
+        holding.count(client, STREAM_BYTES)
+
+    def end_streams(self, client: Client, number: int = 1) -> None:
+        """Take note that so many streams of the client have ended."""
+        number = min(number, client.streams)
+        client.streams -= number
+        self.holding.count(client, -STREAM_BYTES * number)
 
     def drop_stream(self, client: Client, stream: int) -> None:
         """Throw away what (still) comes on a stream of the client's present link."""
@@ -203,12 +222,14 @@ class Ledger:
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
             found[client] += sum(one.cost for one in client.searched)
+            found[client] += STREAM_BYTES * client.streams
             found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
         self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
+        assert client.link is not None or not client.streams, "streams are open to nowhere"
         assert client.link is not None or not (client.awaited or client.files or client.sharing), (
             "streams are awaited from nowhere"
         )

@@ -217,6 +217,8 @@ class Client:
     """Number of the next stream to the client, on the present link."""
     last_stream: int = 0
     """Highest number of a stream that the client has announced on the present link."""
+    streams: int = 0
+    """How many it has announced there that have not ended, those that are thrown away included."""
     awaited: dict[int, tuple[HostedComputation, Attempt | None]] = field(default_factory=dict)
     """Stream from the client -> what it brings: the body of an attempt, or (None) a part of the computation."""
     files: dict[int, tuple[HostedComputation, SendFile]] = field(default_factory=dict)
