@@ -92,6 +92,8 @@ class Ledger:
         """Computations whose runners are still ending while a new one of the same id is already here."""
         self.away: dict[ClientId, Client] = {}
         """Clients without a link."""
+        self.unsettled: dict[ClientId, Client] = {}
+        """Those of them that something runs for, or may: not those of which only results wait, which may be many."""
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
@@ -198,6 +200,9 @@ class Ledger:
             self._check_client(client)
         away = {key for key, client in self.clients.items() if client.link is None}
         assert self.away.keys() == away, (self.away, away)
+        assert self.unsettled.keys() <= away, (self.unsettled, away)
+        waiting = {key for key in away if self.clients[key].forget_at < math.inf}
+        assert away - waiting <= self.unsettled.keys(), "a client that is away is not looked at"
         assert not self.touched, "computations were not looked at"
         hosted = list(self.computations.values()) + list(self.outgoing.values())
         for computation in hosted:

@@ -230,7 +230,7 @@ class NodeEngine:
         handler(event)
         while ledger.touched:
             self._computations.close_if_done(ledger.touched.popitem()[0])
-        if ledger.away:
+        if ledger.unsettled:
             self._clients.settle()
         self._duty.count()
         if ledger.slots.due:
