@@ -441,6 +441,22 @@ def test_coming_and_going_is_logged(play: Play, caplog: pytest.LogCaptureFixture
     assert "client client1 at 10.0.0.9 left: enough" in caplog.text
 
 
+def test_known_clients_fill_no_log(
+    play: Play, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("dispy_node.daemon.VISIT_LINES", 5)
+
+    async def script(scene: Scene) -> None:
+        for _ in range(10):
+            client = await scene.connect()
+            client.link.close_soon("enough", final=True)
+            await wait_all_tasks_blocked()
+
+    play(script)
+    assert caplog.text.count("client client1 at 10.0.0.9") == 5
+
+
 def test_what_is_free_is_told_now_and_then(play: Play) -> None:
     async def script(scene: Scene) -> None:
         client = await scene.connect()

@@ -22,7 +22,7 @@ from dispy.wire import streams
 from dispy.wire.messages import AssignJobs, FileOffer, FilesComing, JobAssignment, OpenComputation
 from dispy.wire.owner import UNKNOWN
 from dispy_node import spooling
-from dispy_node.engine.events import StreamFailed, StreamStored
+from dispy_node.engine.events import StreamFailed, StreamStored, StreamThrownAway
 from dispy_node.engine.records import PartKey, Spooled
 from dispy_node.parts import Parts
 from dispy_node.spooling import Joined, StreamInbox
@@ -101,7 +101,7 @@ def test_dropped_stream_is_read_and_thrown_away(state: StateFolder) -> None:
     inbox.add_chunk(4, b"abc")
     inbox.drop(4)
     inbox.add_chunk(4, b"def")
-    assert inbox.finish(4, "") is None
+    assert inbox.finish(4, "") == StreamThrownAway(LINK, 4)
     assert not spool_files(state)
     inbox.drop(99)  # never announced: nothing to drop
 

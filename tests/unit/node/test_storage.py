@@ -18,6 +18,7 @@ from dispy.places import relative_path
 from dispy.wire.owner import SECRET_BYTES
 from dispy_node import storage
 from dispy_node.confine.accounts import Account
+from dispy_node.engine.records import Spooled
 from dispy_node.storage import StateFolder, StorageError, explain_os_error
 
 CID = ComputationId("c" * 32)
@@ -387,4 +388,19 @@ def test_folder_of_a_runner_is_removed_with_results_that_it_did_not_tell(tmp_pat
     state.remove_runner_spool(one)
     state.empty_trash()
     assert sorted(state.spool.iterdir()) == sorted([other, state.spool / "told"])
+    state.close()
+
+
+def test_spool_file_that_cannot_be_removed_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = StateFolder(tmp_path)
+    folder = state.make_runner_spool()
+    state.remove_spooled(Spooled(str(folder), 1))
+    assert f"{folder} cannot be removed: " in caplog.text
+    writer = state.open_spool(3)
+    writer.path.unlink()
+    writer.path.mkdir()
+    writer.abandon()
+    assert f"{writer.path} cannot be removed: " in caplog.text
     state.close()

@@ -18,6 +18,7 @@ from dispy.runtime.door import Door, Visit
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.link import Link
 from dispy.runtime.sources import FileSource
+from dispy.runtime.sparing import SparingLog, SparingLogs
 from dispy.runtime.trust import owner_of, proof_to, roles_of
 from dispy.wire.messages import FileOffer
 from dispy.wire.session import (
@@ -46,6 +47,12 @@ from dispy_node.spooling import Joined, StreamInbox
 from dispy_node.storage import StateFolder, explain_os_error
 
 log = logging.getLogger("dispy.node")
+
+CLIENT_LINES = 40
+"""Different warnings about clients of one key or certificate that are logged in a minute; the others are counted."""
+
+VISIT_LINES = 1024
+"""The same for lines about their coming and going: more than there are when all come at once, and go."""
 
 AVAIL_S = 30.0
 """How often it is measured what the machine has free."""
@@ -106,6 +113,13 @@ class NodeDaemon:
         self._inboxes: dict[LinkId, StreamInbox] = {}
         self._runners: dict[ComputationId, RunnerProcess] = {}
         self._last_link = 0
+        self._client_log = SparingLogs(
+            log, "%d more warnings about clients with %s were left out", lines=CLIENT_LINES
+        )
+        self._visit_log = SparingLogs(
+            log, "%d more lines about coming and going with %s were left out", lines=VISIT_LINES, repeats=True
+        )
+        self._report_log = SparingLog(log, "%d more warnings about clients were left out", lines=CLIENT_LINES)
         self._nursery: trio.Nursery | None = None
         self._timer = trio.Event()
         self._trash = trio.Event()
@@ -271,13 +285,23 @@ class NodeDaemon:
             inbox.close()
             if session.peer is not None:
                 reason = reason or "cancelled"
-                log.info("client %s at %s left: %s", session.peer.name, peer.host, reason)
+                self._visit_log.tell(
+                    _account(peer),
+                    logging.INFO,
+                    "client %s at %s left: %s",
+                    session.peer.name,
+                    peer.host,
+                    reason,
+                )
                 self.handle(ev.LinkClosed(number, reason, final=link.final))
             elif reason:  # else whoever has cancelled this says why
                 # Who connects and leaves without a word looked whether the port is open, or has changed its mind.
                 level = logging.WARNING if link.bytes_received else logging.INFO
-                tell = log.log if door is None else door.tell_refusal
-                tell(level, "connection from %s refused: %s", peer.host, reason)
+                text = "connection from %s refused: %s"
+                if peer.identity is None and door is not None:
+                    door.tell_refusal(level, text, peer.host, reason)
+                else:
+                    self._client_log.tell(_account(peer), level, text, peer.host, reason)
         return reason
 
     def _received(self, visit: Visit | None, link: Link, events: Sequence[SessionEvent]) -> None:
@@ -302,10 +326,13 @@ class NodeDaemon:
                     who = _account(link.peer)
                     refusal = "" if visit is None else visit.admit(who)
                     if refusal:
-                        log.warning("client %s at %s is not taken: %s", hello.name, link.peer.host, refusal)
+                        text = "client %s at %s is not taken: %s"
+                        self._client_log.tell(who, logging.WARNING, text, hello.name, link.peer.host, refusal)
                         link.close_soon(refusal)
                         return
-                    log.info(
+                    self._visit_log.tell(
+                        who,
+                        logging.INFO,
                         "client %s at %s connected (%s; dispy %s)",
                         hello.name,
                         link.peer.host,
@@ -634,7 +661,8 @@ class NodeDaemon:
     def _close_link(self, effect: fx.CloseLink) -> None:
         link = self._links.get(effect.link)
         if link is not None:
-            log.warning("closing the link to %s: %s", link.peer.host, effect.reason)
+            text = "closing the link to %s: %s"
+            self._client_log.tell(_account(link.peer), logging.WARNING, text, link.peer.host, effect.reason)
             link.close_soon(effect.reason)
             # The client may be back on another link, and offer again what has half arrived on this one.
             self._inboxes[effect.link].close()
@@ -665,7 +693,10 @@ class NodeDaemon:
         self._parts.forget(effect.client, effect.owner)
 
     def _report(self, effect: fx.Report) -> None:
-        log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+        if effect.warning:
+            self._report_log.tell(logging.WARNING, "%s", effect.text)
+        else:
+            log.info("%s", effect.text)
 
     def _end(self, effect: fx.EndDaemon) -> None:
         self.drained.set()

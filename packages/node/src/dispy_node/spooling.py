@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from dispy.errors import RemoteProtocolError
 from dispy.model import LinkId
 from dispy.wire.messages import AssignJobs, FilesComing, Message, OpenComputation, SendFile, ShareData
-from dispy_node.engine.events import StreamFailed, StreamStored
+from dispy_node.engine.events import StreamFailed, StreamStored, StreamThrownAway
 from dispy_node.engine.records import PartKey, Spooled
 from dispy_node.parts import Parts
 from dispy_node.storage import SpoolWriter, StateFolder, explain_os_error
 
 MAX_ANNOUNCED = 262_144
-"""Streams of one link that are announced and have not ended: some 30 MB. A client has one for each file that it
-sends along, and for each job in flight whose arguments are large, of which it allows itself 4096 for a cluster. How
-many of them are open at once is bounded by `dispy.wire.streams.MAX_OPEN_STREAMS`."""
+"""Streams of one link that are announced and have not ended: some 30 MB, which the engine counts. A client has one for
+each file that it sends along, and for each job in flight whose arguments are large, of which it allows itself 4096 for
+a cluster. How many of them are open at once is bounded by `dispy.wire.streams.MAX_OPEN_STREAMS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,10 @@ class StreamInbox:
                 raise
             writer.write(memoryview(data)[writer.written_bytes - before :])
 
-    def finish(self, stream: int, reason: str) -> StreamStored | StreamFailed | Joined | None:
-        """End a stream; return what the engine must hear, None for one that it has dropped.
+    def finish(
+        self, stream: int, reason: str
+    ) -> StreamStored | StreamFailed | StreamThrownAway | Joined | None:
+        """End a stream; return what the engine must hear, None when the link is about to end.
 
         What is `Joined` it must hear of when it is known whether the file is right.
 
@@ -175,7 +177,8 @@ class StreamInbox:
             raise RemoteProtocolError(f"end of stream {stream}, which no message has announced")
         if stream in self._dropped:
             self._dropped.discard(stream)
-            return None
+            self._failed.pop(stream, None)
+            return StreamThrownAway(self._link, stream)
         reason = self._failed.pop(stream, "") or reason
         if reason:
             self._abandon(stream)

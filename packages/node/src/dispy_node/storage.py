@@ -49,6 +49,15 @@ def explain_os_error(error: OSError, what: str) -> str:
     return f"{what}: {error.strerror or error}"
 
 
+def _remove_file(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("%s", explain_os_error(error, f"{path} cannot be removed"))
+
+
 def _remove_tree(folder: Path) -> None:
     """Remove a folder, also one that a job has made undeletable; log what stays."""
     try:
@@ -137,10 +146,9 @@ class SpoolWriter:
         return Spooled(str(self.path), self.written_bytes)
 
     def abandon(self) -> None:
-        """Close and remove the file."""
+        """Close and remove the file; if that fails, say so: whoever calls this has more to clean up."""
         os.close(self._descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        _remove_file(str(self.path))
 
 
 class StateFolder:
@@ -262,9 +270,9 @@ class StateFolder:
                     os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
     def remove_spooled(self, spooled: Spooled) -> None:
-        """Remove a spool file, which may be gone already."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(spooled.path)
+        """Remove a spool file, which may be gone already; if that fails, say so. No link or daemon ends for it: jobs
+        can put something else in the place of a result."""
+        _remove_file(spooled.path)
 
     def make_folder(self, computation: ComputationId) -> Path:
         """Make the folder of a computation, empty."""

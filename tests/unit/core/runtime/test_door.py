@@ -12,13 +12,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from dispy.runtime.door import (
     ADMITTED_EACH,
     ADMITTED_MAX,
-    LOG_LINES,
-    LOG_S,
     STRANGER_S,
     STRANGERS_MAX,
     Door,
     Visit,
 )
+from dispy.runtime.sparing import LOG_LINES, LOG_S
 
 log = logging.getLogger("test.door")
 

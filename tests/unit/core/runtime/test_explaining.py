@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispy.engine.events import CancelRequested, NodeRested
-from dispy.runtime.explaining import explain_job
+from dispy.runtime.explaining import FAILED_MAX, explain_job
+from dispy.wire.messages import ComputationFailed
 
 if TYPE_CHECKING:
     from tests.unit.core.conftest import World
@@ -60,3 +61,17 @@ def test_another_attempt(make_world: type[World]) -> None:
     world.connect(1, epoch=2)
     world.use(computation, 1)
     assert "node node1 (10.0.0.1), its attempt 2" in explain_job(job, computation)
+
+
+def test_nodes_that_cannot_be_used_are_told(world: World) -> None:
+    computation = world.add()
+    for number in range(1, FAILED_MAX + 2):
+        world.connect(number)
+        effects = world.say(ComputationFailed(computation.id, "too many are open"), number)
+        assert not world.messages(effects), "it is not tried again"
+    (job,) = world.submit(computation)
+    told = explain_job(job, computation)
+    assert (
+        "no node takes jobs at the moment; node node1 (10.0.0.1) cannot be used: too many are open; " in told
+    )
+    assert told.endswith("; nor can 1 others")

@@ -7,7 +7,7 @@ import pytest
 from dispy.errors import RemoteProtocolError, UsageError
 from dispy.model import Outcome
 from dispy.runtime.holding import ResultMemory
-from dispy.runtime.inbox import MOST_ANNOUNCED, MOST_INLINE_BYTES, NewsEnd, ResultInbox
+from dispy.runtime.inbox import MOST_ANNOUNCED, MOST_DETAIL_CHARS, MOST_INLINE_BYTES, NewsEnd, ResultInbox
 from dispy.wire.messages import FILE, PARTIAL, JobNews, JobResult, JobResults, JobsStarted, JobStart, News
 
 
@@ -286,3 +286,28 @@ def test_file_is_opened_when_it_comes() -> None:
     assert opened == [7]
     inbox.close()
     assert opened == [7]
+
+
+def test_what_comes_besides_a_stream_is_not_kept_beyond_the_ceiling() -> None:
+    """A rogue node may put megabytes into each field of what it announces, and never send the stream."""
+    inbox = ResultInbox()
+    much = bytes(1_000_000)
+    long = JobResult(2, 1, 0, 0, "x" * 1_000_000, 0.0, 0.0, much, stream=5, size=0)
+    assert inbox.hold_back(JobResults("c", [long])) == []
+    kept = inbox.finish(5, "disk error").results[0]
+    assert kept.body == b""
+    assert len(kept.detail) <= MOST_DETAIL_CHARS + 100
+    (passed,) = inbox.hold_back(JobResults("c", [JobResult(3, 1, 2, 0, "y" * 1_000_000, 0.0, 0.0, b"")]))
+    assert isinstance(passed, JobResults)
+    assert len(passed.results[0].detail) <= MOST_DETAIL_CHARS + 4
+    inbox.hold_back(JobNews("c", [News(1, 1, 1, PARTIAL, much, stream=6, size=0)]))
+    end = inbox.finish(6, "disk error")
+    assert isinstance(end, NewsEnd)
+    assert end.news.body == b""
+
+
+@pytest.mark.parametrize("field", [{"path": "x" * 5000}, {"path": "x", "digest": bytes(65)}])
+def test_names_and_hashes_that_nobody_needs_are_the_peers_fault(field: dict[str, object]) -> None:
+    news = News(1, 1, 1, FILE, b"", stream=5, size=3, **field)  # type: ignore[arg-type]
+    with pytest.raises(RemoteProtocolError, match="far too long"):
+        ResultInbox().hold_back(JobNews("c", [news]))

@@ -9,6 +9,7 @@ import pytest
 from dispy.model import ComputationId, LinkId, Outcome
 from dispy.wire.messages import (
     CancelJobs,
+    CloseComputation,
     ComputationClosed,
     FileOffer,
     Hello,
@@ -325,3 +326,22 @@ def test_ident_is_free_when_nothing_of_its_owner_is_here(make_node: Callable[...
     node.lose()
     node.wait(16)
     assert node.do(ev.LinkOpened(LinkId(2), greeting_of("c1"), owner=IMPOSTORS[0])) == []
+
+
+def test_clients_whose_results_wait_cost_other_events_nothing(node: NodeScript) -> None:
+    for number in range(2, 12):
+        node.connect(number, f"c{number}")
+        node.ready(f"b{number}", number)
+        node.assign(1, name=f"b{number}", link=number)
+        node.start(1, name=f"b{number}")
+        node.end(1, name=f"b{number}")
+        node.send(CloseComputation(f"b{number}"), number)
+        node.do(ev.RunnerEnded(ComputationId(f"b{number}")))
+        node.lose(number)
+    assert len(node.engine._ledger.unsettled) == 10
+    node.wait(20.0)
+    assert not node.engine._ledger.unsettled
+    assert len(node.engine.clients) == 11
+    node.connect(12, "c2")
+    node.wait(4000.0)
+    assert set(node.engine.clients) == {"c1", "c2"}

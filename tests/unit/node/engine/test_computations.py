@@ -21,7 +21,9 @@ from dispy.wire.messages import (
 from dispy.wire.owner import UNKNOWN
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
+from dispy_node.engine.computations import COMPUTATIONS_MAX
 from dispy_node.engine.records import ComputationState, PartKey, Spooled
+from dispy_node.engine.slots import LIMIT_S, SlotShares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -587,9 +589,61 @@ def test_another_number_of_slots_holds_from_now_on(node: NodeScript) -> None:
     assert node.send(LimitSlots("a", 1)) == []
     assert node.send(LimitSlots("unknown", 1)) == []
     node.do(ev.SlotsGivenUp(ComputationId("a"), 1))
-    assert node.send(LimitSlots("a", 0)) == [fx.SetSlots(ComputationId("a"), 2)]
+    assert node.send(LimitSlots("a", 0)) == []
+    assert node.wait(LIMIT_S) == [fx.SetSlots(ComputationId("a"), 2)]
+
+
+def test_slots_are_not_shared_anew_for_each_of_many_changes(
+    node: NodeScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    share = SlotShares.share
+    monkeypatch.setattr(SlotShares, "share", lambda self, now: calls.append(now) or share(self, now))
+    node.ready()
+    node.assign(1, 2, 3)
+    calls.clear()
+    for number in range(100):
+        node.send(LimitSlots("a", number % 2))
+    assert len(calls) == 1
+    assert node.wait(LIMIT_S) == []
+    assert len(calls) == 2
+    node.do(ev.SlotsGivenUp(ComputationId("a"), 1))
+    assert node.send(LimitSlots("a", 2)) == [fx.SetSlots(ComputationId("a"), 2)]
 
 
 def test_a_number_of_slots_that_is_none_ends_the_link(node: NodeScript) -> None:
     node.ready()
     assert any(isinstance(effect, fx.CloseLink) for effect in node.send(LimitSlots("a", -1)))
+
+
+def test_computations_are_shared_so_that_others_find_room(
+    node: NodeScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispy_node.engine.computations.COMPUTATIONS_MAX", 8)
+    failed: list[ComputationFailed] = []
+
+    def open_some(names: str, link: int = 1) -> int:
+        told = [effect for name in names for effect in node.send(node.offer(name), link)]
+        failed[:] = [
+            effect.message
+            for effect in told
+            if isinstance(effect, fx.SendMessage) and isinstance(effect.message, ComputationFailed)
+        ]
+        return sum(isinstance(effect, fx.StartRunner) for effect in told)
+
+    assert open_some("abcdef") == 4
+    assert [one.computation for one in failed] == ["e", "f"]
+    assert "4 computations of this client are open here already" in failed[0].reason
+    assert open_some("a") == 0
+    assert not failed, "it is there"
+    node.connect(2, "c2")
+    assert open_some("uvwxyz", 2) == 2
+    node.connect(3, "c3")
+    assert open_some("klm", 3) == 1
+    node.send(CloseComputation("a", terminate=True))
+    node.do(ev.RunnerEnded(ComputationId("a")))
+    assert open_some("n", 3) == 1
+
+
+def test_one_client_may_have_the_clusters_of_a_large_program() -> None:
+    assert COMPUTATIONS_MAX // 2 > 500

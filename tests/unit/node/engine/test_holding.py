@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dispy.model import ComputationId, Outcome
+from dispy.model import ComputationId, LinkId, Outcome
 from dispy.wire.messages import (
     PARTIAL,
     AckNews,
@@ -22,7 +22,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.holding import ATTEMPT_BYTES, COMPUTATION_BYTES, CROWDED, Holding
+from dispy_node.engine.holding import ATTEMPT_BYTES, COMPUTATION_BYTES, CROWDED, STREAM_BYTES, Holding
 from dispy_node.engine.records import Spooled
 from dispy_node.engine.slots import SlotShares
 from tests.unit.node.engine.conftest import NodeScript
@@ -180,12 +180,35 @@ def test_files_on_their_way_are_bounded(make_node: MakeNode) -> None:
     for number in range(1, 200):
         effects = node.send(SendFile("a", number, FileOffer("x" * 5000, 1, 0o644, 1.0, number)))
         refused += [one.message for one in effects if isinstance(one, fx.SendMessage)]
-        assert node.engine.held_bytes <= TOTAL // 2
+        assert node.engine.held_bytes <= TOTAL // 2 + 200 * STREAM_BYTES
     assert refused[-1] == FileTaken("a", 199, CROWDED)
     node.store(1)
     node.do(ev.StreamFailed(1, 2, "disk full"))
     node.lose()
     assert node.engine.held_bytes == before
+
+
+def test_streams_that_are_thrown_away_count_until_they_have_ended(make_node: MakeNode) -> None:
+    node = small(make_node)
+    for stream in range(1, 11):
+        effects = node.assign_stream(stream, stream, name="unknown")
+        assert fx.DropStream(LinkId(1), stream) in effects
+    assert node.engine.held_bytes == 10 * STREAM_BYTES
+    node.do(ev.StreamThrownAway(LinkId(1), 1))
+    node.do(ev.StreamThrownAway(LinkId(7), 2))
+    assert node.engine.held_bytes == 9 * STREAM_BYTES
+    node.lose()
+    assert node.engine.held_bytes == 0
+
+
+def test_streams_without_end_cost_the_link(make_node: MakeNode) -> None:
+    node = small(make_node)
+    most = 2 * TOTAL // STREAM_BYTES
+    jobs = [node.job(number, b"", stream=number, size=9) for number in range(1, most)]
+    effects = node.send(AssignJobs("unknown", jobs))
+    (closed,) = [effect for effect in effects if isinstance(effect, fx.CloseLink)]
+    assert "send fewer at once" in closed.reason
+    assert node.engine.held_bytes == 0
 
 
 def test_other_clients_find_room(make_node: MakeNode) -> None:

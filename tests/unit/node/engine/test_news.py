@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.news import KEPT, LOG_BYTES
+from dispy_node.engine.news import KEPT, LOG_BYTES, NEWS_MAX, RECORD_BYTES
 from dispy_node.engine.records import Spooled
 
 
@@ -188,7 +189,7 @@ def test_records_of_logging_are_told_and_nobody_waits(running: Any) -> None:
 
 
 def test_records_without_room_are_dropped_and_counted(running: Any) -> None:
-    log(running, 1, LOG_BYTES)
+    log(running, 1, LOG_BYTES - RECORD_BYTES)
     assert log(running, 2) == log(running, 3) == []
     ack(running, 1)
     (told,) = log(running, 4)
@@ -202,3 +203,49 @@ def test_nothing_is_kept_of_records_for_a_client_that_stays_away(running: Any) -
     assert log(running, 1) == []
     running.connect(2)
     assert sent(running.reconcile(2, a=[1])) == []
+
+
+def test_empty_records_are_bounded_too(running: Any) -> None:
+    for number in range(1, LOG_BYTES // RECORD_BYTES + 1):
+        assert feed_log(running, number)
+    assert not feed_log(running, LOG_BYTES // RECORD_BYTES + 1)
+
+
+def feed_log(node: Any, number: int, body: bytes = b"") -> list[fx.Effect]:
+    """As `log`, without looking at the invariants, which takes longer the more there is."""
+    event = ev.NewsTold(ComputationId("a"), news(number, body, LOG))
+    effects: list[fx.Effect] = node.engine.handle(event, node.now)
+    return effects
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_news_costs_does_not_grow_with_what_is_kept(running: Any, *, backwards: bool) -> None:
+    began = process_time()
+    for turn in range(0, 12_000, 4_000):
+        numbers = list(range(turn + 1, turn + 4_001))
+        for number in numbers:
+            assert feed_log(running, number)
+        assert ack(running, *reversed(numbers) if backwards else numbers) == []
+    assert not running.engine.computations[ComputationId("a")].attempts[1, 1].news
+    assert process_time() - began < 2
+
+
+def test_news_that_nobody_acknowledges_is_bounded(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispy_node.engine.news.NEWS_MAX", 2)
+    assert NEWS_MAX > KEPT + LOG_BYTES // RECORD_BYTES
+    tell(running, 1)
+    tell(running, 2)
+    assert tell(running, 3) == [answer(3, taken=False)]
+
+
+def test_what_waits_to_be_told_is_not_told_if_its_client_stays_away(running: Any) -> None:
+    tell(running, 1, "f", FILE)
+    tell(running, 2)
+    tell(running, 3, "g", FILE)
+    running.lose()
+    effects = running.wait(20)
+    assert {answer(1, taken=False), answer(3, taken=False)} <= {
+        one for one in effects if isinstance(one, fx.AnswerNews)
+    }
+    running.connect(2)
+    assert sent(running.reconcile(2, a=[1])) == ["2"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from dispy.model import LinkId
 from dispy.wire.messages import (
     Belief,
@@ -175,3 +177,16 @@ def test_beliefs_that_cannot_be_answered_end_the_link(node: NodeScript) -> None:
     beliefs = [Belief("x", [(1, 1)])] * 500_000
     closed = [effect for effect in node.send(Reconcile(beliefs)) if isinstance(effect, fx.CloseLink)]
     assert "more jobs than can be answered for" in closed[0].reason
+
+
+def test_who_asks_again_and_again_loses_the_link(node: NodeScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispy_node.engine.reconciling.LOOKS_MAX", 10)
+    node.ready()
+    node.assign(1, 2, 3)
+    node.reconcile(a=[1, 2, 3])
+    for _ in range(2):
+        node.reconcile(a=[1, 2, 3])
+    effects = node.reconcile(a=[1, 2, 3])
+    assert any(isinstance(effect, fx.CloseLink) and "again" in effect.reason for effect in effects)
+    node.connect(2)
+    assert not any(isinstance(effect, fx.CloseLink) for effect in node.reconcile(2, a=[1, 2, 3]))

@@ -12,7 +12,7 @@ from dispy.model import Limit
 from dispy_node.runner import limits as module
 from dispy_node.runner.escalation import MEMORY, NEVER
 from dispy_node.runner.jobs import Job
-from dispy_node.runner.limits import LONGEST_S, SHORTEST_S, Watch
+from dispy_node.runner.limits import COST_SHARE, LONGEST_S, SHORTEST_S, Watch
 
 LEADER = 100
 
@@ -25,6 +25,7 @@ class Scene:
         self.told: list[tuple[int, str, bool]] = []
         self.tree_of: dict[int, Any] = {}
         self.shares: dict[int, int | None] = {}
+        self.walks = 0
         self.set(LEADER)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         monkeypatch.setattr(module, "measure_share", self.shares.get)
@@ -37,7 +38,11 @@ class Scene:
         self.tree_of[pid] = SimpleNamespace(cpu_s=cpu_s, resident_bytes=memory, parent=parent)
         self.shares[pid] = share
 
-    def tree(self, leader: int, at_most: int = 100) -> dict[int, Any]:
+    def families(self) -> dict[int, set[int]]:
+        self.walks += 1
+        return {}
+
+    def tree(self, leader: int, at_most: int = 100, families: object = None) -> dict[int, Any]:
         assert leader == LEADER
         return dict(list(self.tree_of.items())[: at_most + 1])
 
@@ -153,10 +158,47 @@ def test_looking_takes_a_small_part_of_the_time(scene: Scene, monkeypatch: pytes
     scene.begin(processes=1000)
     tree = scene.tree
 
-    def slow(leader: int, at_most: int = 100) -> dict[int, Any]:
+    def slow(leader: int, at_most: int = 100, families: object = None) -> dict[int, Any]:
         scene.now += 0.1
         return tree(leader, at_most)
 
     monkeypatch.setattr(scene, "tree", slow)
     scene.next()
     assert scene.next() == pytest.approx(2.0)
+
+
+def test_looking_at_many_jobs_takes_no_larger_part(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1000):
+        job = Job(b"%d" % number, b"record")
+        job.limits = (60.0, 0.0, 1000, 0)
+        scene.watch.begin(job, LEADER)
+    tree, looks = scene.tree, 0
+
+    def slow(leader: int, at_most: int = 100, families: object = None) -> dict[int, Any]:
+        nonlocal looks
+        looks += 1
+        scene.now += 0.0001
+        return tree(leader, at_most)
+
+    monkeypatch.setattr(scene, "tree", slow)
+    began = scene.now
+    for _ in range(10):
+        scene.next()
+    assert looks == 10_000, "none is forgotten"
+    assert scene.walks == 10, "one for all"
+    assert scene.now - began >= 9 * COST_SHARE * 0.1
+
+
+def test_time_is_over_also_while_nothing_is_looked_at(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.begin(timeout=5.0, processes=1000)
+    tree = scene.tree
+
+    def slow(leader: int, at_most: int = 100, families: object = None) -> dict[int, Any]:
+        scene.now += 1.0
+        return tree(leader, at_most)
+
+    monkeypatch.setattr(scene, "tree", slow)
+    scene.next()
+    scene.next()
+    assert [limit for limit, _, _ in scene.told] == [Limit.TIMEOUT]
+    assert scene.now < 1000.0 + 6.0

@@ -177,14 +177,14 @@ class Opening:
         if len(set(message.paths) & offered.keys()) != len(message.paths):
             raise RemoteProtocolError(f"{describe_node(node)} wants files that were not offered, or again")
         streams: list[Effect] = []
-        wanted = [offered.pop(path) for path in message.paths]
+        wanted = [offered[path] for path in message.paths]
         if len(have) != len(wanted) or not all(
             0 <= skip <= item.size for skip, item in zip(have, wanted, strict=True)
         ):
             raise RemoteProtocolError(
                 f"{describe_node(node)} has other parts of files than there can be: {have}"
             )
-        placement.files = list(offered.values())
+        placement.files = []  # a node tells all that it wants at once
         offers = _announce_files(streams, node, node.link, wanted, have)
         placement.coming.update({offer.stream: offer.size for offer in offers})
         self._ledger.send(node, FilesComing(message.computation, offers))

@@ -57,6 +57,7 @@ class Sharing:
     def drop_unneeded(self) -> None:
         """Have nodes drop data that will not be needed again, or not soon."""
         drops: dict[ComputationId, list[int]] = {}
+        fuller: dict[ComputationId, Computation] = {}
         for (ident, number), data in self._ledger.unneeded.items():
             computation = self._ledger.computations.get(ident)
             use = None if computation is None else computation.shared.get(number)
@@ -64,10 +65,12 @@ class Sharing:
                 continue
             if use.automatic and data is not None:
                 computation.idle[number] = data
-                drops.setdefault(ident, []).extend(_too_much(computation))
+                fuller[ident] = computation
             elif number in computation.released:
                 drops.setdefault(ident, []).append(number)
         self._ledger.unneeded.clear()
+        for ident, computation in fuller.items():
+            drops.setdefault(ident, []).extend(_too_much(computation))
         for ident, numbers in drops.items():
             self._drop(self._ledger.computations[ident], numbers)
 

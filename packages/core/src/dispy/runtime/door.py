@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from dispy.runtime.sparing import SparingLog
+
 STRANGERS_MAX = 64
 """Connections that may be half-open at once."""
 
@@ -26,23 +28,16 @@ ADMITTED_MAX = 512
 ADMITTED_EACH = 256
 """Those of one key or certificate: nobody can take up all the room alone, unless all have the same key."""
 
-LOG_LINES = 10
-LOG_S = 60.0
-"""At most so many different refusals are logged in so many seconds; the others are counted."""
-
 
 class Door:
     """Lets visitors in; belongs to one trio thread."""
 
     def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+        self._log = SparingLog(log, "%d more connections were refused, for these reasons or others")
         self._strangers: dict[Visit, None] = {}
         """In the order in which they came."""
         self._admitted: Counter[str] = Counter()
         """How many are there of each identity."""
-        self._lines: set[str] = set()
-        self._unlogged = 0
-        self._lines_from = -float("inf")
 
     @property
     def strangers(self) -> int:
@@ -67,20 +62,7 @@ class Door:
 
     def tell_refusal(self, level: int, text: str, *args: object) -> None:
         """Log why a visitor was not let in, unless there are too many of them."""
-        now = trio.current_time()
-        if now - self._lines_from >= LOG_S:
-            if self._unlogged:
-                self._log.warning(
-                    "%d more connections were refused, for these reasons or others", self._unlogged
-                )
-            self._lines_from, self._unlogged = now, 0
-            self._lines.clear()
-        line = text % args
-        if len(self._lines) < LOG_LINES and line not in self._lines:
-            self._lines.add(line)
-            self._log.log(level, "%s", line)
-        else:
-            self._unlogged += 1
+        self._log.tell(level, text, *args)
 
 
 class Visit:

@@ -10,6 +10,9 @@ from dispy.engine.ledger import describe_node
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 
+FAILED_MAX = 3
+"""Of so many nodes that cannot be used it is told why."""
+
 
 def explain_job(job: Job, computation: Computation, *, now: float | None = None) -> str:
     """Tell the last thing known about a job that has not ended.
@@ -55,8 +58,16 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
     where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
     return (
         f"it waits behind {_count_before(job, chain(*lines_in_turn(computation)))} others; "
-        f"{where or 'no node takes jobs at the moment'}{again}"
+        f"{where or 'no node takes jobs at the moment' + _describe_failed(computation)}{again}"
     )
+
+
+def _describe_failed(computation: Computation) -> str:
+    """Say why nodes cannot be used, of the first few."""
+    failed = [one for one in computation.placements.values() if one.state is PlacementState.FAILED]
+    told = [f"; {describe_node(one.node)} cannot be used: {one.reason}" for one in failed[:FAILED_MAX]]
+    more = f"; nor can {len(failed) - FAILED_MAX} others" if len(failed) > FAILED_MAX else ""
+    return "".join(told) + more
 
 
 def _count_before(job: Job, queue: Iterable[Job]) -> int:

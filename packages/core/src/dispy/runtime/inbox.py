@@ -21,6 +21,13 @@ MOST_ANNOUNCED = 65_536
 """Streams of one link that are announced and have not ended: a node has one for each large result of a job in flight,
 of which a client allows it 129 for each slot."""
 
+MOST_DETAIL_CHARS = 64 * 1024
+"""Longest text about how an attempt ended; the rest is cut off, as such texts are not counted."""
+
+MOST_PATH_CHARS = 4096
+MOST_DIGEST_BYTES = 64
+"""Longest path and hash of a file that a job sends."""
+
 NEWS_BYTES = 512
 """What an intermediate result takes besides its body, about."""
 
@@ -104,9 +111,12 @@ class ResultInbox:
 
     def _hold_results(self, message: JobResults) -> list[Message | NewsEnd]:
         streamed = []
+        if any(len(result.detail) > MOST_DETAIL_CHARS for result in message.results):
+            message = JobResults(message.computation, [_cut(result) for result in message.results])
         for result in message.results:
             if result.stream:
-                streamed.append(result)
+                # What should not come here besides is not kept until the stream has ended: nobody counts it.
+                streamed.append(msgspec.structs.replace(result, body=b"") if result.body else result)
             elif len(result.body) > MOST_INLINE_BYTES:
                 raise RemoteProtocolError(
                     f"result of job {result.job} has {len(result.body)} bytes and no stream"
@@ -154,8 +164,11 @@ class ResultInbox:
         now: list[Message | NewsEnd] = []
         small: list[News] = []
         for news in message.news:
+            if len(news.path) > MOST_PATH_CHARS or len(news.digest) > MOST_DIGEST_BYTES:
+                raise RemoteProtocolError(f"news of job {news.job} has a path or hash that is far too long")
             if news.stream:
-                self._await(news.stream, self._expect(computation, news))
+                lean = msgspec.structs.replace(news, body=b"") if news.body else news
+                self._await(news.stream, self._expect(computation, lean))
             elif news.kind == FILE:
                 raise RemoteProtocolError(f"file {news.path!r} of job {news.job} comes without a stream")
             elif (taken := self._take_inline(computation, news)) is not None:
@@ -355,6 +368,12 @@ class _File:
 
     def _tell(self, reason: object) -> None:
         logger.warning("file %r of job %s was not taken: %s", self._news.path, self._news.job, reason)
+
+
+def _cut(result: JobResult) -> JobResult:
+    if len(result.detail) <= MOST_DETAIL_CHARS:
+        return result
+    return msgspec.structs.replace(result, detail=f"{result.detail[:MOST_DETAIL_CHARS]} ...")
 
 
 def _tell_lost(news: News, reason: str) -> None:

@@ -408,7 +408,8 @@ class JobOutput(msgspec.Struct, frozen=True, array_like=True, tag="output"):
 
 
 class FilesWanted(msgspec.Struct, frozen=True, array_like=True, tag="want"):
-    """Node to scheduler: of the files offered without a stream, these are not there. Answered by FilesComing."""
+    """Node to scheduler: of the files offered without a stream, these (all that it wants) are not there. Answered by
+    FilesComing."""
 
     computation: str
     paths: list[str]

@@ -79,7 +79,7 @@ class Attempts:
         elsewhere = self._elsewhere(client, message.computation)
         refusal = self._refusal(computation)
         if computation is None or refusal:
-            known_keys = elsewhere if computation is None else {*elsewhere, *computation.attempts}
+            known_keys = elsewhere if computation is None else (*elsewhere, computation.attempts)
             self._refuse(client, message, known_keys, refusal)
             return
         attempts = computation.attempts
@@ -94,7 +94,7 @@ class Attempts:
             for job in message.jobs:
                 key = (job.job, job.attempt)
                 cost = ATTEMPT_BYTES + len(job.body) + NEED_BYTES * len(job.needs)
-                if key in attempts or key in elsewhere:
+                if key in attempts or (elsewhere and any(key in keys for keys in elsewhere)):
                     self._pass_over(client, job)
                 elif not (0 < job.job <= MAX_JOB and 0 < job.attempt <= MAX_ATTEMPT):
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
@@ -230,27 +230,27 @@ class Attempts:
         return refusal and f"the node takes no jobs: {refusal}"
 
     def _refuse(
-        self, client: Client, message: AssignJobs, known: Collection[AttemptKey], reason: str
+        self, client: Client, message: AssignJobs, known: Collection[Collection[AttemptKey]], reason: str
     ) -> None:
         """Reject jobs, but those that were taken earlier: these have, or will have, an end of their own."""
         rejected = []
         for job in message.jobs:
             key = (job.job, job.attempt)
-            if key in known:
+            if any(key in keys for keys in known):
                 self._pass_over(client, job)
                 continue
             self._leave_out(client, job)
             rejected.append(key)
         self._ledger.reject(client, message.computation, rejected, reason)
 
-    def _elsewhere(self, client: Client, computation: str) -> Collection[AttemptKey]:
-        """Give attempts that belong to an earlier life of a computation, or to one that is gone."""
+    def _elsewhere(self, client: Client, computation: str) -> Collection[Collection[AttemptKey]]:
+        """Give attempts that belong to an earlier life of a computation, or to one that is gone, without a copy."""
         name = ComputationId(computation)
-        keys: Collection[AttemptKey] = client.leftovers.get(name, ())
         before = self._ledger.outgoing.get(name)
-        if before is None or before.client != client.id:
-            return keys
-        return {*keys, *before.attempts}
+        lives = [client.leftovers.get(name), None]
+        if before is not None and before.client == client.id:
+            lives[1] = before.attempts
+        return [attempts for attempts in lives if attempts]
 
     def _pass_over(self, client: Client, job: JobAssignment) -> None:
         """Leave out an assignment of what is already here."""
@@ -293,8 +293,9 @@ class Attempts:
         limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
             waits = attempt.state is AttemptState.WAITING and attempt.body is not None
-            if waits and computation.has(attempt.needs):
+            if waits and not attempt.lacks:
                 assert attempt.body is not None
+                _forget_needs(computation, attempt)
                 run.append((attempt.key, attempt.body))
                 if attempt.limits is not None:
                     limits[attempt.key] = attempt.limits
@@ -386,7 +387,8 @@ class Attempts:
         computation.active -= len(told) + len(others)
         if others:
             told += self._end_unusual(client, computation, others)
-        self._move_if_outgoing(client, computation)
+        if told and self._ledger.outgoing and self._ledger.outgoing.get(computation.id) is computation:
+            self._results.move_to_leftovers(client, computation, told)
         ledger.slots.note_fewer(computation, ledger.now)
         self._results.send(client, computation.id, told)
         ledger.touch(computation)
@@ -485,12 +487,9 @@ class Attempts:
         advance_attempt(attempt, AttemptStep.DROPPED)
         del computation.attempts[attempt.key]
 
-    def _move_if_outgoing(self, client: Client, computation: HostedComputation) -> None:
-        if self._ledger.outgoing and self._ledger.outgoing.get(computation.id) is computation:
-            self._results.move_to_leftovers(client, computation)
-
     def _take_body(self, client: Client, computation: HostedComputation, attempt: Attempt) -> None:
         """Throw away the body, or what has come of it, of an attempt that the runner does not have."""
+        _forget_needs(computation, attempt)
         if attempt.state is AttemptState.RECEIVING:
             if attempt.stream:
                 self._ledger.drop_stream(client, attempt.stream)
@@ -546,8 +545,17 @@ def _without_body(result: JobResult) -> JobResult:
 
 
 def _note_needs(computation: HostedComputation, attempt: Attempt, needs: tuple[int, ...]) -> None:
-    """Note which shared data an attempt waits for, so that nobody has to look through all attempts when it comes."""
-    attempt.needs = needs
-    for number in needs:
-        if number in computation.arriving:
-            computation.lacking.setdefault(number, []).append(attempt.key)
+    """Note which shared data an attempt that waits needs: nobody looks through all attempts when it comes or goes."""
+    attempt.needs = tuple(dict.fromkeys(needs))
+    for number in attempt.needs:
+        attempt.lacks += number not in computation.data
+        computation.waiting.setdefault(number, {})[attempt.key] = attempt
+
+
+def _forget_needs(computation: HostedComputation, attempt: Attempt) -> None:
+    for number in attempt.needs:
+        waiting = computation.waiting.get(number)
+        if waiting is not None:
+            waiting.pop(attempt.key, None)
+            if not waiting:
+                del computation.waiting[number]

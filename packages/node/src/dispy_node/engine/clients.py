@@ -44,6 +44,8 @@ class Clients:
         self._attempts = attempts
         self._results = results
         self._computations = computations
+        self._deadline: float | None = None
+        """What `next_deadline` tells, if that is known; forgotten with each change of what it comes from."""
 
     def arrive(
         self, link: LinkId, hello: Hello, told_cpus: int | None, owner: Owner, told_refusal: str = ""
@@ -77,6 +79,8 @@ class Clients:
             client.lapsed = False
             client.lease_ends_at = client.forget_at = math.inf
             ledger.away.pop(key)
+            ledger.unsettled.pop(key, None)
+            self._deadline = None
         client.link = link
         ledger.links[link] = client
         cpus = ledger.slots.cpus
@@ -115,18 +119,19 @@ class Clients:
         client.awaited.clear()
         ledger.holding.count(client, -sum(cost_of_file(message) for _, message in client.files.values()))
         client.files.clear()
-        client.asked = False
+        client.asked, client.looks = False, 0
         client.sharing.clear()
+        ledger.end_streams(client, client.streams)
         client.next_stream, client.last_stream = 1, 0
         client.lease_ends_at = ledger.now + ledger.lease_s
-        ledger.away[client.id] = client
+        ledger.away[client.id] = ledger.unsettled[client.id] = client
+        self._deadline = None
         for key in sorted(client.computations):
             computation = ledger.computations[key]
             receiving = computation.state is ComputationState.RECEIVING
             ledger.forget_data(client, computation.arriving)
-            computation.lacking.clear()
             for attempt in list(computation.attempts.values()):
-                lacking = receiving or not computation.has(attempt.needs)
+                lacking = receiving or attempt.lacks
                 if (
                     lacking and attempt.state is AttemptState.WAITING
                 ) or attempt.state is AttemptState.RECEIVING:
@@ -147,18 +152,19 @@ class Clients:
 
     def next_deadline(self) -> float:
         """Give the time when `pass_time` has something to do, infinite if never."""
-        away = self._ledger.away
-        if not away:
-            return math.inf
-        return min(min(client.lease_ends_at, client.forget_at) for client in away.values())
+        if self._deadline is None:
+            ends = (min(client.lease_ends_at, client.forget_at) for client in self._ledger.away.values())
+            self._deadline = min(ends, default=math.inf)
+        return self._deadline
 
     def settle(self) -> None:
         """Let go of clients that are away and have nothing here, or only results."""
         ledger = self._ledger
-        for client in list(ledger.away.values()):
-            here = client.computations or client.searched
-            if not client.lapsed or here or client.forget_at < math.inf:
+        for client in list(ledger.unsettled.values()):
+            if not client.lapsed or client.computations or client.searched:
                 continue
+            del ledger.unsettled[client.id]
+            self._deadline = None
             if client.leftovers:
                 client.forget_at = ledger.now + ledger.keep_results_s
             else:
@@ -170,6 +176,7 @@ class Clients:
         ledger = self._ledger
         client.lapsed = True
         client.lease_ends_at = math.inf
+        self._deadline = None
         if client.computations:
             away = f"client {client.name!r} has been away for {ledger.lease_s:g} s"
             ledger.out.append(Report(f"{away}; its running jobs go on, nothing new is started for it"))
@@ -192,6 +199,8 @@ class Clients:
         ledger = self._ledger
         client.lapsed = True
         client.lease_ends_at = client.forget_at = math.inf
+        ledger.unsettled[client.id] = client
+        self._deadline = None
         for leftover in list(client.leftovers):
             self._results.drop_leftovers(client, leftover)
         for key in sorted(client.computations):

@@ -44,6 +44,10 @@ from dispy_node.engine.tables import ComputationStep, advance_computation
 MAX_ID_CHARS = 64
 """Longest id of a computation; ours have 32 hexadecimal digits."""
 
+COMPUTATIONS_MAX = 2048
+"""How many there may be at a node: each has a process. As with memory, a client may have as many as could still come,
+so half of them if it is alone, and nobody can shut out the rest."""
+
 RECEIVING = ComputationState.RECEIVING
 PREPARING = ComputationState.PREPARING
 READY = ComputationState.READY
@@ -93,10 +97,11 @@ class Computations:
             self._answer_for(client, key, existing)
             return
         cost = cost_of_offer(message)
-        if cost > ledger.holding.room(client):
+        refusal = self._too_many(client) or (CROWDED if cost > ledger.holding.room(client) else "")
+        if refusal:
             for stream in streams:
                 ledger.drop_stream(client, stream)
-            ledger.tell(client, ComputationFailed(key, CROWDED))
+            ledger.tell(client, ComputationFailed(key, refusal))
             return
         if existing is not None:
             # Its old runner goes on ending; the new one starts when that is gone, as both use one folder.
@@ -115,6 +120,16 @@ class Computations:
             computation.looking = True
             ledger.out.append(FindFiles(computation))
         self._start_if_complete(computation)
+
+    def _too_many(self, client: Client) -> str:
+        """Say that a client has as many computations here as it may; empty if it has not."""
+        own, here = len(client.computations), len(self._ledger.computations) + len(self._ledger.outgoing)
+        if own < COMPUTATIONS_MAX - here:
+            return ""
+        return (
+            f"{own} computations of this client are open here already, {here} of all clients, and there may be "
+            f"{COMPUTATIONS_MAX}, of which one client may have half: close some clusters, then make this one anew"
+        )
 
     def files_found(self, event: FilesFound) -> None:
         """Ask for those files that are not there, for each content once."""
@@ -325,9 +340,9 @@ class Computations:
         if message.cpus < 0:
             raise Violation(f"computation {message.computation!r} is to use {message.cpus} slots")
         computation = self._ledger.owned(client, message.computation)
-        if computation is not None:
+        if computation is not None and computation.offer.cpus != message.cpus:
             computation.offer = msgspec.structs.replace(computation.offer, cpus=message.cpus)
-            self._ledger.slots.due = True
+            self._ledger.slots.note_limit(self._ledger.now)
 
     def close(self, client: Client, message: CloseComputation) -> None:
         """Close when its attempts have ended, or end them."""

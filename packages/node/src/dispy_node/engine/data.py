@@ -14,8 +14,6 @@ from dispy_node.engine.effects import ForgetData, KeepData
 from dispy_node.engine.holding import CROWDED, DATA_BYTES
 from dispy_node.engine.ledger import Ledger
 from dispy_node.engine.records import (
-    Attempt,
-    AttemptState,
     Client,
     ComputationState,
     HostedComputation,
@@ -24,8 +22,6 @@ from dispy_node.engine.records import (
 
 DATA_MAX = 16_384
 """How much shared data may be kept for one client: each takes a little memory, and a file."""
-
-_PENDING = (AttemptState.RECEIVING, AttemptState.WAITING)
 
 
 class DataStore:
@@ -84,7 +80,10 @@ class DataStore:
         del computation.arriving[number]
         computation.data.add(number)
         self._ledger.out.append(KeepData(computation.id, number, spooled))
-        self._attempts.hand_over(computation, self._take_lacking(computation, number))
+        waiting = list(computation.waiting.get(number, {}).values())
+        for attempt in waiting:
+            attempt.lacks -= 1
+        self._attempts.hand_over(computation, waiting)
         return True
 
     def failed(self, client: Client, stream: int, reason: str) -> bool:
@@ -96,8 +95,7 @@ class DataStore:
         del computation.arriving[number]
         self._ledger.holding.count(client, -DATA_BYTES)
         self._ledger.tell(client, DataLost(computation.id, number, reason))
-        attempts = self._take_lacking(computation, number)
-        self._break_off(client, computation, attempts, {number}, f"shared data that it needs: {reason}")
+        self._break_off(client, computation, [number], f"shared data that it needs: {reason}")
         return True
 
     def drop(self, client: Client, message: DropData) -> None:
@@ -115,31 +113,18 @@ class DataStore:
             if stream is not None:
                 self._ledger.drop_stream(client, stream)
                 self._ledger.holding.count(client, -DATA_BYTES)
-                computation.lacking.pop(number, None)
                 gone.add(number)
         if gone:  # once for all of them: there may be many, and many attempts
             why = "shared data that it needs was released"
-            self._break_off(client, computation, computation.attempts.values(), gone, why)
+            self._break_off(client, computation, gone, why)
         if here:
             self._ledger.out.append(ForgetData(computation.id, here))
 
-    def _take_lacking(self, computation: HostedComputation, number: int) -> list[Attempt]:
-        """Give those that have asked for data which is not arriving any more."""
-        attempts = computation.attempts
-        return [attempts[key] for key in computation.lacking.pop(number, ()) if key in attempts]
-
     def _break_off(
-        self,
-        client: Client,
-        computation: HostedComputation,
-        attempts: Iterable[Attempt],
-        gone: set[int],
-        why: str,
+        self, client: Client, computation: HostedComputation, gone: Iterable[int], why: str
     ) -> None:
-        pending = [
-            attempt
-            for attempt in attempts
-            if attempt.needs and attempt.state in _PENDING and not gone.isdisjoint(attempt.needs)
-        ]
-        if pending:
-            self._attempts.break_off(client, computation, pending, why)
+        waiting = {
+            key: attempt for number in gone for key, attempt in computation.waiting.get(number, {}).items()
+        }
+        if waiting:
+            self._attempts.break_off(client, computation, list(waiting.values()), why)

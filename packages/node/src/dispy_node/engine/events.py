@@ -55,6 +55,14 @@ class StreamStored:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamThrownAway:
+    """A stream that was dropped has ended."""
+
+    link: LinkId
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamFailed:
     """A stream of a client broke off, or could not be stored (disk full); the link itself is well."""
 
@@ -207,6 +215,7 @@ Event = (
     | MessageReceived
     | StreamStored
     | StreamFailed
+    | StreamThrownAway
     | FilesFound
     | RunnerReady
     | RunnerFailed

@@ -1,7 +1,7 @@
 """What the node holds in memory for its clients, and how much each may have there.
 
 It counts, about: arguments until their job has started, results and news until they are acknowledged, code, and what
-is remembered of each job, computation, file and shared data. What lies in spool files does not count.
+is remembered of each job, computation, file, shared data and announced stream. What lies in spool files does not count.
 
 A client that would hold more than its share (`dispy.wire.shares`) gets its jobs rejected. Results come all the same, of
 jobs that were taken before; so a client that holds too much without them is *choked*: none of its jobs is started
@@ -23,6 +23,7 @@ ATTEMPT_BYTES = 512
 NEWS_BYTES = 512
 FILE_BYTES = 512
 DATA_BYTES = 512
+STREAM_BYTES = 128
 COMPUTATION_BYTES = 16 * 1024
 """What is remembered of each, besides what comes with it, about."""
 

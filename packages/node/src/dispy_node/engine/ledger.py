@@ -9,7 +9,15 @@ from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
-from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
+from dispy_node.engine.holding import (
+    CROWDED,
+    DATA_BYTES,
+    MEMORY_BYTES,
+    STREAM_BYTES,
+    Holding,
+    cost_of_file,
+    cost_of_offer,
+)
 from dispy_node.engine.records import (
     Attempt,
     AttemptState,
@@ -84,6 +92,8 @@ class Ledger:
         """Computations whose runners are still ending while a new one of the same id is already here."""
         self.away: dict[ClientId, Client] = {}
         """Clients without a link."""
+        self.unsettled: dict[ClientId, Client] = {}
+        """Those of them that something runs for, or may: not those of which only results wait, which may be many."""
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
@@ -134,11 +144,22 @@ class Ledger:
         """Take note of a stream that the client announces.
 
         Raises:
-            Violation: its number is not above those before.
+            Violation: its number is not above those before, or there is no memory for more.
         """
         if stream <= client.last_stream:
             raise Violation(f"stream {stream} is announced after stream {client.last_stream}")
+        holding = self.holding
+        if holding.room(client) < -holding.reserve:
+            raise Violation(f"stream {stream} is announced, and {CROWDED}: send fewer at once")
         client.last_stream = stream
+        client.streams += 1
+        holding.count(client, STREAM_BYTES)
+
+    def end_streams(self, client: Client, number: int = 1) -> None:
+        """Take note that so many streams of the client have ended."""
+        number = min(number, client.streams)
+        client.streams -= number
+        self.holding.count(client, -STREAM_BYTES * number)
 
     def drop_stream(self, client: Client, stream: int) -> None:
         """Throw away what (still) comes on a stream of the client's present link."""
@@ -156,7 +177,6 @@ class Ledger:
         """Throw away shared data that is arriving for a computation that is not wanted any more."""
         for stream in computation.arriving.values():
             self.drop_stream(client, stream)
-        computation.lacking.clear()
         self.forget_data(client, computation.arriving)
 
     def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
@@ -180,6 +200,9 @@ class Ledger:
             self._check_client(client)
         away = {key for key, client in self.clients.items() if client.link is None}
         assert self.away.keys() == away, (self.away, away)
+        assert self.unsettled.keys() <= away, (self.unsettled, away)
+        waiting = {key for key in away if self.clients[key].forget_at < math.inf}
+        assert away - waiting <= self.unsettled.keys(), "a client that is away is not looked at"
         assert not self.touched, "computations were not looked at"
         hosted = list(self.computations.values()) + list(self.outgoing.values())
         for computation in hosted:
@@ -204,12 +227,14 @@ class Ledger:
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
             found[client] += sum(one.cost for one in client.searched)
+            found[client] += STREAM_BYTES * client.streams
             found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
         self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:
         assert client.link is None or self.links.get(client.link) is client, client
         assert client.link is None or not client.lapsed, "a client that is here has lapsed"
+        assert client.link is not None or not client.streams, "streams are open to nowhere"
         assert client.link is not None or not (client.awaited or client.files or client.sharing), (
             "streams are awaited from nowhere"
         )
@@ -239,16 +264,22 @@ class Ledger:
     def _check_computation(self, computation: HostedComputation) -> None:
         client, state = self.client_of(computation), computation.state
         counts = dict.fromkeys(AttemptState, 0)
+        needs = 0
         for key, attempt in computation.attempts.items():
             assert attempt.key == key, attempt
             counts[attempt.state] += 1
             self._check_attempt(attempt)
             if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
                 assert computation.data.union(computation.arriving).issuperset(attempt.needs), attempt
+                assert attempt.lacks == len(set(attempt.needs) - computation.data), attempt
+                assert all(computation.waiting[data].get(key) is attempt for data in attempt.needs), attempt
+                needs += len(attempt.needs)
             if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
-                assert not computation.has(attempt.needs), "a job waits for nothing"
+                assert attempt.lacks, "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
+        assert all(computation.waiting.values()), "nobody waits for some data"
+        assert needs == sum(map(len, computation.waiting.values())), "attempts wait that are gone"
         active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
         pending = counts[AttemptState.RECEIVING] + counts[AttemptState.WAITING]
         assert computation.active == active, (computation.active, active)
@@ -281,7 +312,11 @@ class Ledger:
         assert (state is AttemptState.RECEIVING) == (attempt.stream > 0), attempt
         assert state is AttemptState.ENDED or attempt.spooled is None, attempt
         assert state in (AttemptState.RUNNING, AttemptState.ENDED) or not attempt.news, attempt
-        running = state is AttemptState.RUNNING
-        assert running or not any(kept.waits or kept.news.kind == FILE for kept in attempt.news), attempt
+        news = list(attempt.news.values())
+        assert state is AttemptState.RUNNING or not any(
+            kept.waits or kept.news.kind == FILE for kept in news
+        ), attempt
+        assert list(attempt.untold or ()) == [kept for kept in news if not kept.sent], attempt
+        assert attempt.streaming == any(kept.sent and kept.spooled is not None for kept in news), attempt
         at_runner = state in (AttemptState.QUEUED, AttemptState.RUNNING)
         assert at_runner or not attempt.unwanted, attempt

@@ -12,7 +12,9 @@ a client that is away for longer than its lease: the job then learns that what i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
@@ -27,8 +29,14 @@ from dispy_node.engine.results import Results, has_untold_news
 LOG_BYTES = 1024 * 1024
 """Records of logging of one attempt that wait to be acknowledged; more is dropped."""
 
+RECORD_BYTES = 256
+"""What each counts besides its text, so that there are not many empty ones."""
+
 KEPT = 64
 """Intermediate results of one attempt that wait to be acknowledged before its job has to wait, too."""
+
+NEWS_MAX = 16_384
+"""What one attempt may have told and nobody has acknowledged: more than a correct job has threads that wait."""
 
 
 class NewsDesk:
@@ -62,25 +70,29 @@ class NewsDesk:
         client = ledger.client_of(computation)
         room = ledger.holding.room(client)
         if news.kind == LOG:
-            if not client.lapsed and room > 0 and attempt.log_bytes + len(news.body) <= LOG_BYTES:
-                attempt.log_bytes += len(news.body)
-                kept = KeptNews(_count_missed(attempt, news), None, waits=False)
-                attempt.news.append(kept)
-                ledger.holding.count_news(client, attempt, kept)
+            if not client.lapsed and room > 0 and attempt.log_bytes + _cost_of_record(news) <= LOG_BYTES:
+                attempt.log_bytes += _cost_of_record(news)
+                self._keep(client, attempt, KeptNews(_count_missed(attempt, news), None, waits=False))
                 self._results.tell_news(client, computation.id, attempt)
             else:
                 attempt.logs_missed += 1
             return
         waits = news.kind == FILE or len(attempt.news) >= KEPT or room < 0
-        if (waits and client.lapsed) or room < -ledger.holding.reserve:
+        too_many = len(attempt.news) >= NEWS_MAX
+        if (waits and client.lapsed) or room < -ledger.holding.reserve or too_many:
             self._refuse(event)
             return
-        kept = KeptNews(news, event.spooled, waits=waits)
-        attempt.news.append(kept)
-        ledger.holding.count_news(client, attempt, kept)
+        self._keep(client, attempt, KeptNews(news, event.spooled, waits=waits))
         if not waits:
             self._answer(computation.id, attempt, news.number, taken=True)
         self._results.tell_news(client, computation.id, attempt)
+
+    def _keep(self, client: Client, attempt: Attempt, kept: KeptNews) -> None:
+        attempt.news[kept.news.number] = kept
+        if attempt.untold is None:
+            attempt.untold = deque()
+        attempt.untold.append(kept)
+        self._ledger.holding.count_news(client, attempt, kept)
 
     def _refuse(self, event: NewsTold) -> None:
         if event.spooled is not None:
@@ -96,8 +108,10 @@ class NewsDesk:
     def tell_again(self, client: Client, computation: ComputationId, attempts: Iterable[Attempt]) -> None:
         """Tell all that is kept, on a new link; the results of those that have ended follow it."""
         for attempt in attempts:
-            for kept in attempt.news:
-                kept.sent = False
+            if attempt.news:
+                for kept in attempt.news.values():
+                    kept.sent = False
+                attempt.untold, attempt.streaming = deque(attempt.news.values()), False
             self._results.tell_news(client, computation, attempt)
 
     def acknowledge(self, client: Client, message: AckNews) -> None:
@@ -105,24 +119,21 @@ class NewsDesk:
         computation = ComputationId(message.computation)
         for ack in message.acks:
             attempt = self._find(client, computation, (ack.job, ack.attempt))
-            kept = (
-                next((kept for kept in attempt.news if kept.news.number == ack.number), None)
-                if attempt
-                else None
-            )
+            kept = attempt.news.get(ack.number) if attempt is not None else None
             if attempt is None or kept is None or not kept.sent:
                 self._ledger.counters.stale += 1
                 continue
             was_held = has_untold_news(attempt)
-            attempt.news.remove(kept)
+            del attempt.news[kept.news.number]
             self._ledger.holding.count_news(client, attempt, kept, -1)
             if kept.news.kind == LOG:
-                attempt.log_bytes -= len(kept.news.body)
+                attempt.log_bytes -= _cost_of_record(kept.news)
             if kept.spooled is not None:
+                attempt.streaming = False
                 self._ledger.remove([kept.spooled])
             if kept.waits:
                 self._answer(computation, attempt, kept.news.number, taken=ack.taken)
-            for other in attempt.news[:KEPT]:
+            for other in islice(attempt.news.values(), KEPT):
                 if other.waits and other.news.kind != FILE:
                     other.waits = False
                     self._answer(computation, attempt, other.news.number, taken=True)
@@ -141,12 +152,15 @@ class NewsDesk:
     def lapse(self, client: Client, computation: HostedComputation) -> None:
         """Let no job wait any longer for a client that has been away for too long."""
         for attempt in computation.attempts.values():
-            for kept in [kept for kept in attempt.news if kept.waits]:
-                attempt.news.remove(kept)
-                self._ledger.holding.count_news(client, attempt, kept, -1)
-                if kept.spooled is not None:
-                    self._ledger.remove([kept.spooled])
+            waiting = [kept for kept in attempt.news.values() if kept.waits]
+            if waiting:
+                self._results.forget_news(client, attempt, waiting)
+            for kept in waiting:
                 self._answer(computation.id, attempt, kept.news.number, taken=False)
+
+
+def _cost_of_record(news: News) -> int:
+    return RECORD_BYTES + len(news.body)
 
 
 def _count_missed(attempt: Attempt, news: News) -> News:

@@ -113,12 +113,13 @@ class NodeEngine:
         self._avail: Avail | None = None
         self._drain_ends_at = math.inf
         self._ended = False
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], object]] = {
             ev.LinkOpened: self._link_opened,
             ev.LinkClosed: self._link_closed,
             ev.MessageReceived: self._message_received,
             ev.StreamStored: self._stream_stored,
             ev.StreamFailed: self._stream_failed,
+            ev.StreamThrownAway: self._stream_ended,
             ev.FilesFound: computations.files_found,
             ev.RunnerReady: computations.runner_ready,
             ev.RunnerFailed: computations.runner_gone,
@@ -229,7 +230,7 @@ class NodeEngine:
         handler(event)
         while ledger.touched:
             self._computations.close_if_done(ledger.touched.popitem()[0])
-        if ledger.away:
+        if ledger.unsettled:
             self._clients.settle()
         self._duty.count()
         if ledger.slots.due:
@@ -286,8 +287,14 @@ class NodeEngine:
 
     # -- streams
 
-    def _stream_stored(self, event: ev.StreamStored) -> None:
+    def _stream_ended(self, event: ev.StreamStored | ev.StreamFailed | ev.StreamThrownAway) -> Client | None:
         client = self._ledger.links.get(event.link)
+        if client is not None:
+            self._ledger.end_streams(client)
+        return client
+
+    def _stream_stored(self, event: ev.StreamStored) -> None:
+        client = self._stream_ended(event)
         if client is not None and (
             self._files.stored(client, event.stream, event.spooled)
             or self._data.stored(client, event.stream, event.spooled)
@@ -305,7 +312,7 @@ class NodeEngine:
             self._attempts.body_stored(computation, attempt, event.spooled)
 
     def _stream_failed(self, event: ev.StreamFailed) -> None:
-        client = self._ledger.links.get(event.link)
+        client = self._stream_ended(event)
         if client is not None and (
             self._files.failed(client, event.stream, event.reason)
             or self._data.failed(client, event.stream, event.reason)

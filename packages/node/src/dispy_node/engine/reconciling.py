@@ -17,6 +17,9 @@ from dispy_node.engine.results import Results
 ANSWER_BYTES = MAX_FRAME_BYTES - 4096
 """Largest answer: it travels in one message, in a frame that may carry others."""
 
+LOOKS_MAX = 200_000
+"""At how many attempts a client may have looked by asking again on one link; a correct one asks once."""
+
 
 class Reconciling:
     """Answers Reconcile.
@@ -50,6 +53,8 @@ class Reconciling:
             Violation: the answer would not fit into a message: no correct scheduler believes in so much.
         """
         ledger = self._ledger
+        if client.asked:
+            self._count_looks(client)
         believed: dict[ComputationId, set[AttemptKey]] = {}
         for belief in message.beliefs:
             believed.setdefault(ComputationId(belief.computation), set()).update(belief.attempts)
@@ -74,6 +79,13 @@ class Reconciling:
         client.asked = True
         for key in believed:
             self._tell_again(client, key)
+
+    def _count_looks(self, client: Client) -> None:
+        hosted = [life for key in client.computations for life in self._lives(client, key)]
+        client.looks += 1 + sum(len(life.attempts) for life in hosted)
+        client.looks += sum(map(len, client.leftovers.values()))
+        if client.looks > LOOKS_MAX:
+            raise Violation("it asks again and again what is here: once on each link is enough")
 
     def _find(
         self, client: Client, belief: Belief, known: dict[AttemptKey, Attempt], *, with_data: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
@@ -88,7 +89,9 @@ class Attempt:
     carries: bool = False
     """Files or code for it alone are in its body."""
     needs: tuple[int, ...] = ()
-    """Shared data without which it must not run."""
+    """Shared data without which it must not run, each once."""
+    lacks: int = 0
+    """How much of that is not here, until it is handed over."""
     started_at: float = 0.0
     """When it started, by the node's clock."""
     seen_at: float = 0.0
@@ -106,8 +109,12 @@ class Attempt:
     result: JobResult | None = None
     """Set when ENDED; ``body`` is empty if `spooled` holds it."""
     spooled: Spooled | None = None
-    news: list[KeptNews] = field(default_factory=list)
-    """What it has told and the scheduler does not have, in order; files only while RUNNING."""
+    news: dict[int, KeptNews] = field(default_factory=dict)
+    """What it has told and the scheduler does not have, by its number, in order; files only while RUNNING."""
+    untold: deque[KeptNews] | None = None
+    """Those of its news that are not sent on the present link, in order; None, which takes less, if there are none."""
+    streaming: bool = False
+    """The last of its news that was sent is on a stream, and not acknowledged."""
     last_news: int = 0
     """Highest number of what it has told."""
     limits: JobLimits | None = None
@@ -115,7 +122,7 @@ class Attempt:
     cost: int = 0
     """What is counted for it; see `dispy_node.engine.holding`."""
     log_bytes: int = 0
-    """Size of the records of logging among its news."""
+    """What the records of logging among its news count; see `dispy_node.engine.news`."""
     logs_missed: int = 0
     """Records that were dropped since the last that is kept."""
 
@@ -175,8 +182,8 @@ class HostedComputation:
     """Shared data that its runner has."""
     arriving: dict[int, int] = field(default_factory=dict)
     """Shared data that is arriving -> its stream."""
-    lacking: dict[int, list[AttemptKey]] = field(default_factory=dict)
-    """Shared data that is arriving -> attempts that have asked for it; some may be gone."""
+    waiting: dict[int, dict[AttemptKey, Attempt]] = field(default_factory=dict)
+    """Shared data, here or arriving -> attempts that need it and are not at the runner."""
     active: int = 0
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
@@ -228,6 +235,8 @@ class Client:
     """Number of the next stream to the client, on the present link."""
     last_stream: int = 0
     """Highest number of a stream that the client has announced on the present link."""
+    streams: int = 0
+    """How many it has announced there that have not ended, those that are thrown away included."""
     awaited: dict[int, tuple[HostedComputation, Attempt | None]] = field(default_factory=dict)
     """Stream from the client -> what it brings: the body of an attempt, or (None) a part of the computation."""
     files: dict[int, tuple[HostedComputation, SendFile]] = field(default_factory=dict)
@@ -236,6 +245,8 @@ class Client:
     """Results may be sent: they wait for Reconcile when a client has come back, as it says which are wanted."""
     asked: bool = False
     """It has sent Reconcile on the present link."""
+    looks: int = 0
+    """At how many attempts was looked as it has sent that again."""
     held: int = 0
     """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
     choked: bool = False

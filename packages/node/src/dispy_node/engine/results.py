@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ from dispy.model import AttemptKey, ComputationId
 from dispy.wire.messages import FILE, AckResults, JobNews, JobResult, JobResults
 from dispy_node.engine.effects import SendMessage, SendStream
 from dispy_node.engine.ledger import Ledger
-from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, Spooled
+from dispy_node.engine.records import Attempt, AttemptState, Client, HostedComputation, KeptNews, Spooled
 from dispy_node.engine.tables import AttemptStep, advance_attempt
 
 RESULTS_BYTES = 1024 * 1024
@@ -69,19 +70,19 @@ class Results:
         if link is None or not client.reconciled:
             return
         out = self._ledger.out
-        for kept in attempt.news:
-            if not kept.sent:
-                kept.sent = True
-                if kept.spooled is None:
-                    out.append(SendMessage(link, JobNews(computation, [kept.news])))
-                else:
-                    stream = client.next_stream
-                    client.next_stream += 1
-                    news = msgspec.structs.replace(kept.news, stream=stream, size=kept.spooled.size)
-                    out.append(SendMessage(link, JobNews(computation, [news])))
-                    out.append(SendStream(link, stream, kept.spooled))
-            if kept.spooled is not None:
-                return
+        while attempt.untold and not attempt.streaming:
+            kept = attempt.untold.popleft()
+            kept.sent = True
+            if kept.spooled is None:
+                out.append(SendMessage(link, JobNews(computation, [kept.news])))
+            else:
+                attempt.streaming = True
+                stream = client.next_stream
+                client.next_stream += 1
+                news = msgspec.structs.replace(kept.news, stream=stream, size=kept.spooled.size)
+                out.append(SendMessage(link, JobNews(computation, [news])))
+                out.append(SendStream(link, stream, kept.spooled))
+        attempt.untold = attempt.untold or None
 
     def acknowledge(self, client: Client, message: AckResults) -> None:
         """Forget results that have arrived."""
@@ -110,13 +111,20 @@ class Results:
     def drop_files(self, client: Client, attempt: Attempt) -> None:
         """Forget files that an attempt was sending: it has ended, and nobody waits for them."""
         if attempt.news:
-            files = [kept for kept in attempt.news if kept.news.kind == FILE]
-            attempt.news = [kept for kept in attempt.news if kept.news.kind != FILE]
-            for kept in attempt.news:
+            files = [kept for kept in attempt.news.values() if kept.news.kind == FILE]
+            self.forget_news(client, attempt, files)
+            for kept in attempt.news.values():
                 kept.waits = False
-            for kept in files:
-                self._ledger.holding.count_news(client, attempt, kept, -1)
-            self._ledger.remove([kept.spooled for kept in files if kept.spooled is not None])
+
+    def forget_news(self, client: Client, attempt: Attempt, gone: Collection[KeptNews]) -> None:
+        """Forget some of what an attempt has told; it takes as long as there is news that is not sent."""
+        for kept in gone:
+            del attempt.news[kept.news.number]
+            attempt.streaming &= not (kept.sent and kept.spooled is not None)
+            self._ledger.holding.count_news(client, attempt, kept, -1)
+        if attempt.untold:
+            attempt.untold = deque(kept for kept in attempt.untold if kept.news.number in attempt.news)
+        self._ledger.remove([kept.spooled for kept in gone if kept.spooled is not None])
 
     def drop_leftovers(
         self, client: Client, computation: ComputationId, believed: Collection[AttemptKey] = ()
@@ -130,9 +138,20 @@ class Results:
             self._ledger.holding.count(client, -attempt.cost)
             self._ledger.remove(spool_files(attempt))
 
-    def move_to_leftovers(self, client: Client, computation: HostedComputation) -> None:
-        """Keep the results of a computation that is gone, or soon, with its client."""
-        ended = [attempt for attempt in computation.attempts.values() if attempt.state is AttemptState.ENDED]
+    def move_to_leftovers(
+        self, client: Client, computation: HostedComputation, ended: Sequence[Attempt] | None = None
+    ) -> None:
+        """Keep the results of a computation that is gone, or soon, with its client.
+
+        Args:
+            ended: all attempts that have results, if that is known.
+        """
+        if len(computation.attempts) == computation.active + computation.pending:
+            return  # nobody looks through all attempts for nothing
+        if ended is None:
+            ended = [
+                attempt for attempt in computation.attempts.values() if attempt.state is AttemptState.ENDED
+            ]
         for attempt in ended:
             del computation.attempts[attempt.key]
             client.leftovers.setdefault(computation.id, {})[attempt.key] = attempt
@@ -147,10 +166,10 @@ class Results:
 
 def has_untold_news(attempt: Attempt) -> bool:
     """Tell whether something has to arrive before the result of an attempt may be sent."""
-    return any(not kept.sent or kept.spooled is not None for kept in attempt.news)
+    return attempt.streaming or bool(attempt.untold)
 
 
 def spool_files(attempt: Attempt) -> list[Spooled]:
     """Give the files of an attempt that is forgotten: its result's and those of its news."""
-    files = [kept.spooled for kept in attempt.news]
+    files = [kept.spooled for kept in attempt.news.values()]
     return [spooled for spooled in (attempt.spooled, *files) if spooled is not None]

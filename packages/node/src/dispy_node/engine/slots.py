@@ -33,6 +33,10 @@ TURN_S = 1.0
 """How long a computation keeps its slots when others have none at all, in seconds. A turn lasts at least one job,
 as running jobs are not stopped."""
 
+LIMIT_S = 0.05
+"""From one change of a computation's limit that is heeded at once to the next, in seconds: those that come faster are
+heeded together."""
+
 
 def water_fill(wants: Sequence[int], total: int) -> list[int]:
     """Share *total* equally among *wants*, none above what it wants; the first ones get what does not divide."""
@@ -69,6 +73,9 @@ class SlotShares:
         """Somebody got less than it wanted when shares were made last."""
         self._turn_ends_at = math.inf
         self._turns = count(1)
+        self._limited_at = -math.inf
+        self._limits_are_new = False
+        """A limit has changed, and shares are made again at `deadline`."""
 
     def join(self, computation: HostedComputation, client: Client) -> None:
         """Take in a computation whose runner has become ready."""
@@ -107,6 +114,15 @@ class SlotShares:
             computation.held = held
             self.due = True
 
+    def note_limit(self, now: float) -> None:
+        """Take note that a computation is to use more slots, or fewer, than was said before."""
+        if now >= self._limited_at + LIMIT_S:
+            self._limited_at = now
+            self.due = True
+        else:
+            self._limits_are_new = True
+            self.deadline = min(self.deadline, self._limited_at + LIMIT_S)
+
     def resize(self, cpus: int) -> None:
         """Set the number of slots."""
         self._bound = max(cpus, self._held())
@@ -115,7 +131,7 @@ class SlotShares:
 
     def share(self, now: float) -> list[SetSlots]:
         """Make shares anew and tell what changes."""
-        self.due = False
+        self.due = self._limits_are_new = False
         self._bound = max(self.cpus, min(self._bound, self._held()))
         ready = [member for member in self.members if member.state is ComputationState.READY]
         if now >= self._turn_ends_at:
@@ -214,8 +230,8 @@ class SlotShares:
         for member in self.members:
             assert 0 <= member.slots <= member.held, member
             if member.state is ComputationState.READY:
-                assert member.slots <= self._limit(member), member
+                assert member.slots <= self._limit(member) or self._limits_are_new, member
                 assert (member.idle_since == math.inf) == (member.active >= member.slots), member
                 # What is free may be meant for one that has yet to confirm an earlier request.
-                unused = free > 0 and not shrinking
+                unused = free > 0 and not shrinking and not self._limits_are_new
                 assert not unused or member.slots >= min(member.active, self._limit(member)), "slots lie idle"

@@ -2,7 +2,7 @@
 
 Time is looked at when it is over. For everything else the processes of the job's tree are counted and measured now and
 then: so often that a job cannot go far beyond its limit even if it grows as fast as machines allow, and so seldom that
-looking takes at most a twentieth of a processor.
+looking takes at most a twentieth of a processor, all jobs of the runner together.
 
 Memory is what is resident. As long as the sum over the tree is within the limit, that is all; beyond it, pages that
 several processes share are counted by share, which takes longer: else each job would be charged for everything
@@ -36,7 +36,7 @@ SHORTEST_S = 0.01
 LONGEST_S = 0.5
 """From one look to the next."""
 COST_SHARE = 20
-"""So many times what it took is waited at least after a look."""
+"""So many times what it took is waited at least after a look at all jobs that are due."""
 GROWTH_BYTES_S = 4e9
 """How fast the memory of a job may grow: a few processors that fill pages."""
 FORKS_S = 5000
@@ -100,13 +100,15 @@ class Watch:
         self._exceeded = exceeded
         self._watched: dict[bytes, Watched] = {}
         self._due_at = NEVER
+        self._rests_until = 0.0
+        """Nothing is looked at before, though time may be over."""
 
     def begin(self, job: Job, leader: int) -> None:
         """Watch a job that is about to start in this process."""
         entry = self._watched[job.key] = Watched(job, leader)
         if entry.cpu_s:
             entry.spent_s = -sum([process.cpu_s for process in self._strangers.tree(leader).values()])
-        self._due_at = min(self._due_at, entry.deadline, entry.look_at)
+        self._due_at = min(self._due_at, entry.deadline, max(entry.look_at, self._rests_until))
 
     def end(self, job: Job) -> None:
         """Watch a job no longer."""
@@ -120,20 +122,33 @@ class Watch:
         """Look at what is due."""
         if now < self._due_at:
             return
+        due = []
         for entry in list(self._watched.values()):
             if now >= entry.deadline:
                 entry.deadline = NEVER
                 timeout_s = entry.job.limits[0] if entry.job.limits is not None else 0.0
                 self._tell(entry, TIMEOUT, f"{timeout_s:g} s", "", at_once=False)
-            if now >= entry.look_at:
-                self._look(entry)
+            if now >= max(entry.look_at, self._rests_until):
+                due.append(entry)
+        if due:
+            self._look_at(due)
+        rests = self._rests_until
         self._due_at = min(
-            [min(entry.deadline, entry.look_at) for entry in self._watched.values()], default=NEVER
+            [min(entry.deadline, max(entry.look_at, rests)) for entry in self._watched.values()],
+            default=NEVER,
         )
 
-    def _look(self, entry: Watched) -> None:
+    def _look_at(self, entries: list[Watched]) -> None:
+        """Look at jobs, with one walk through the children of the runner for all of them."""
         began = monotonic()
-        found = self._strangers.tree(entry.leader, entry.processes or MANY)
+        families = self._strangers.families()
+        for entry in entries:
+            self._look(entry, families)
+        now = monotonic()
+        self._rests_until = now + COST_SHARE * (now - began)
+
+    def _look(self, entry: Watched, families: dict[int, set[int]]) -> None:
+        found = self._strangers.tree(entry.leader, entry.processes or MANY, families)
         if entry.processes and len(found) > entry.processes:
             self._tell(entry, PROCESSES, str(entry.processes), "", at_once=True)
         cpu_s = _spent_s(entry, found)
@@ -148,8 +163,7 @@ class Watch:
                 self._tell(
                     entry, MEMORY, explain.amount(entry.memory), explain.amount(memory), at_once=at_once
                 )
-        now = monotonic()
-        entry.look_at = now + max(entry.pause_s(cpu_s, memory, len(found)), COST_SHARE * (now - began))
+        entry.look_at = monotonic() + entry.pause_s(cpu_s, memory, len(found))
 
     def _tell(self, entry: Watched, limit: int, allowed: str, used: str, *, at_once: bool) -> None:
         self._exceeded(entry.job, limit, explain.excess(limit, allowed, used, self._place), at_once)

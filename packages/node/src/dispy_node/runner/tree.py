@@ -115,7 +115,20 @@ class Strangers:
         self._suspects = suspects
         return killed
 
-    def tree(self, leader: int, at_most: int = MANY) -> dict[int, Process]:
+    def families(self) -> dict[int, set[int]]:
+        """Find the children of the runner that surely belong to its other children: child -> those strangers."""
+        found: dict[int, set[int]] = {}
+        if self._listing < 0:
+            return found
+        for pid in self._list():
+            for leader in self._surely(pid):
+                if leader != pid:
+                    found.setdefault(leader, set()).add(pid)
+        return found
+
+    def tree(
+        self, leader: int, at_most: int = MANY, families: Mapping[int, set[int]] | None = None
+    ) -> dict[int, Process]:
         """Find the processes of a child, itself included; empty where the system does not tell.
 
         A process that is found here belongs to the child for good, whatever it does to get away.
@@ -123,14 +136,16 @@ class Strangers:
         Args:
             leader: process id of the child, which has not been waited for.
             at_most: it is enough to find one more than so many.
+            families: what `families` has found a moment ago, for those who look at many children.
         """
         if self._listing < 0:
             return {}
         # Not needed by most runners, and each module makes forks dearer.
         from dispy_node.runner.census import find_tree
 
-        roots = [leader, *[pid for pid in self._list() if pid != leader and self._belongs(pid, leader)]]
-        found = find_tree(roots, at_most)
+        if families is None:
+            families = self.families()
+        found = find_tree([leader, *families.get(leader, ())], at_most)
         own = {pid: process.started for pid, process in found.items() if process.session != leader}
         if own:
             self._known[leader] = own
@@ -138,14 +153,16 @@ class Strangers:
             self._known.pop(leader, None)
         return found
 
-    def _belongs(self, pid: int, leader: int) -> bool:
-        """Tell whether a child of the runner surely is a stranger of this child."""
+    def _surely(self, pid: int) -> set[int]:
+        """Give the children that a child of the runner surely is a stranger of: no more than one, as a rule."""
         try:
-            if os.getsid(pid) == leader:
-                return True
+            leaders = {os.getsid(pid)}
         except ProcessLookupError:
-            return False
-        return self._owner(pid) == leader or self._suspects.get(pid) == {leader}
+            return set()
+        if self._known and (owner := self._owner(pid)):
+            leaders.add(owner)
+        suspects = self._suspects.get(pid, ())
+        return leaders.union(suspects) if len(suspects) == 1 else leaders
 
     def _owner(self, pid: int) -> int:
         """Tell below which child a process was found that has left its session; 0 if below none."""
