@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import HostedComputation
 from dispy_node.furnishing import furnish, needs_copies
 from dispy_node.keeping import find_files
+from dispy_node.resources import plain_variables
 from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import StreamInbox
@@ -57,6 +58,8 @@ class NodeIdentity:
     cpus: int
     addresses: tuple[str, ...] = ()
     """Under which others reach it; empty: those that the machine has at the moment."""
+    resources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Name -> items that jobs can have, each for itself."""
 
 
 class NodeDaemon:
@@ -88,6 +91,7 @@ class NodeDaemon:
             max_file_bytes=max_file_bytes,
             serve=rules.serve,
             client_shutdown=rules.client_shutdown,
+            resources=identity.resources,
         )
         self.rules = rules
         self._max_file_bytes = max_file_bytes
@@ -240,6 +244,7 @@ class NodeDaemon:
             avail=free,
             proof=proof_to(peer, self._state.secret),
             refusal=self.engine.refusal,
+            resources={name: len(items) for name, items in self.engine.resources.items()},
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -392,6 +397,7 @@ class NodeDaemon:
                 folder,
                 setup_timeout_s=offer.setup_timeout_s,
                 let_through=self._confinement.let_through,
+                variables=plain_variables(self.engine.resources),
             )
         except OSError as error:
             self.handle(
@@ -495,6 +501,8 @@ class NodeDaemon:
         if runner is not None:
             if effect.limits:
                 runner.limit_jobs(effect.limits)
+            if effect.granted:
+                runner.grant_jobs(effect.granted)
             runner.run_jobs(list(effect.jobs), effect.carrying)
 
     def _set_slots(self, effect: fx.SetSlots) -> None:

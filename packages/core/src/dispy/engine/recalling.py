@@ -19,8 +19,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dispy.engine.capacity import busy_of, is_open
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import is_open, watch_ahead
+from dispy.engine.placing import watch_ahead
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
@@ -61,7 +62,7 @@ class Recalling:
         free = 0
         surplus: list[_Surplus] = []
         for placement in computation.placements.values():
-            count = len(placement.inflight)
+            count = busy_of(placement)
             if count > placement.slots:
                 _forget_ended(placement)
                 computation.ahead = True
@@ -81,7 +82,7 @@ class Recalling:
         """Tell what may be had back from a placement, if it has anything that is worth it."""
         if placement.node.link is None or placement.node.reconciling or placement.mean_s is None:
             return None
-        jobs = len(placement.inflight) - placement.slots - len(placement.recalling)
+        jobs = busy_of(placement) - placement.slots - len(placement.recalling)
         if jobs <= 0:
             return None
         idle_s = self._ledger.now - placement.moved_at
@@ -103,7 +104,7 @@ class Recalling:
         for job in reversed(placement.inflight.values()):
             if len(keys) >= min(most, free * each):
                 break
-            if _may_wait(job) and (job.id, job.attempt) not in placement.recalling:
+            if job.demand is None and _may_wait(job) and (job.id, job.attempt) not in placement.recalling:
                 keys.append((job.id, job.attempt))
         if not keys:
             return 0

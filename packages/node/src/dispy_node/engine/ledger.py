@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
+from dispy_node.engine.gathering import NO_RESOURCES, Gathering
 from dispy_node.engine.holding import DATA_BYTES, MEMORY_BYTES, Holding, cost_of_file, cost_of_offer
 from dispy_node.engine.records import (
     Attempt,
@@ -57,6 +59,7 @@ class Ledger:
         keep_results_s: how long results are kept for a client that stays away, in seconds.
         memory_bytes: how much may be held for all clients together.
         max_file_bytes: largest file that is taken; 0 for no limit.
+        resources: name -> items that jobs can have.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Ledger:
         keep_results_s: float,
         memory_bytes: int = MEMORY_BYTES,
         max_file_bytes: int = 0,
+        resources: Mapping[str, Sequence[str]] = NO_RESOURCES,
     ) -> None:
         self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
@@ -87,6 +91,7 @@ class Ledger:
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
+        self.gathering = Gathering(self.slots, resources)
         self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
@@ -192,6 +197,7 @@ class Ledger:
         for member in self.slots.members:
             assert any(member is computation for computation in hosted), member
         self.slots.check_invariants()
+        self.gathering.check_invariants(hosted)
         self._check_holding(hosted)
 
     def _check_holding(self, hosted: list[HostedComputation]) -> None:
@@ -246,7 +252,7 @@ class Ledger:
             if attempt.state in (AttemptState.RECEIVING, AttemptState.WAITING):
                 assert computation.data.union(computation.arriving).issuperset(attempt.needs), attempt
             if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
-                assert not computation.has(attempt.needs), "a job waits for nothing"
+                assert attempt.demand or not computation.has(attempt.needs), "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
         active = counts[AttemptState.QUEUED] + counts[AttemptState.RUNNING]
