@@ -68,10 +68,7 @@ def test_program_and_fresh_interpreter_see_it_too(equipped: Any) -> None:
         options = {"cpus": 2, "start_method": "spawn", "isolation": isolation}
         with dispy.JobCluster(look, nodes=[equipped.address], **options) as cluster:
             assert cluster.submit()()[2]["DISPY_CPUS"] == "2"
-            assert (
-                cluster.options(resources={"gpu": 1}).submit()()[2]["DISPY_RESOURCES"]
-                == "gpu=0"
-            )
+            assert cluster.options(resources={"gpu": 1}).submit()()[2]["DISPY_RESOURCES"] == "gpu=0"
 
 
 def test_what_no_node_has_is_waited_for_and_told(equipped: Any) -> None:

@@ -169,8 +169,8 @@ class Attempts:
             attempt.demand = demand
             self._ledger.gathering.line[attempt] = computation
 
-    def gather(self) -> None:
-        """Start those for whom all that they must have is free, in turn; give back those for whom it never will be."""
+    def return_hopeless(self) -> None:
+        """Give back attempts that can never have here what they must have."""
         ledger = self._ledger
         gathering = ledger.gathering
         for attempt, computation in gathering.hopeless():
@@ -179,6 +179,11 @@ class Attempts:
             self.forget(client, computation, attempt)
             ledger.reject(client, computation.id, [attempt.key], why)
             ledger.touch(computation)
+
+    def gather(self) -> None:
+        """Start those for whom all that they must have is free, in turn."""
+        ledger = self._ledger
+        gathering = ledger.gathering
         while (found := gathering.next(ledger.now)) is not None:
             attempt, computation = found
             assert attempt.body is not None

@@ -45,17 +45,21 @@ class Gathering:
 
     Attributes:
         line: attempts that wait for what they demand, or for what is sent with them; in the order of their arrival.
-        deadline: when `next` is to be called at the latest.
     """
 
     def __init__(self, slots: SlotShares, resources: Mapping[str, Sequence[str]]) -> None:
         self.resources = resources
         self.line: dict[Attempt, HostedComputation] = {}
-        self.deadline = math.inf
+        self._resumes_at = math.inf
         self._slots = slots
         self._free = {name: list(items) for name, items in resources.items()}
         self._rests_until = -math.inf
         self._is_gathering = False
+
+    @property
+    def deadline(self) -> float:
+        """When `next` is to be called at the latest."""
+        return self._resumes_at if self.line else math.inf
 
     @property
     def is_awake(self) -> bool:
@@ -90,10 +94,10 @@ class Gathering:
 
     def next(self, now: float) -> tuple[Attempt, HostedComputation] | None:
         """Give the attempt that can start, or gather slots for the one that is the next to do so."""
-        self.deadline = math.inf
+        self._resumes_at = math.inf
         found = self._first()
         if found is not None and now < self._rests_until and self._slots.is_hungry:
-            self.deadline = self._rests_until
+            self._resumes_at = self._rests_until
             found = None
         self._is_gathering = found is not None
         if found is None:

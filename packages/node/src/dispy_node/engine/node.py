@@ -240,6 +240,8 @@ class NodeEngine:
         if handler is None:
             raise LocalProtocolError(f"not an event of a node: {event!r}")
         handler(event)
+        if ledger.gathering.line:
+            self._attempts.return_hopeless()
         while ledger.touched:
             self._computations.close_if_done(ledger.touched.popitem()[0])
         if ledger.away:
