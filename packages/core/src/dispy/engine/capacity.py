@@ -43,6 +43,13 @@ def busy_of(placement: Placement) -> int:
     return count - len(own) + max(cpus, len(own))
 
 
+def has_ahead(placement: Placement) -> bool:
+    """Tell whether jobs without a demand may wait at a placement whose slots are all spoken for."""
+    return not placement.node.demands or any(
+        job.demand is None and job.state is JobState.ASSIGNED for job in placement.inflight.values()
+    )
+
+
 def cpus_used(placement: Placement) -> int:
     """Tell how many CPUs the jobs of a placement use, or wait for there."""
     own = [job for job in placement.inflight.values() if job.demand is not None]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dispy.engine.capacity import busy_of, is_open
+from dispy.engine.capacity import busy_of, has_ahead, is_open
 from dispy.engine.ledger import Ledger
 from dispy.engine.placing import watch_ahead
 from dispy.engine.ranks import lines_in_turn
@@ -63,13 +63,13 @@ class Recalling:
         surplus: list[_Surplus] = []
         for placement in computation.placements.values():
             count = busy_of(placement)
-            if count > placement.slots:
+            if count > placement.slots and has_ahead(placement):
                 _forget_ended(placement)
                 computation.ahead = True
                 if (found := self._assess(placement)) is not None:
                     surplus.append(found)
             elif is_open(placement):
-                free += placement.slots - count
+                free += max(0, placement.slots - count)
         if computation.ahead:
             watch_ahead(self._ledger, computation)
         surplus.sort(key=lambda item: item.wait_s, reverse=True)
