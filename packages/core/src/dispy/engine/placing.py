@@ -103,10 +103,10 @@ def has_room(placement: Placement) -> bool:
     return len(placement.inflight) < placement.window and not placement.blocked and is_open(placement)
 
 
-def watch_ahead(ledger: Ledger, computation: Computation) -> None:
+def watch_ahead(ledger: Ledger, computation: Computation, after_s: float = LOOK_S) -> None:
     """Have it looked soon whether jobs that were sent ahead wait while slots are free."""
     computation.ahead = True
-    ledger.timers.set(("recall", computation.id), ledger.now + LOOK_S)
+    ledger.timers.set(("recall", computation.id), ledger.now + after_s)
 
 
 class Placing:

@@ -21,11 +21,14 @@ from dataclasses import dataclass
 
 from dispy.engine.capacity import busy_of, has_ahead, is_open
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import watch_ahead
+from dispy.engine.placing import LOOK_S, watch_ahead
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
 from dispy.wire.messages import RecallJobs
+
+DEMANDED_LOOK_S = 0.5
+"""Seconds between two looks while jobs are queued, and jobs with demands are at nodes."""
 
 WAIT_S = 0.1
 """Seconds that a job may wait at a node though a slot is free elsewhere: a detour of some round trips."""
@@ -57,7 +60,9 @@ class Recalling:
         if computation.closing:
             return
         if sum(map(len, lines_in_turn(computation))) > computation.dropped:
-            watch_ahead(self._ledger, computation)
+            # Jobs with demands may take long, and what waits behind them, too.
+            demanded = any(placement.node.demands for placement in computation.placements.values())
+            watch_ahead(self._ledger, computation, DEMANDED_LOOK_S if demanded else LOOK_S)
             return
         free = 0
         surplus: list[_Surplus] = []
