@@ -66,7 +66,15 @@ class FakeRunner:
         self.settings: dict[str, object] = {}
         self.setup: list[object] = []
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float, let_through: object) -> None:
+    def start(
+        self,
+        plan: ExecutorPlan,
+        folder: Path,
+        *,
+        setup_timeout_s: float,
+        let_through: object,
+        variables: object,
+    ) -> None:
         self.let_through = let_through
         self.setup.append(setup_timeout_s)
         if plan.command[0] == "missing":

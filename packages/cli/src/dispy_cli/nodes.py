@@ -194,6 +194,7 @@ def to_json(probed: Probed) -> dict[str, Any]:
         "address": probed.host or None,
         "refusal": (hello.refusal or None) if hello else None,
         "slots": hello.cpus if hello else None,
+        "resources": dict(hello.resources) if hello else None,
         "python": hello.python if hello else None,
         "dispy": hello.version if hello else None,
         "platform": hello.platform if hello else None,

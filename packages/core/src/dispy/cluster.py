@@ -12,13 +12,13 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dispy import config
 from dispy.allotment import Allotments
-from dispy.demands import LEAST_LOADED, PLAIN, Demands
+from dispy.demands import LEAST_LOADED, PLAIN, Demands, change_demands
 from dispy.errors import ClusterClosed, DispyError, UsageError
 from dispy.job import DispyJob
 from dispy.limits import change_limits
@@ -120,6 +120,7 @@ class JobCluster(Submitting, NodeManagement):
             False: the files stay, for a later cluster with the same *dest_path*.
         setup_timeout: so long may *setup* take, in seconds; afterwards the node is not used.
         timeout, memory, cpu_time, processes: limits of each job, as `options` has them, which can set others.
+        cpus, resources, exclusive: what each job has for itself at its node, as `options` has them.
         on_output: called with (job, ``"stdout"`` or ``"stderr"``, text) with all that jobs print, as it comes and
             before *job_status* is called for their end, in the thread for callbacks.
         forward_logs: records that jobs make by `logging` are handled by the loggers of the same name here, in the
@@ -169,6 +170,9 @@ class JobCluster(Submitting, NodeManagement):
         memory: int | str | None = None,
         cpu_time: float | None = None,
         processes: int | None = None,
+        cpus: int = 1,
+        resources: Mapping[str, int] | None = None,
+        exclusive: bool = False,
         on_output: OutputCallback | None = None,
         forward_logs: bool | int = False,
         dest_path: str | os.PathLike[str] | None = None,
@@ -192,6 +196,8 @@ class JobCluster(Submitting, NodeManagement):
         self._limits = change_limits(
             None, timeout=timeout, memory=memory, cpu_time=cpu_time, processes=processes
         )
+        demands = change_demands(PLAIN, cpus=cpus, resources=resources, exclusive=exclusive)
+        self._demands = PLAIN if demands == PLAIN else demands
         preparation = make_preparation(setup, cleanup)
         self._setup_timeout_s = checked_timeout(setup_timeout) if preparation.functions else 0.0
         self._keep_files = cleanup is False
@@ -324,7 +330,9 @@ class JobCluster(Submitting, NodeManagement):
         )
         make_record: Callable[..., Any] = self._job_record
         if limits is not None or demands is not PLAIN:
-            make_record = partial(self._limited_record, limits=limits, priority=demands.priority)
+            make_record = partial(
+                self._limited_record, limits=limits, priority=demands.priority, demand=demands.demand
+            )
         record = make_record(
             uid,
             self._computation.id,

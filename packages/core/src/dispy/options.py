@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dispy.demands import PLAIN, Demands, change_demands
@@ -58,6 +59,9 @@ class Submitting:
         cpu_time: float | Unset | None = UNSET,
         processes: int | Unset | None = UNSET,
         priority: int | Unset = UNSET,
+        cpus: int | Unset = UNSET,
+        resources: Mapping[str, int] | Unset | None = UNSET,
+        exclusive: bool | Unset = UNSET,
     ) -> ClusterView:
         """Return a view of the cluster whose jobs have these options; those not given stay as they are here.
 
@@ -71,6 +75,14 @@ class Submitting:
             processes: how many there may be at a time; `dispy.errors.JobLimitExceeded`.
             priority: jobs of this cluster with a higher one go to nodes before those with a lower one, 0 by default.
                 A job that was sent to a node is not overtaken any more.
+            cpus: how many CPUs of its node a job has for itself; 1 by default. ``DISPY_CPUS`` tells the job.
+            resources: what else it has for itself, of what nodes offer by ``--resource``: names with counts, such as
+                ``{"gpu": 1}``; None for nothing. ``DISPY_RESOURCES`` tells the job which, and ``CUDA_VISIBLE_DEVICES``
+                has the items of ``"gpu"``. ``"cpu"`` is the same as *cpus*.
+            exclusive: True: it has all CPUs that the cluster may use at its node, and nothing else runs there.
+
+        A job with one of the last three starts where all of that is free together, and keeps it until it ends. If no
+        node that is used can ever run it, it waits for one that can: `explain` and a warning say so.
 
         Raises:
             UsageError: one cannot be right.
@@ -80,7 +92,9 @@ class Submitting:
             change_limits(
                 self._limits, timeout=timeout, memory=memory, cpu_time=cpu_time, processes=processes
             ),
-            change_demands(self._demands, priority=priority),
+            change_demands(
+                self._demands, priority=priority, cpus=cpus, resources=resources, exclusive=exclusive
+            ),
         )
 
     def _submit(

@@ -52,7 +52,8 @@ class DispyNode:
         name: what it calls itself.
         cpus: how many of its CPUs the cluster uses.
         avail_cpus: how many it offers.
-        busy: how many jobs of the cluster it has now.
+        busy: how many of them its jobs use now: one each, but for those that need more.
+        resources: what it has besides CPUs: name -> how many items.
         jobs_done: how many it has done.
         cpu_time: seconds that those took.
         tx: bytes sent to it.
@@ -77,6 +78,7 @@ class DispyNode:
         self.rx = 0
         self.update_time = time.time()
         self.avail_info: DispyNodeAvailInfo | None = None
+        self.resources: dict[str, int] = {}
         self._node_id: NodeId | None = None
 
     def __repr__(self) -> str:
@@ -84,16 +86,21 @@ class DispyNode:
 
     def _update(self, node: Node, placement: Placement | None) -> None:
         """Take over what the engine knows, in the engine's thread."""
+        from dispy.engine.capacity import (
+            cpus_used,
+        )  # the engine is there, but `import dispy` must not load it
+
         self._node_id = node.id
         self.name = node.name
         self.ip_addr = node.peer_host
         self.avail_cpus = node.cpus
+        self.resources = dict(node.resources)
         self.tx = node.bytes_sent
         self.rx = node.bytes_received
         self.avail_info = DispyNodeAvailInfo.of(node.avail)
         if placement is not None:
             self.cpus = placement.slots
-            self.busy = min(len(placement.inflight), placement.slots)
+            self.busy = min(cpus_used(placement), placement.slots)
             self.jobs_done = placement.jobs_done
             self.cpu_time = placement.cpu_time_s
         self.update_time = time.time()

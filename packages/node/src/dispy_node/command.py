@@ -83,6 +83,12 @@ def _check_interval(context: click.Context, parameter: click.Parameter, value: i
     metavar="NAME",
     help="Let confined jobs have this variable of the node too (repeatable).",
 )
+@_option(
+    "--resource",
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="Give jobs that ask for it items of a resource: gpu=2, or the items gpu=0,3 (repeatable).",
+)
 @_option("--service_start", metavar="HH:MM", help="Take jobs from this time of day on.  [default: the start]")
 @_option("--service_stop", metavar="HH:MM", help="Take no jobs from then on; those that run go on.")
 @_option("--service_end", metavar="HH:MM", help="End jobs that still run then.")

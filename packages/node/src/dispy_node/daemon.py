@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from dispy_node.engine.records import HostedComputation, PartKey, Spooled
 from dispy_node.furnishing import furnish, needs_copies
 from dispy_node.keeping import find_files, has_digest
 from dispy_node.parts import Parts
+from dispy_node.resources import plain_variables
 from dispy_node.rules import FREELY, OwnerRules, keep_hours
 from dispy_node.runners import RunnerProcess
 from dispy_node.spooling import Joined, StreamInbox
@@ -69,6 +70,8 @@ class NodeIdentity:
     cpus: int
     addresses: tuple[str, ...] = ()
     """Under which others reach it; empty: those that the machine has at the moment."""
+    resources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Name -> items that jobs can have, each for itself."""
 
 
 class NodeDaemon:
@@ -100,6 +103,7 @@ class NodeDaemon:
             max_file_bytes=max_file_bytes,
             serve=rules.serve,
             client_shutdown=rules.client_shutdown,
+            resources=identity.resources,
         )
         self.rules = rules
         self._max_file_bytes = max_file_bytes
@@ -269,6 +273,7 @@ class NodeDaemon:
             avail=free,
             proof=proof_to(peer, self._state.secret),
             refusal=self.engine.refusal,
+            resources={name: len(items) for name, items in self.engine.resources.items()},
         )
         session = Session(
             hello, now=trio.current_time(), accepts=frozenset({Role.CLIENT}), roles=roles_of(peer)
@@ -477,6 +482,7 @@ class NodeDaemon:
                 folder,
                 setup_timeout_s=offer.setup_timeout_s,
                 let_through=self._confinement.let_through,
+                variables=plain_variables(self.engine.resources),
             )
         except OSError as error:
             self.handle(
@@ -580,6 +586,8 @@ class NodeDaemon:
         if runner is not None:
             if effect.limits:
                 runner.limit_jobs(effect.limits)
+            if effect.granted:
+                runner.grant_jobs(effect.granted)
             runner.run_jobs(list(effect.jobs), effect.carrying)
 
     def _set_slots(self, effect: fx.SetSlots) -> None:

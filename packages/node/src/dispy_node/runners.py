@@ -18,6 +18,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -38,10 +39,12 @@ from dispy.wire.messages import (
 from dispy_node.confine.accounts import Account, find_account
 from dispy_node.confine.enter import entering
 from dispy_node.engine import events as ev
-from dispy_node.engine.records import Body, Spooled
+from dispy_node.engine.records import Body, Grant, Spooled
 from dispy_node.environment import runner_environment
 from dispy_node.outlet import Outlet
+from dispy_node.resources import granted_variables
 from dispy_node.runner import frames
+from dispy_node.runner.equipment import pack_variables
 from dispy_node.runner.shared import shared_name
 
 log = logging.getLogger("dispy.node")
@@ -154,6 +157,7 @@ class RunnerProcess:
         *,
         setup_timeout_s: float = 0.0,
         let_through: Collection[str] | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Start the process.
 
@@ -162,6 +166,7 @@ class RunnerProcess:
             folder: its working directory.
             setup_timeout_s: how long setup may take; 0.0 if there is neither setup nor cleanup.
             let_through: see `runner_environment`.
+            variables: what jobs are told by their environment.
 
         Raises:
             OSError: it cannot be started (too many processes, the interpreter is gone).
@@ -172,7 +177,7 @@ class RunnerProcess:
         ours, theirs = socket.socketpair()
         self._setup_timeout_s = setup_timeout_s
         outlet = self._outlet = Outlet(self._log_output) if setup_timeout_s else None
-        own = {CONTROL_VARIABLE: str(theirs.fileno()), MARK_VARIABLE: self._mark}
+        own = {**variables, CONTROL_VARIABLE: str(theirs.fileno()), MARK_VARIABLE: self._mark}
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -234,6 +239,18 @@ class RunnerProcess:
             for key, one in limits.items()
         ]
         self._send(frames.frame(frames.LIMITS, frames.pack_limits(packed)))
+
+    def grant_jobs(self, granted: Mapping[AttemptKey, Grant]) -> None:
+        """Tell what jobs have for themselves that are to be handed over next, and start whatever slots there are."""
+        packed = [
+            (
+                *key,
+                frames.EQUIP_ANEW if grant.items else frames.EQUIP,
+                pack_variables(granted_variables(grant)),
+            )
+            for key, grant in granted.items()
+        ]
+        self._send(frames.frame(frames.GRANT, frames.pack_jobs(packed)))
 
     def _give(self, body: Spooled) -> bytes:
         """Move a spool file into the runner's folder, which may be all of the spool that it sees; return its path.

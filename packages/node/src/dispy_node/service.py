@@ -25,6 +25,7 @@ from dispy_node.control.operator import Operator
 from dispy_node.control.server import control_socket
 from dispy_node.daemon import NodeDaemon, NodeIdentity
 from dispy_node.presence import announce
+from dispy_node.resources import parse_resources
 from dispy_node.rules import local_time_s, make_rules
 from dispy_node.settings import NodeSettings
 from dispy_node.storage import StateFolder
@@ -79,11 +80,13 @@ async def _serve_in(folder: Path, settings: NodeSettings, secret: str | None) ->
     trust = choose_trust(settings, plugins, secret)
     confinement = Confinement.parse(settings.confine, plugins.executor, settings.secret_paths(), settings.env)
     max_file_bytes = settings.max_file_bytes()
+    resources = parse_resources(settings.resource)
     state = StateFolder(folder)
     if rules.serve == 0:  # the folder is clean now
         state.close()
         return
-    identity = NodeIdentity(settings.node_name(), cpus, tuple(settings.ext_host) or tuple(settings.host))
+    reachable = tuple(settings.ext_host) or tuple(settings.host)
+    identity = NodeIdentity(settings.node_name(), cpus, reachable, resources)
     daemon = NodeDaemon(
         identity,
         state,

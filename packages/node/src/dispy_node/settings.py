@@ -42,6 +42,7 @@ class NodeSettings:
     cafile: str = ""
     confine: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    resource: tuple[str, ...] = ()
     service_start: str = ""
     service_stop: str = ""
     service_end: str = ""

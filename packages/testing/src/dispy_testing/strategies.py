@@ -42,7 +42,7 @@ def messages(*kinds: type[Message]) -> st.SearchStrategy[Message]:
 
 
 def _values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
-    """Make values of a type that stands in a message: a scalar, a struct, a list, a tuple or a union."""
+    """Make values of a type that stands in a message: a scalar, a struct, a list, a dict, a tuple or a union."""
     if kind in _SCALARS:
         return _SCALARS[kind]
     arguments = [_values(argument) for argument in typing.get_args(kind) if argument is not ...]
@@ -58,6 +58,8 @@ def _values(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
             return st.tuples(*arguments)
         case origin if origin is list:
             return st.lists(*arguments, max_size=3)
+        case origin if origin is dict:
+            return st.dictionaries(*arguments, max_size=3)
         case origin:
             raise NotImplementedError(f"no strategy for a field of type {origin!r}; add it here")
 

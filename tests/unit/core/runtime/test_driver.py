@@ -66,7 +66,15 @@ class FakeRunner:
         self.send, self.receive = trio.open_memory_channel[tuple[AttemptKey, Body] | None](1000)
         self.made.append(self)
 
-    def start(self, plan: ExecutorPlan, folder: Path, *, setup_timeout_s: float, let_through: object) -> None:
+    def start(
+        self,
+        plan: ExecutorPlan,
+        folder: Path,
+        *,
+        setup_timeout_s: float,
+        let_through: object,
+        variables: object,
+    ) -> None:
         self.log.append(f"start {plan.command[0]}")
 
     def configure(self, settings: dict[str, object], code: Body, setup_args: Body) -> None:

@@ -18,11 +18,20 @@ from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
 from dispy_node.engine.hours import Phase
 from dispy_node.engine.node import NodeEngine
-from dispy_node.engine.records import HostedComputation, Spooled
+from dispy_node.engine.records import Grant, HostedComputation, Spooled
 
 LEASE_S = 10.0
 KEEP_S = 100.0
 CLIENTS = ("c0", "c1", "c2")
+GPUS = ("0", "1")
+DEMANDS = (
+    ms.JobDemand(2),
+    ms.JobDemand(1, resources=(("gpu", 1),)),
+    ms.JobDemand(1, exclusive=True),
+    ms.JobDemand(2, resources=(("gpu", 2),)),
+    ms.JobDemand(1, resources=(("gpu", 3),)),
+)
+"""The last one can never be met."""
 
 Key = tuple[int, int]
 
@@ -73,6 +82,8 @@ class Runner:
     running: list[Key] = field(default_factory=list)
     cancelled: set[Key] = field(default_factory=set)
     recalled: set[Key] = field(default_factory=set)
+    granted: dict[Key, Grant] = field(default_factory=dict)
+    """Of jobs that it has."""
     data: set[int] = field(default_factory=set)
 
 
@@ -81,7 +92,7 @@ class NodeMachine(RuleBasedStateMachine):
 
     @initialize(cpus=st.integers(1, 4))
     def begin(self, cpus: int) -> None:
-        self.engine = NodeEngine(cpus=cpus, lease_s=LEASE_S, keep_results_s=KEEP_S)
+        self.engine = NodeEngine(cpus=cpus, lease_s=LEASE_S, keep_results_s=KEEP_S, resources={"gpu": GPUS})
         self.now = 0.0
         self.schedulers = {ident: Scheduler(ident) for ident in CLIENTS}
         self.links: dict[LinkId, Scheduler] = {}
@@ -142,6 +153,24 @@ class NodeMachine(RuleBasedStateMachine):
             runner.queued.append(key)
             if isinstance(body, Spooled):
                 self.spool.remove(body.path)
+        assert effect.granted.keys() <= dict(effect.jobs).keys()
+        runner.granted.update(effect.granted)
+        items = [item for grant in self.grants() for _, held in grant.items for item in held]
+        assert len(set(items)) == len(items) <= len(GPUS), "an item is given twice"
+        assert self.cpus_used() <= self.ceiling
+
+    def grants(self) -> list[Grant]:
+        return [grant for runner in self.runners.values() for grant in runner.granted.values()]
+
+    def cpus_used(self) -> int:
+        plain = [
+            key for runner in self.runners.values() for key in runner.running if key not in runner.granted
+        ]
+        alone = any(grant.alone for grant in self.grants())
+        assert not alone or (len(self.grants()) == 1 and not plain), (
+            "something runs beside a job that is alone"
+        )
+        return len(plain) + sum(grant.cpus for grant in self.grants())
 
     def KeepData(self, effect: fx.KeepData) -> None:
         runner = self.runners[effect.computation]
@@ -369,7 +398,15 @@ class NodeMachine(RuleBasedStateMachine):
             needed = self.needs[self.last_job] = tuple(sorted(needs)) if self.last_job % 2 else ()
             size = 9 if large else 0
             jobs.append(
-                ms.JobAssignment(self.last_job, 1, b"" if large else b"args", stream, size, needs=needed)
+                ms.JobAssignment(
+                    self.last_job,
+                    1,
+                    b"" if large else b"args",
+                    stream,
+                    size,
+                    needs=needed,
+                    demand=DEMANDS[self.last_job // 3 % len(DEMANDS)] if self.last_job % 3 == 0 else None,
+                )
             )
             scheduler.believed[self.last_job, 1] = name
         self.send(scheduler, ms.AssignJobs(name, jobs))
@@ -510,14 +547,16 @@ class NodeMachine(RuleBasedStateMachine):
             return
         name, runner = found
         starts = []
-        while runner.queued and len(runner.running) < runner.slots:
-            key = runner.queued.popleft()
+        for key in list(runner.queued):
+            plain = sum(other not in runner.granted for other in runner.running)
+            if key not in runner.granted and plain >= runner.slots:
+                continue
+            runner.queued.remove(key)
             runner.running.append(key)
             assert (runner.owner, key) not in self.ever_started, "an attempt starts twice"
             self.ever_started.add((runner.owner, key))
             starts.append(ms.JobStart(*key, self.now))
-        total = sum(len(other.running) for other in self.runners.values())
-        assert total <= self.ceiling, "more jobs run than there are slots"
+        assert self.cpus_used() <= self.ceiling, "more jobs run than there are slots"
         if starts:
             self.feed(ev.AttemptsStarted(name, starts))
 
@@ -528,6 +567,7 @@ class NodeMachine(RuleBasedStateMachine):
             return
         name, runner = found
         key = runner.running.pop(which % len(runner.running))
+        runner.granted.pop(key, None)
         outcome = Outcome.CANCELLED if key in runner.cancelled else Outcome.RETURNED
         result = ms.JobResult(*key, int(outcome), 0, "", 1.0, 2.0, b"" if large else b"value")
         self.feed(ev.AttemptsEnded(name, [ev.AttemptResult(result, self.new_file() if large else None)]))
@@ -543,6 +583,7 @@ class NodeMachine(RuleBasedStateMachine):
         results = []
         for key in keys:
             runner.queued.remove(key)
+            runner.granted.pop(key, None)
             result = ms.JobResult(*key, int(Outcome.CANCELLED), 0, "", 0.0, 0.0, b"")
             results.append(ev.AttemptResult(result))
         if results:
@@ -551,7 +592,9 @@ class NodeMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 9))
     def runner_confirms(self, pick: int) -> None:
         found = self.runner(pick, ready=True)
-        if found is not None and found[1].owes_confirmation and len(found[1].running) <= found[1].slots:
+        if found is None or not found[1].owes_confirmation:
+            return
+        if sum(key not in found[1].granted for key in found[1].running) <= found[1].slots:
             found[1].owes_confirmation = False
             self.feed(ev.SlotsGivenUp(found[0], found[1].slots))
 
@@ -615,7 +658,7 @@ class NodeMachine(RuleBasedStateMachine):
     def engine_is_consistent(self) -> None:
         self.engine.check_invariants()
         hosted = [*self.engine.computations.values(), *self.engine._ledger.outgoing.values()]
-        if sum(computation.held for computation in hosted) <= self.engine.cpus:
+        if sum(item.held + item.apart_cpus for item in hosted) <= self.engine.cpus:
             self.ceiling = self.engine.cpus
         assert self.daemon_ends <= 1
         with_runner = {item.id for item in hosted if item.state.value in ("preparing", "ready", "closing")}

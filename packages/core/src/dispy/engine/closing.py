@@ -122,6 +122,7 @@ class Closing:
                 ledger.timers.clear(("pause", computation.id, placement.node.id))
             ledger.timers.clear(("terminate", computation.id))
             ledger.timers.clear(("recall", computation.id))
+            ledger.timers.clear(("demand", computation.id))
             ledger.timers.clear(("close", computation.id))
             ledger.forget_reports(computation.id)
             computation.shared.clear()

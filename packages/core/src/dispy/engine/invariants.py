@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from dispy.engine.capacity import busy_of
 from dispy.engine.ledger import Ledger
 from dispy.engine.placing import has_room
 from dispy.engine.ranking import rank_of
@@ -51,6 +52,14 @@ def _check_nodes(ledger: Ledger) -> None:
         assert node.link is None or ledger.links[node.link] is node
         assert not node.reconciling or node.state is NodeState.CONNECTED
         silent_until = ledger.timers.due(("lease", node.id))
+        flying = {
+            job.id: job
+            for computation in ledger.computations.values()
+            if (placement := computation.placements.get(ident)) is not None
+            for job in placement.inflight.values()
+            if job.demand is not None
+        }
+        assert node.demands == flying, "what jobs demand of a node is miscounted"
         assert silent_until == (node.lease_ends_at if node.state is NodeState.SILENT else None)
 
 
@@ -59,10 +68,17 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     pending = 0
     queues: list[tuple[deque[Job], NodeId | None]] = [(computation.queue, None)]
     queues += [(line, None) for line in computation.ranked.values()]
+    queues += [(line.jobs, line.pinned) for line in computation.demanding.values()]
+    for key, line in computation.demanding.items():
+        assert key == (line.demand, line.pinned)
+        assert all((job.demand, job.pinned) == key for job in line.jobs), (
+            "a job is in the line of another demand"
+        )
     queues += [(placement.pinned, ident) for ident, placement in computation.placements.items()]
     assert all(job.priority == rank for rank, line in computation.ranked.items() for job in line)
     assert not any(job.priority for job in computation.queue), "a job stands in the line of others"
     assert all(computation.ranked.values()), "an empty line is kept"
+    assert all(line.jobs for line in computation.demanding.values()), "an empty line is kept"
     for queue, ident in queues:
         priorities = [job.priority for job in queue]
         assert priorities == sorted(priorities, reverse=True), "a job stands before one of a higher priority"
@@ -130,7 +146,7 @@ def _check_heap(ledger: Ledger, computation: Computation) -> None:
     assert len(set(valid)) == len(valid), "a placement has two valid entries"
     for placement in open_ones:
         assert placement in valid, "a placement with room is not in the heap"
-        assert placement.load == rank_of(ledger, computation, len(placement.inflight), placement.slots)
+        assert placement.load == rank_of(ledger, computation, busy_of(placement), placement.slots)
     if open_ones:
         lines = (computation.queue, *computation.ranked.values())
         assert not any(job.state is JobState.QUEUED for line in lines for job in line), (

@@ -121,6 +121,13 @@ class Ledger:
         del placement.inflight[job.id]
         placement.inflight_bytes -= len(job.body)
         self.touch(computation, placement)
+        if job.demand is not None:
+            self.undemand(placement.node, job)
+
+    def undemand(self, node: Node, job: Job) -> None:
+        """Take note that a job with a demand has nothing any more at a node."""
+        del node.demands[job.id]
+        self.touch_node(node)
 
     def release_anywhere(self, computation: Computation, job: Job) -> Placement | None:
         """Take a job that is in flight or abandoned out of its place, and return that place."""
@@ -171,7 +178,9 @@ class Ledger:
             advance_job(job, step)
             job.node = None
             job.started_at = 0.0
-            if job.pinned is not None:
+            if job.demand is not None:
+                enter_first(line_of(computation, job), job)
+            elif job.pinned is not None:
                 enter_first(placement.pinned, job)
             else:
                 line_of(computation, job).appendleft(job)
@@ -243,6 +252,8 @@ class Ledger:
     def drop_pinned(self, computation: Computation, placement: Placement, why: str) -> None:
         """Cancel jobs that wait for a placement which is not coming."""
         queue, placement.pinned = placement.pinned, deque()
+        for key in [key for key in computation.demanding if key[1] == placement.node.id]:
+            queue.extend(computation.demanding.pop(key).jobs)
         for job in queue:
             if job.state is JobState.QUEUED:
                 reason = f"it is bound to {describe_node(placement.node)}, which cannot be used: {why}"
@@ -256,6 +267,8 @@ class Ledger:
             return
         computation.queue = _alive(computation.queue)
         computation.ranked = {rank: _alive(line) for rank, line in computation.ranked.items()}
+        for demanding in computation.demanding.values():
+            demanding.jobs = _alive(demanding.jobs)
         forget_empty(computation)
         for placement in computation.placements.values():
             if placement.pinned:

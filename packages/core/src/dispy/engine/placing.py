@@ -26,11 +26,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
+from dispy.engine.capacity import busy_of, is_open
+from dispy.engine.demanding import Demanding
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
 from dispy.engine.ranking import rank_of
 from dispy.engine.ranks import forget_empty, lines_in_turn
-from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
 from dispy.model import INLINE_BODY_BYTES, SharedData
@@ -65,6 +67,9 @@ ASSIGNMENT_BYTES = 96
 NEED_BYTES = 9
 """What naming shared data takes there, at most."""
 
+DEMAND_BYTES = 128
+"""What a demand takes there, and each resource in it, at most."""
+
 _ASSIGNED = JOB_TABLE[JobState.QUEUED][JobStep.ASSIGNED]
 
 
@@ -91,28 +96,17 @@ def window_of(slots: int, mean_s: float | None) -> int:
     return slots * (1 + ahead)
 
 
-def is_open(placement: Placement) -> bool:
-    """Tell whether jobs may be sent to *placement*, full or not."""
-    node = placement.node
-    return (
-        placement.state is PlacementState.READY
-        and not placement.paused
-        and not placement.resting
-        and node.state is NodeState.CONNECTED
-        and not node.draining
-        and not node.reconciling
-    )
-
-
 def has_room(placement: Placement) -> bool:
     """Tell whether a job may be sent to *placement*."""
+    if placement.node.demands:  # nothing is sent ahead where slots are kept for single jobs
+        return busy_of(placement) < placement.slots and not placement.blocked and is_open(placement)
     return len(placement.inflight) < placement.window and not placement.blocked and is_open(placement)
 
 
-def watch_ahead(ledger: Ledger, computation: Computation) -> None:
+def watch_ahead(ledger: Ledger, computation: Computation, after_s: float = LOOK_S) -> None:
     """Have it looked soon whether jobs that were sent ahead wait while slots are free."""
     computation.ahead = True
-    ledger.timers.set(("recall", computation.id), ledger.now + LOOK_S)
+    ledger.timers.set(("recall", computation.id), ledger.now + after_s)
 
 
 class Placing:
@@ -122,9 +116,29 @@ class Placing:
         self._ledger = ledger
         self._batches: dict[Placement, _Batch] = {}
         self._entries = 0
+        self.demanding = Demanding(ledger, self._send_one)
 
     def dispatch(self) -> None:
         """Assign what can be assigned after this event; one message for each placement, more if it is large."""
+        ledger = self._ledger
+        demanding = [computation for computation in ledger.awake.values() if computation.demanding]
+        if demanding:
+            self.demanding.place(demanding)
+        self._dispatch_plain()
+        while demanding and self.demanding.place(demanding):  # as jobs before them are gone now
+            self._dispatch_plain()
+        if self._batches:
+            for placement, batch in self._batches.items():
+                self._flush(placement, batch)
+            self._batches.clear()
+
+    def _send_one(self, computation: Computation, placement: Placement, job: Job) -> bool:
+        """Assign a job that has been taken out of its line; False if it is too large to wait there."""
+        line = deque([job])
+        self._fill(computation, placement, line, math.inf)
+        return not line
+
+    def _dispatch_plain(self) -> None:
         ledger = self._ledger
         for placement, computation in ledger.touched.items():
             if placement.pinned and has_room(placement):
@@ -139,10 +153,6 @@ class Placing:
             elif computation.queue:
                 self._drain_line(computation, computation.queue)
         ledger.awake.clear()
-        if self._batches:
-            for placement, batch in self._batches.items():
-                self._flush(placement, batch)
-            self._batches.clear()
 
     def _offer(self, computation: Computation, placement: Placement) -> None:
         """Give the heap a valid entry for *placement* if it has room, and none if not."""
@@ -150,9 +160,9 @@ class Placing:
             placement.entry = 0
             return
         if computation.allocator is None:
-            load = len(placement.inflight) / placement.slots
+            load = busy_of(placement) / placement.slots
         else:
-            load = rank_of(self._ledger, computation, len(placement.inflight), placement.slots)
+            load = rank_of(self._ledger, computation, busy_of(placement), placement.slots)
         if placement.entry and load == placement.load:
             return
         self._entries += 1
@@ -174,7 +184,7 @@ class Placing:
             if has_room(placement):
                 # The next entry may be stale; then its load is only a reason to look again too early.
                 self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
-                if len(placement.inflight) > placement.slots and not computation.ahead:
+                if busy_of(placement) > placement.slots and not computation.ahead:
                     watch_ahead(self._ledger, computation)
                 self._offer(computation, placement)
 
@@ -182,6 +192,9 @@ class Placing:
         """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is."""
         ranked = computation.allocator is not None
         node, slots, window, inflight = placement.node, placement.slots, placement.window, placement.inflight
+        extra = 0
+        if node.demands:
+            extra, window = busy_of(placement) - len(inflight), slots
         batch = self._batches.get(placement)
         if batch is None:
             batch = self._batches[placement] = _Batch(computation)
@@ -213,16 +226,26 @@ class Placing:
             else:
                 batch.jobs.append(
                     JobAssignment(
-                        job.id, job.attempt, body, 0, 0, job.limits, job.carries, numbers_of(job.needs)
+                        job.id,
+                        job.attempt,
+                        body,
+                        0,
+                        0,
+                        job.limits,
+                        job.carries,
+                        numbers_of(job.needs),
+                        job.demand,
                     )
                 )
                 batch.size += size + ASSIGNMENT_BYTES
+            if job.demand is not None:
+                batch.size += DEMAND_BYTES * (1 + len(job.demand.resources))
             if job.needs:
                 batch.size += len(job.needs) * NEED_BYTES
                 batch.needs.update((data.id, data) for data in job.needs if data.id not in placement.data)
             if batch.size > BATCH_BYTES - INLINE_BODY_BYTES - ASSIGNMENT_BYTES:
                 self._flush(placement, batch)
-            count = len(inflight)
+            count = len(inflight) + extra
             if count >= window:
                 return
             rank = rank_of(self._ledger, computation, count, slots) if ranked else count / slots
@@ -245,7 +268,15 @@ class Placing:
                 stream, size = node.next_stream, len(job.body)
                 node.next_stream += 1
                 batch.jobs[index] = JobAssignment(
-                    job.id, job.attempt, b"", stream, size, job.limits, job.carries, numbers_of(job.needs)
+                    job.id,
+                    job.attempt,
+                    b"",
+                    stream,
+                    size,
+                    job.limits,
+                    job.carries,
+                    numbers_of(job.needs),
+                    job.demand,
                 )
                 streams.append(SendStream(node.link, stream, job.body, size))
             self._ledger.effects.append(SendMessage(node.link, AssignJobs(batch.computation.id, batch.jobs)))

@@ -11,6 +11,8 @@ import math
 from heapq import heapify
 from typing import TYPE_CHECKING
 
+from dispy.engine.capacity import busy_of
+
 if TYPE_CHECKING:
     from dispy.engine.ledger import Ledger
     from dispy.engine.records import Computation
@@ -44,7 +46,7 @@ def _give_up(ledger: Ledger, computation: Computation, busy: int, slots: int, wh
     computation.allocator = None
     valid = [placement for placement in computation.placements.values() if placement.entry]
     for placement in valid:
-        placement.load = len(placement.inflight) / placement.slots
+        placement.load = busy_of(placement) / placement.slots
     heap = computation.heap
     heap[:] = [
         (placement.load, placement.entry, placement) for placement in valid

@@ -1,4 +1,4 @@
-"""The lines in which jobs of a computation wait: one for plain jobs, and one for each other rank.
+"""The lines in which jobs of a computation wait: one for plain jobs, and one for each other rank or demand.
 
 Nearly all computations have plain jobs only, so their line stands by itself, as `Computation.queue`; the others are
 made when the first job comes and dropped when the last has gone. Jobs of higher priority go first; in a line they
@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from dispy.engine.records import DemandLine
+
 if TYPE_CHECKING:
     from dispy.engine.records import Computation, Job
 
 
 def line_of(computation: Computation, job: Job) -> deque[Job]:
-    """Give the line that a job waits in which is bound to no node."""
+    """Give the line that a job waits in which is bound to no node, or has a demand."""
+    if job.demand is not None:
+        key = (job.demand, job.pinned)
+        line = computation.demanding.get(key)
+        if line is None:
+            line = computation.demanding[key] = DemandLine(*key)
+            line.open.update(dict.fromkeys(computation.placements.values()))
+        return line.jobs
     rank = job.priority
     return computation.queue if not rank else computation.ranked.setdefault(rank, deque())
 
@@ -23,11 +32,12 @@ def line_of(computation: Computation, job: Job) -> deque[Job]:
 def lines_of(computation: Computation) -> list[deque[Job]]:
     """Give every line of a computation, also those of jobs that are bound to a node."""
     pinned = (placement.pinned for placement in computation.placements.values())
-    return [computation.queue, *computation.ranked.values(), *pinned]
+    demanding = (line.jobs for line in computation.demanding.values())
+    return [computation.queue, *computation.ranked.values(), *demanding, *pinned]
 
 
 def lines_in_turn(computation: Computation) -> list[deque[Job]]:
-    """Give the lines of jobs that are bound to no node, the highest priority first."""
+    """Give the lines of jobs that are bound to no node and have no demand, the highest priority first."""
     if not computation.ranked:
         return [computation.queue]
     ranked = {0: computation.queue, **computation.ranked}
@@ -38,6 +48,8 @@ def forget_empty(computation: Computation) -> None:
     """Drop the lines in which nobody waits any more."""
     for rank in [rank for rank, line in computation.ranked.items() if not line]:
         del computation.ranked[rank]
+    for key in [key for key, demanding in computation.demanding.items() if not demanding.jobs]:
+        del computation.demanding[key]
 
 
 def enter(line: deque[Job], job: Job) -> None:

@@ -19,12 +19,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dispy.engine.capacity import busy_of, has_ahead, is_open
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import is_open, watch_ahead
+from dispy.engine.placing import LOOK_S, watch_ahead
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
 from dispy.wire.messages import RecallJobs
+
+DEMANDED_LOOK_S = 0.5
+"""Seconds between two looks while jobs are queued, and jobs with demands are at nodes."""
 
 WAIT_S = 0.1
 """Seconds that a job may wait at a node though a slot is free elsewhere: a detour of some round trips."""
@@ -56,19 +60,21 @@ class Recalling:
         if computation.closing:
             return
         if sum(map(len, lines_in_turn(computation))) > computation.dropped:
-            watch_ahead(self._ledger, computation)
+            # Jobs with demands may take long, and what waits behind them, too.
+            demanded = any(placement.node.demands for placement in computation.placements.values())
+            watch_ahead(self._ledger, computation, DEMANDED_LOOK_S if demanded else LOOK_S)
             return
         free = 0
         surplus: list[_Surplus] = []
         for placement in computation.placements.values():
-            count = len(placement.inflight)
-            if count > placement.slots:
+            count = busy_of(placement)
+            if count > placement.slots and has_ahead(placement):
                 _forget_ended(placement)
                 computation.ahead = True
                 if (found := self._assess(placement)) is not None:
                     surplus.append(found)
             elif is_open(placement):
-                free += placement.slots - count
+                free += max(0, placement.slots - count)
         if computation.ahead:
             watch_ahead(self._ledger, computation)
         surplus.sort(key=lambda item: item.wait_s, reverse=True)
@@ -81,7 +87,7 @@ class Recalling:
         """Tell what may be had back from a placement, if it has anything that is worth it."""
         if placement.node.link is None or placement.node.reconciling or placement.mean_s is None:
             return None
-        jobs = len(placement.inflight) - placement.slots - len(placement.recalling)
+        jobs = busy_of(placement) - placement.slots - len(placement.recalling)
         if jobs <= 0:
             return None
         idle_s = self._ledger.now - placement.moved_at
@@ -103,7 +109,7 @@ class Recalling:
         for job in reversed(placement.inflight.values()):
             if len(keys) >= min(most, free * each):
                 break
-            if _may_wait(job) and (job.id, job.attempt) not in placement.recalling:
+            if job.demand is None and _may_wait(job) and (job.id, job.attempt) not in placement.recalling:
                 keys.append((job.id, job.attempt))
         if not keys:
             return 0

@@ -298,6 +298,7 @@ def _update_node(node: Node, event: LinkOpened, python: PythonVersion) -> None:
     node.peer_host = event.peer_host
     node.avail = None if hello.avail is None else Avail(*hello.avail)
     node.draining, node.refusal = bool(hello.refusal), hello.refusal
+    node.resources = {name: count for name, count in hello.resources.items() if count > 0}
     node.next_stream = 1
     _add_addresses(node, event)
 

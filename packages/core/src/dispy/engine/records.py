@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from dispy.model import (
     SharedData,
     StartMethod,
 )
-from dispy.wire.messages import JobLimits
+from dispy.wire.messages import JobDemand, JobLimits
 from dispy.wire.owner import UNKNOWN, Owner
 
 
@@ -60,10 +61,12 @@ class Job:
         last_news: number of the last intermediate result of the latest attempt.
         limits: what it may use, None if there are no limits.
         priority: of those that wait the highest goes first.
+        demand: what it must have for itself at a node; None: one slot.
     """
 
     limits: JobLimits | None = None
     priority: int = 0
+    demand: JobDemand | None = None
     # Not slots: thousands of jobs wait, and most have none. See `LimitedJob`.
 
     __slots__ = (
@@ -110,9 +113,9 @@ class Job:
 
 
 class LimitedJob(Job):
-    """A job with limits."""
+    """A job with limits, a priority or a demand."""
 
-    __slots__ = ("limits", "priority")
+    __slots__ = ("demand", "limits", "priority")
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class LimitedJob(Job):
         limits: JobLimits | None,
         *,
         priority: int = 0,
+        demand: JobDemand | None = None,
         pinned: NodeId | None = None,
         handle: Any = None,
         carries: tuple[str, int] | None = None,
@@ -132,6 +136,7 @@ class LimitedJob(Job):
         )
         self.limits = limits
         self.priority = priority
+        self.demand = demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,22 @@ class DataUse:
     automatic: bool
     jobs: int = 0
     """Jobs that need it and are not forgotten."""
+
+
+@dataclass(slots=True, eq=False)
+class DemandLine:
+    """Jobs of a computation with the same demand, bound to the same node or to none."""
+
+    demand: JobDemand
+    pinned: NodeId | None
+    jobs: deque[Job] = field(default_factory=deque)
+    open: dict[Placement, None] = field(default_factory=dict)
+    """Placements that may be able to run the next of them."""
+    later: dict[Placement, None] = field(default_factory=dict)
+    """Those that could, but for other jobs with demands that are there."""
+    unmet_since: float = math.inf
+    """Since when no node that is used can ever meet the demand."""
+    warned: bool = False
 
 
 @dataclass(slots=True)
@@ -211,6 +232,8 @@ class Computation:
     """Jobs of priority 0 that are bound to no node."""
     ranked: dict[int, deque[Job]] = field(default_factory=dict)
     """Priority -> jobs of it that are bound to no node; see `dispy.engine.ranks`."""
+    demanding: dict[tuple[JobDemand, NodeId | None], DemandLine] = field(default_factory=dict)
+    """Jobs with demands, also those that are bound to a node; see `dispy.engine.demanding`."""
     placements: dict[NodeId, Placement] = field(default_factory=dict)
     pending: int = 0
     """Jobs that are not settled; abandoned ones count as settled."""
@@ -278,6 +301,10 @@ class Node:
     """What it showed on its first link, and must show on each."""
     impostors: set[str] = field(default_factory=set)
     """Addresses from which others have greeted with its ident, so that the user is told once."""
+    resources: dict[str, int] = field(default_factory=dict)
+    """What it has besides slots: name -> how many items."""
+    demands: dict[JobId, Job] = field(default_factory=dict)
+    """Jobs with demands that are in flight there, of all computations."""
 
     @property
     def usable_cpus(self) -> int:
@@ -327,6 +354,8 @@ class Placement:
         dismissed: the application does not want to use the node any more.
         moved_at: when jobs were sent there, or ended there, last; by the engine's clock.
         recalling: attempts that it was asked to give back; some may have ended since.
+        waiting: demand -> the job with it that was sent there last, its attempt, and when that was.
+        shunned_at: when a job with a demand was taken back that had waited there for too long.
         data: shared data that was sent there since it was opened and has not been lost there.
         coming: streams with files that were sent there since it was opened -> sizes of these files in bytes.
     """
@@ -358,6 +387,8 @@ class Placement:
     recalling: set[AttemptKey] = field(default_factory=set)
     data: set[int] = field(default_factory=set)
     coming: dict[int, int] = field(default_factory=dict)
+    waiting: dict[JobDemand, tuple[Job, int, float]] = field(default_factory=dict)
+    shunned_at: float = -math.inf
     restarts: int = 0
     """How often its runner has died and it was opened again."""
 

@@ -5,10 +5,11 @@ start of a job there; a job is *settled* when nothing more can happen to it. Sta
 `dispy.engine.tables`; what is remembered in `dispy.engine.records`.
 
 The parts, each with its rules in its module: `opening` (which nodes a computation uses), `placing` (which job goes
-where), `recalling` (what waits there too long), `settling` (starts, results, rejections, cancellations), `news`
-(what jobs tell while they run), `watching` (what they print meanwhile), `sending` (files for jobs), `sharing` (data
-that several jobs read), `managing` (what the application says about single nodes),
-`reconciling` (links, leases, agreement with nodes about what they have), `closing`; `ledger` is what they share.
+where; `demanding` for jobs that must have more than a slot), `recalling` (what waits there too long), `settling`
+(starts, results, rejections, cancellations), `news` (what jobs tell while they run), `watching` (what they print
+meanwhile), `sending` (files for jobs), `sharing` (data that several jobs read), `managing` (what the application
+says about single nodes), `reconciling` (links, leases, agreement with nodes about what they have), `closing`;
+`ledger` is what they share.
 
 The effects of an event come in this order: what the event itself asks for, then news of jobs (at most one
 TellJobs), then acknowledgements (the application has the results by then), then assignments, then TellClosed.
@@ -249,7 +250,10 @@ class SchedulerEngine:
                 continue
             if job.id in jobs:
                 raise LocalProtocolError(f"job {job.id} was submitted twice")
-            if job.pinned is None:
+            if job.demand is not None and job.pinned is None:
+                enter(line_of(computation, job), job)
+                ledger.awake[computation.id] = computation
+            elif job.pinned is None:
                 (line_of(computation, job) if job.priority else computation.queue).append(job)
                 ledger.awake[computation.id] = computation
             elif (reason := self._pin(computation, job, job.pinned)) is not None:
@@ -277,7 +281,7 @@ class SchedulerEngine:
             return f"it is bound to {name}, which {computation.name} does not use"
         if not may_become_ready(placement):
             return f"it is bound to {describe_node(placement.node)}, which cannot be used: {placement.reason}"
-        enter(placement.pinned, job)
+        enter(placement.pinned if job.demand is None else line_of(computation, job), job)
         self._ledger.touch(computation, placement)
         return None
 
@@ -312,6 +316,8 @@ class SchedulerEngine:
             ledger.touch(computation, placement)
         elif kind == "recall":
             self._recalling.look(computation)
+        elif kind == "demand":
+            self._placing.demanding.look(computation)
         elif kind == "terminate":
             self._closing.terminate_over(computation)
         else:

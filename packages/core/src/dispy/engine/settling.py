@@ -68,13 +68,15 @@ class Settling:
     def started(self, node: Node, message: JobsStarted) -> None:
         """Take in that attempts run."""
         ledger = self._ledger
-        _, placement = self._find(node, message.computation)
+        computation, placement = self._find(node, message.computation)
         for start in message.starts:
             job = placement.inflight.get(start.job) if placement is not None else None
             if job is None or job.attempt != start.attempt:
                 ledger.counters.late_starts += not _started_abandoned(placement, start)
                 continue
             job.started_at = start.started_at
+            if job.demand is not None and computation is not None and placement is not None:
+                ledger.touch(computation, placement)  # the next one may be sent to wait there
             if job.state is JobState.ASSIGNED:
                 job.state = _STARTED
                 ledger.changes.append(JobChange(job, JobStatus.RUNNING, node))
@@ -107,6 +109,8 @@ class Settling:
             del placement.inflight[number]
             placement.inflight_bytes -= len(job.body)
             placement.jobs_done += 1
+            if job.demand is not None:
+                ledger.undemand(node, job)
             if result.started_at > 0.0 and result.outcome <= _RUN_OUTCOMES:
                 run_s = result.ended_at - result.started_at
                 if 0.0 <= run_s < _RUN_MAX_S:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterable
 from itertools import chain
 
+from dispy.engine.capacity import can_ever, describe, why_unmet
 from dispy.engine.ledger import describe_node
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.wire.messages import JobDemand
 
 FAILED_MAX = 3
 """Of so many nodes that cannot be used it is told why."""
@@ -47,13 +49,15 @@ def explain_job(job: Job, computation: Computation, *, now: float | None = None)
 
 def _explain_waiting(job: Job, computation: Computation) -> str:
     again = f"; attempt {job.attempt} of it did not get anywhere" if job.attempt else ""
-    if job.pinned is not None:
+    if job.pinned is not None and job.demand is None:
         placement = computation.placements[job.pinned]
         before = _count_before(job, placement.pinned)
         return (
             f"it waits for {describe_node(placement.node)}, which it is bound to, behind {before} others"
             f"{_describe_load(placement)}{again}"
         )
+    if job.demand is not None:
+        return _explain_demand(job, job.demand, computation) + again
     ready = [one for one in computation.placements.values() if _takes_jobs(one)]
     where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
     return (
@@ -68,6 +72,19 @@ def _describe_failed(computation: Computation) -> str:
     told = [f"; {describe_node(one.node)} cannot be used: {one.reason}" for one in failed[:FAILED_MAX]]
     more = f"; nor can {len(failed) - FAILED_MAX} others" if len(failed) > FAILED_MAX else ""
     return "".join(told) + more
+
+
+def _explain_demand(job: Job, demand: JobDemand, computation: Computation) -> str:
+    before = _count_before(job, computation.demanding[demand, job.pinned].jobs)
+    why = why_unmet(computation, demand, job.pinned)
+    if why:
+        return f"it {why}; it waits until a node comes that can run it"
+    line = f"it waits behind {before} others that need the same ({describe(demand)})"
+    plain = sum(_count_before(job, queue) for queue in lines_in_turn(computation))
+    ready = [one for one in computation.placements.values() if _takes_jobs(one) and can_ever(one, demand)]
+    if not ready:
+        return f"{line}; no node takes jobs at the moment"
+    return f"{line}, and {plain} that need one CPU; {len(ready)} nodes can run it, when enough is free there"
 
 
 def _count_before(job: Job, queue: Iterable[Job]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
 from dispy import __version__
 from dispy.model import MAX_FRAME_BYTES, Role
@@ -23,6 +24,7 @@ def make_hello(
     avail: tuple[float, int, int, float] | None = None,
     proof: bytes = b"",
     refusal: str = "",
+    resources: Mapping[str, int] | None = None,
 ) -> Hello:
     """Make the first message of a link; for *proof* see `dispy.wire.owner`."""
     return Hello(
@@ -42,4 +44,5 @@ def make_hello(
         avail=avail,
         proof=proof,
         refusal=refusal,
+        resources=dict(resources or {}),
     )

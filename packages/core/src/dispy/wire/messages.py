@@ -46,6 +46,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     """Shows that ``ident`` is the sender's: the same on each of its links to the receiver; see `dispy.wire.owner`."""
     refusal: str = ""
     """Why a node takes no jobs at present; empty if it does."""
+    resources: dict[str, int] = {}
+    """Resources of a node besides its slots: name -> how many items of it jobs may have."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="beat"):
@@ -164,6 +166,17 @@ class JobLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
     processes: int = 0
 
 
+class JobDemand(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job must have, all of it for itself, from its start to its end."""
+
+    cpus: int = 1
+    """Slots of the node."""
+    exclusive: bool = False
+    """Nothing else runs at the node meanwhile; ``cpus`` is the least that the node must have."""
+    resources: tuple[tuple[str, int], ...] = ()
+    """(name, how many items of it), by name, each once."""
+
+
 class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One job for a node; see the module about bodies."""
 
@@ -177,6 +190,8 @@ class JobAssignment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Set if files or code for this job only come in its body: name and size of the largest file, or "" and 0."""
     needs: tuple[int, ...] = ()
     """Shared data without which it must not run; each was announced by ShareData before."""
+    demand: JobDemand | None = None
+    """None: one slot."""
 
 
 class AssignJobs(msgspec.Struct, frozen=True, array_like=True, tag="assign"):

@@ -130,6 +130,9 @@ def show_status(told: dict[str, Any]) -> str:
         f"  served        {told['served']} computations"
         + ("" if told["serve_left"] is None else f", {told['serve_left']} left"),
     ]
+    for name, items in told.get("resources", {}).items():
+        used = told["resources_used"].get(name, [])
+        lines.append(f"  resource      {name}: {', '.join(items)}; in use: {', '.join(used) or 'none'}")
     if told["service_hours"]:
         lines.append(f"  hours         {told['service_hours']}")
     for client in told["clients"]:

@@ -100,6 +100,8 @@ class Operator:
             "state": state,
             "reason": refusal or None,
             "slots": engine.cpus,
+            "resources": {name: list(items) for name, items in engine.resources.items()},
+            "resources_used": engine.resources_used,
             "service_hours": None if rules.hours is None else str(rules.hours),
             "serve_left": engine.serve_left,
             "served": engine.served,

@@ -12,6 +12,7 @@ from dispy.wire.messages import (
     CancelJobs,
     DataLost,
     JobAssignment,
+    JobDemand,
     JobLimits,
     JobResult,
     JobsStarted,
@@ -19,6 +20,7 @@ from dispy.wire.messages import (
 )
 from dispy_node.engine.effects import CancelAttempts, RecallAttempts, RunJobs
 from dispy_node.engine.events import AttemptResult, AttemptsEnded, AttemptsStarted
+from dispy_node.engine.gathering import is_demand
 from dispy_node.engine.holding import ATTEMPT_BYTES, CROWDED, NEED_BYTES
 from dispy_node.engine.ledger import Ledger, Violation
 from dispy_node.engine.records import (
@@ -88,6 +90,7 @@ class Attempts:
         run: list[tuple[AttemptKey, Body]] = []
         limits: dict[AttemptKey, JobLimits] = {}
         crowded: list[AttemptKey] = []
+        unfit: dict[str, list[AttemptKey]] = {}
         room = left = ledger.holding.room(client)
         lacking: list[JobAssignment] = []
         try:
@@ -100,6 +103,8 @@ class Attempts:
                     raise Violation(f"job {job.job} attempt {job.attempt} is out of range")
                 elif job.limits is not None and not _are_limits(job.limits):
                     raise Violation(f"job {job.job} has the limits {job.limits}")
+                elif job.demand is not None and not is_demand(job.demand):
+                    raise Violation(f"job {job.job} demands {job.demand}")
                 elif cost > left or crowded:  # those that follow would overtake it
                     crowded.append(key)
                     if job.stream:
@@ -113,16 +118,20 @@ class Attempts:
                 ):
                     self._leave_out(client, job)
                     lacking.append(job)
+                elif job.demand is not None and (why := self._why_unfit(client, computation, job.demand)):
+                    self._leave_out(client, job)
+                    unfit.setdefault(why, []).append(key)
                 elif job.stream:
                     ledger.announce(client, job.stream)
                     left -= cost
                     attempt = Attempt(key, AttemptState.RECEIVING, job.stream, limits=job.limits, cost=cost)
+                    self._line_up(computation, attempt, job.demand)
                     attempt.carries = job.carries is not None
                     attempts[key] = attempt
                     _note_needs(computation, attempt, job.needs)
                     client.awaited[job.stream] = (computation, attempt)
                     computation.pending += 1
-                elif ready and computation.has(job.needs):
+                elif ready and computation.has(job.needs) and job.demand is None:
                     left -= cost
                     attempts[key] = attempt = Attempt(key, QUEUED, cost=cost)
                     attempt.carries = job.carries is not None
@@ -136,13 +145,59 @@ class Attempts:
                     )
                     attempt.carries = job.carries is not None
                     _note_needs(computation, attempt, job.needs)
+                    self._line_up(computation, attempt, job.demand)
                     computation.pending += 1
         finally:
             ledger.counters.assigned += len(attempts) - known
             ledger.holding.count(client, room - left)
             ledger.reject(client, computation.id, crowded, CROWDED)
+            for why, keys in unfit.items():
+                ledger.reject(client, computation.id, keys, why)
             self._run(computation, run, limits)
         self._refuse_lacking(client, computation, lacking)
+
+    def _why_unfit(self, client: Client, computation: HostedComputation, demand: JobDemand) -> str:
+        """Tell why an attempt with this demand cannot wait here; empty if it can."""
+        gathering = self._ledger.gathering
+        return gathering.why_crowded(client.id) or gathering.why_never(computation, demand)
+
+    def _line_up(self, computation: HostedComputation, attempt: Attempt, demand: JobDemand | None) -> None:
+        if demand is not None:
+            self._ledger.gathering.enter(attempt, computation, demand)
+
+    def return_hopeless(self) -> None:
+        """Give back attempts that can never have here what they must have."""
+        ledger = self._ledger
+        gathering = ledger.gathering
+        for attempt, computation in gathering.hopeless():
+            client = ledger.client_of(computation)
+            why = gathering.why_never(computation, _demand_of(attempt))
+            self.forget(client, computation, attempt)
+            ledger.reject(client, computation.id, [attempt.key], why)
+            ledger.touch(computation)
+
+    def gather(self) -> None:
+        """Start those for whom all that they must have is free, in turn."""
+        ledger = self._ledger
+        gathering = ledger.gathering
+        while (found := gathering.next(ledger.now)) is not None:
+            attempt, computation = found
+            assert attempt.body is not None
+            body, attempt.body = attempt.body, None
+            _forget_needs(computation, attempt)
+            attempt.grant = grant = gathering.grant(computation, attempt)
+            key = attempt.key
+            advance_attempt(attempt, AttemptStep.HANDED_OVER)
+            computation.attempts[key] = computation.attempts.pop(key)  # see `hand_over`
+            computation.pending -= 1
+            computation.active += 1
+            limits = {} if attempt.limits is None else {key: attempt.limits}
+            carrying = frozenset([key] if attempt.carries else [])
+            ledger.out.append(RunJobs(computation.id, [(key, body)], limits, carrying, {key: grant}))
+
+    def _give_back(self, computation: HostedComputation, attempt: Attempt) -> None:
+        """Take back what an attempt that has ended had for itself."""
+        self._ledger.gathering.give_back(computation, attempt, self._ledger.now)
 
     def _end_unfit(
         self, client: Client, computation: HostedComputation, job: JobAssignment, cost: int, reason: str
@@ -293,7 +348,7 @@ class Attempts:
         limits: dict[AttemptKey, JobLimits] = {}
         for attempt in attempts:
             waits = attempt.state is AttemptState.WAITING and attempt.body is not None
-            if waits and not attempt.lacks:
+            if waits and not attempt.lacks and attempt.demand is None:
                 assert attempt.body is not None
                 _forget_needs(computation, attempt)
                 run.append((attempt.key, attempt.body))
@@ -366,7 +421,10 @@ class Attempts:
             if attempt is None or not (attempt.state is QUEUED or attempt.state is RUNNING):
                 ledger.counters.stale += 1
                 ledger.remove([item.spooled] if item.spooled is not None else [])
-            elif attempt.unwanted or (
+                continue
+            if attempt.grant is not None:
+                self._give_back(computation, attempt)
+            if attempt.unwanted or (
                 (attempt.withdrawn or (attempt.recalled and attempt.state is QUEUED))
                 and result.outcome == CANCELLED
                 and not (attempt.cancelled or computation.terminate)
@@ -432,24 +490,36 @@ class Attempts:
                 ended.append(attempt)
         self._results.send(client, computation.id, ended)
 
-    def settle(self, client: Client, computation: HostedComputation, reason: str, unsure: int = 0) -> None:
+    def settle(
+        self,
+        client: Client,
+        computation: HostedComputation,
+        reason: str,
+        unsure: int = 0,
+        *,
+        died: bool = False,
+    ) -> None:
         """End all attempts of a computation that has no runner any more; its results become leftovers.
 
         A runner that was killed may have started as many jobs as it had slots without having said so. The first
-        *unsure* attempts that it had are therefore not told to have never started, which would start them again.
+        *unsure* attempts that it had are therefore not told to have never started, which would start them again; nor,
+        if it has *died*, are those that had all that they must have, as these start at once.
         """
         rejected, ended = [], []
         for attempt in list(computation.attempts.values()):
             if attempt.state is ENDED:
                 continue
+            may_run = died and attempt.grant is not None
+            if attempt.grant is not None:
+                self._give_back(computation, attempt)
             if not attempt.unwanted and computation.terminate:
                 self._end_here(client, computation, attempt, Outcome.CANCELLED, "its computation was closed")
                 ended.append(attempt)
             elif not attempt.unwanted and attempt.state is RUNNING:
                 self._end_here(client, computation, attempt, Outcome.DIED, reason)
                 ended.append(attempt)
-            elif not attempt.unwanted and attempt.state is QUEUED and unsure > 0:
-                unsure -= 1
+            elif not attempt.unwanted and attempt.state is QUEUED and (may_run or unsure > 0):
+                unsure -= not may_run
                 self._end_here(
                     client, computation, attempt, Outcome.DIED, f"{reason}; the job may have started"
                 )
@@ -490,6 +560,9 @@ class Attempts:
     def _take_body(self, client: Client, computation: HostedComputation, attempt: Attempt) -> None:
         """Throw away the body, or what has come of it, of an attempt that the runner does not have."""
         _forget_needs(computation, attempt)
+        if attempt.demand is not None:
+            self._ledger.gathering.leave(attempt)
+            attempt.demand = None
         if attempt.state is AttemptState.RECEIVING:
             if attempt.stream:
                 self._ledger.drop_stream(client, attempt.stream)
@@ -515,6 +588,11 @@ class Attempts:
         advance_attempt(attempt, AttemptStep.FINISHED)
         self._results.drop_files(client, attempt)
         self._ledger.counters.ended += 1
+
+
+def _demand_of(attempt: Attempt) -> JobDemand:
+    assert attempt.demand is not None, "who is in line has a demand"
+    return attempt.demand
 
 
 def _are_limits(limits: JobLimits) -> bool:

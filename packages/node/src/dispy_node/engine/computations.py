@@ -310,7 +310,7 @@ class Computations:
         ledger.forget_data(client, computation.data)
         unsure = computation.held if event.reason else 0
         ledger.slots.leave(computation)
-        self._attempts.settle(client, computation, reason, unsure)
+        self._attempts.settle(client, computation, reason, unsure, died=bool(event.reason))
         ledger.out.append(RemoveFolder(computation.id))
         if ledger.outgoing.get(computation.id) is computation:
             del ledger.outgoing[computation.id]

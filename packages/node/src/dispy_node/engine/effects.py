@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.wire.messages import JobLimits, Message, SendFile, WatchOutput
 from dispy.wire.owner import Owner
-from dispy_node.engine.records import Body, HostedComputation, PartKey, Spooled
+from dispy_node.engine.records import Body, Grant, HostedComputation, PartKey, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class RunJobs:
     """What those of them may use that have limits."""
     carrying: frozenset[AttemptKey] = frozenset()
     """Those in whose bodies files or code for them alone come along."""
+    granted: Mapping[AttemptKey, Grant] = field(default_factory=dict)
+    """What those of them have that start at once, whatever slots the runner has."""
 
 
 @dataclass(frozen=True, slots=True)

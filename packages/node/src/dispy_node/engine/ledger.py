@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.sizes import too_large
 from dispy.wire.messages import FILE, JobsRejected, Message
 from dispy_node.engine.effects import DropStream, Effect, RemoveSpooled, SendMessage
+from dispy_node.engine.gathering import NO_RESOURCES, Gathering
 from dispy_node.engine.holding import (
     CROWDED,
     DATA_BYTES,
@@ -65,6 +67,7 @@ class Ledger:
         keep_results_s: how long results are kept for a client that stays away, in seconds.
         memory_bytes: how much may be held for all clients together.
         max_file_bytes: largest file that is taken; 0 for no limit.
+        resources: name -> items that jobs can have.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Ledger:
         keep_results_s: float,
         memory_bytes: int = MEMORY_BYTES,
         max_file_bytes: int = 0,
+        resources: Mapping[str, Sequence[str]] = NO_RESOURCES,
     ) -> None:
         self.max_file_bytes = max_file_bytes
         self.lease_s = lease_s
@@ -97,6 +101,7 @@ class Ledger:
         self.touched: dict[HostedComputation, None] = {}
         """Computations that may have nothing left to do; looked at when the event is handled."""
         self.slots = SlotShares(cpus)
+        self.gathering = Gathering(self.slots, resources)
         self.holding = Holding(memory_bytes, self.slots)
         self.counters = Counters()
         self.draining = False
@@ -215,6 +220,7 @@ class Ledger:
         for member in self.slots.members:
             assert any(member is computation for computation in hosted), member
         self.slots.check_invariants()
+        self.gathering.check_invariants(hosted)
         self._check_holding(hosted)
 
     def _check_holding(self, hosted: list[HostedComputation]) -> None:
@@ -275,7 +281,7 @@ class Ledger:
                 assert all(computation.waiting[data].get(key) is attempt for data in attempt.needs), attempt
                 needs += len(attempt.needs)
             if attempt.state is AttemptState.WAITING and state is ComputationState.READY:
-                assert attempt.lacks, "a job waits for nothing"
+                assert attempt.lacks or attempt.demand, "a job waits for nothing"
             if attempt.state is AttemptState.RECEIVING:
                 assert client.awaited.get(attempt.stream) == (computation, attempt), attempt
         assert all(computation.waiting.values()), "nobody waits for some data"

@@ -10,14 +10,14 @@
     outgoing   a computation whose runner is still ending while its client has opened it again
 
 The parts: `attempts`, `results`, `news`, `watching`, `files`, `data`, `computations`, `clients` and `reconciling`
-handle what concerns each, `duty` tells when jobs are taken, `slots` shares the slots, `ledger` holds what they share
-and checks it. This module only takes events apart.
+handle what concerns each, `duty` tells when jobs are taken, `slots` shares the slots, `gathering` gets for single
+attempts what they must have, `ledger` holds what they share and checks it. This module only takes events apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +52,7 @@ from dispy_node.engine.data import DataStore
 from dispy_node.engine.duty import Duty, Rules
 from dispy_node.engine.effects import CloseLink, Effect, EndDaemon, RemoveSpooled, Report
 from dispy_node.engine.files import Files
+from dispy_node.engine.gathering import NO_RESOURCES
 from dispy_node.engine.holding import MEMORY_BYTES
 from dispy_node.engine.ledger import Counters, Ledger, Violation
 from dispy_node.engine.news import NewsDesk
@@ -80,6 +81,7 @@ class NodeEngine:
         max_file_bytes: largest file that is taken; 0 for no limit.
         serve: end after so many computations have ended; None: go on.
         client_shutdown: the cleanup of a computation may have the node end.
+        resources: name -> items that jobs can have, each for itself.
 
     Attributes:
         counters: what the node has seen, for the operator.
@@ -95,9 +97,10 @@ class NodeEngine:
         max_file_bytes: int = 0,
         serve: int | None = None,
         client_shutdown: bool = False,
+        resources: Mapping[str, Sequence[str]] = NO_RESOURCES,
     ) -> None:
         ledger = self._ledger = Ledger(
-            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes
+            _checked_cpus(cpus), lease_s, keep_results_s, memory_bytes, max_file_bytes, resources
         )
         results = Results(ledger)
         attempts = self._attempts = Attempts(ledger, results)
@@ -167,6 +170,16 @@ class NodeEngine:
         return self._ledger.slots.cpus
 
     @property
+    def resources(self) -> Mapping[str, Sequence[str]]:
+        """Name -> items that jobs can have."""
+        return self._ledger.gathering.resources
+
+    @property
+    def resources_used(self) -> dict[str, list[str]]:
+        """Name -> those items that jobs have at present."""
+        return self._ledger.gathering.used()
+
+    @property
     def avail(self) -> Avail | None:
         """What the machine had free when that was measured last."""
         return self._avail
@@ -228,20 +241,34 @@ class NodeEngine:
         if handler is None:
             raise LocalProtocolError(f"not an event of a node: {event!r}")
         handler(event)
+        if ledger.slots.narrowed:
+            ledger.slots.narrowed = False
+            self._attempts.return_hopeless()
         while ledger.touched:
             self._computations.close_if_done(ledger.touched.popitem()[0])
         if ledger.unsettled:
             self._clients.settle()
         self._duty.count()
-        if ledger.slots.due:
-            out += ledger.slots.share(now)
+        self._share(now)
         if ledger.draining and not self._ended:
             self._end_if_drained()
         return out
 
+    def _share(self, now: float) -> None:
+        """Give slots to single attempts first, then share the others; what the one does may let the other go on."""
+        ledger = self._ledger
+        slots, gathering = ledger.slots, ledger.gathering
+        while True:
+            if gathering.is_awake:
+                self._attempts.gather()
+            if not slots.due:
+                return
+            ledger.out += slots.share(now)
+
     def next_deadline(self) -> float | None:
         """Tell when TimePassed is due, on the clock of `handle`; None if there is nothing to wait for."""
-        deadline = min(self._ledger.slots.deadline, self._clients.next_deadline(), self._drain_ends_at)
+        shares = min(self._ledger.slots.deadline, self._ledger.gathering.deadline)
+        deadline = min(shares, self._clients.next_deadline(), self._drain_ends_at)
         return deadline if deadline < math.inf else None
 
     def check_invariants(self) -> None:

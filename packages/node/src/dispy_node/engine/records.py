@@ -11,6 +11,7 @@ from dispy.model import AttemptKey, ClientId, ComputationId, LinkId
 from dispy.wire.messages import (
     FileOffer,
     Hello,
+    JobDemand,
     JobLimits,
     JobResult,
     News,
@@ -53,7 +54,7 @@ class AttemptState(enum.Enum):
     RECEIVING = "receiving"
     """Its body is still arriving on a stream."""
     WAITING = "waiting"
-    """Its body is here; the computation's runner is not ready yet, or shared data that it needs is not."""
+    """Its body is here; the computation's runner is not ready yet, or what it needs is not there, or not free."""
     QUEUED = "queued"
     """Handed to the runner, not started."""
     RUNNING = "running"
@@ -74,6 +75,17 @@ class KeptNews:
     """The job waits for an answer."""
     sent: bool = False
     """It was told on the present link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an attempt has for itself, from when it is handed to the runner until it has ended."""
+
+    cpus: int
+    alone: bool = False
+    """Nothing else runs at the node."""
+    items: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(name of a resource, its items), by name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +137,10 @@ class Attempt:
     """What the records of logging among its news count; see `dispy_node.engine.news`."""
     logs_missed: int = 0
     """Records that were dropped since the last that is kept."""
+    demand: JobDemand | None = None
+    """What it must have besides one slot; see `dispy_node.engine.gathering`."""
+    grant: Grant | None = None
+    """That, while it is QUEUED or RUNNING."""
 
 
 CODE = ""
@@ -188,6 +204,10 @@ class HostedComputation:
     """Attempts that are QUEUED or RUNNING."""
     pending: int = 0
     """Attempts that are RECEIVING or WAITING."""
+    apart: int = 0
+    """Those of the active ones that have a grant, and so need none of `slots`."""
+    apart_cpus: int = 0
+    """Slots that these have."""
     slots: int = 0
     held: int = 0
     wanted: int = 0
@@ -201,6 +221,11 @@ class HostedComputation:
     """The scheduler wants to hear of its end."""
     cost: int = 0
     """What is counted for it, without its attempts; see `dispy_node.engine.holding`."""
+
+    @property
+    def plain(self) -> int:
+        """How many attempts at the runner need a slot of the computation."""
+        return self.active - self.apart
 
     def has(self, needs: tuple[int, ...]) -> bool:
         """Tell whether all this shared data is here."""

@@ -14,6 +14,9 @@ Shares are made again only when somebody wants more than when they were made, wh
 deadlines: a computation that has too few jobs for its slots keeps them `HOLD_S` long from others who want them
 (its next jobs are mostly on their way), and computations that got nothing, as there are fewer slots than
 computations, take over every `TURN_S`.
+
+Slots of single attempts that have a grant are *taken*, and those that are *gathered* for the next such attempt are
+kept from everybody (`dispy_node.engine.gathering`); what is shared are the others.
 """
 
 from __future__ import annotations
@@ -76,6 +79,50 @@ class SlotShares:
         self._limited_at = -math.inf
         self._limits_are_new = False
         """A limit has changed, and shares are made again at `deadline`."""
+        self.narrowed = False
+        """Some computation may be allowed fewer slots in all than before; who reads this resets it."""
+        self.taken = 0
+        """Slots of attempts that have a grant."""
+        self.alone = False
+        """One of them runs alone."""
+        self._gathered = 0
+        self._gathers_all = False
+        self._gatherer: HostedComputation | None = None
+        """The computation that slots are gathered for."""
+
+    @property
+    def is_hungry(self) -> bool:
+        """Somebody got less than it wanted when shares were made last."""
+        return self._hungry
+
+    def gather(self, computation: HostedComputation | None, cpus: int, *, alone: bool = False) -> bool:
+        """Keep *cpus* slots from others, or all if it is to run *alone*; tell whether they are free.
+
+        With *computation* None nothing is kept any more.
+        """
+        if (computation, cpus, alone) != (self._gatherer, self._gathered, self._gathers_all):
+            self._gatherer, self._gathered, self._gathers_all = computation, cpus, alone
+            self.due = True
+        if computation is None or self.alone or self._used() + cpus > self.cpus or (alone and self._used()):
+            return False
+        return computation.held + computation.apart_cpus + cpus <= self.limit_of(computation)
+
+    def take(self, computation: HostedComputation, cpus: int, *, alone: bool) -> None:
+        """Give slots that were gathered to an attempt."""
+        self._gatherer, self._gathered, self._gathers_all = None, 0, False
+        computation.apart += 1
+        computation.apart_cpus += cpus
+        self.taken += cpus
+        self.alone = alone
+        self.due = True
+
+    def give_back(self, computation: HostedComputation, cpus: int, *, alone: bool) -> None:
+        """Take back the slots of an attempt."""
+        computation.apart -= 1
+        computation.apart_cpus -= cpus
+        self.taken -= cpus
+        self.alone = self.alone and not alone
+        self.due = True
 
     def join(self, computation: HostedComputation, client: Client) -> None:
         """Take in a computation whose runner has become ready."""
@@ -94,15 +141,15 @@ class SlotShares:
 
     def note_more(self, computation: HostedComputation) -> None:
         """Take note that the computation has more active attempts."""
-        active = computation.active
-        if active >= computation.slots:
+        plain = computation.plain
+        if plain >= computation.slots:
             computation.idle_since = math.inf
-        if active > computation.wanted and computation.wanted < self._limit(computation):
+        if plain > computation.wanted and computation.wanted < self._limit(computation):
             self.due = True
 
     def note_fewer(self, computation: HostedComputation, now: float) -> None:
         """Take note that the computation has fewer active attempts."""
-        if computation.active < computation.slots and computation.idle_since == math.inf:
+        if computation.plain < computation.slots and computation.idle_since == math.inf:
             computation.idle_since = now
             if self._hungry:
                 self.deadline = min(self.deadline, now + HOLD_S)
@@ -116,6 +163,7 @@ class SlotShares:
 
     def note_limit(self, now: float) -> None:
         """Take note that a computation is to use more slots, or fewer, than was said before."""
+        self.narrowed = True
         if now >= self._limited_at + LIMIT_S:
             self._limited_at = now
             self.due = True
@@ -125,14 +173,14 @@ class SlotShares:
 
     def resize(self, cpus: int) -> None:
         """Set the number of slots."""
-        self._bound = max(cpus, self._held())
+        self._bound = max(cpus, self._used())
         self.cpus = cpus
-        self.due = True
+        self.due = self.narrowed = True
 
     def share(self, now: float) -> list[SetSlots]:
         """Make shares anew and tell what changes."""
         self.due = self._limits_are_new = False
-        self._bound = max(self.cpus, min(self._bound, self._held()))
+        self._bound = max(self.cpus, min(self._bound, self._used()))
         ready = [member for member in self.members if member.state is ComputationState.READY]
         if now >= self._turn_ends_at:
             self._end_turn(ready)
@@ -140,7 +188,7 @@ class SlotShares:
         for member in ready:
             member.wanted = self._wants(member, now)
         closing = sum(member.held for member in self.members if member.state is not ComputationState.READY)
-        targets = self._targets(ready, max(0, self.cpus - closing))
+        targets = self._targets(ready, max(0, self._room() - closing))
         changes = self._shrink(ready, targets) + self._grow(ready, targets)
         self._set_deadlines(ready, targets, now)
         return changes
@@ -148,15 +196,27 @@ class SlotShares:
     def _held(self) -> int:
         return sum(member.held for member in self.members)
 
+    def _used(self) -> int:
+        return self._held() + self.taken
+
+    def _room(self) -> int:
+        """Tell how many slots are there to be shared."""
+        return 0 if self.alone or self._gathers_all else max(0, self.cpus - self.taken - self._gathered)
+
+    def limit_of(self, computation: HostedComputation) -> int:
+        """Tell how many slots a computation may use in all."""
+        limit = computation.offer.cpus
+        return min(limit, self.cpus) if limit > 0 else self.cpus
+
     def _limit(self, computation: HostedComputation) -> int:
         client = self.members.get(computation)
         if client is not None and client.choked:
             return 0
-        limit = computation.offer.cpus
-        return min(limit, self.cpus) if limit > 0 else self.cpus
+        gathered = self._gathered if computation is self._gatherer else 0
+        return max(0, self.limit_of(computation) - computation.apart_cpus - gathered)
 
     def _wants(self, computation: HostedComputation, now: float) -> int:
-        wants = computation.active
+        wants = computation.plain
         if now < computation.idle_since + HOLD_S < math.inf:
             wants = max(wants, computation.slots)
         return min(wants, self._limit(computation))
@@ -187,7 +247,7 @@ class SlotShares:
 
     def _grow(self, ready: list[HostedComputation], targets: list[int]) -> list[SetSlots]:
         changes = []
-        free = self.cpus - self._held()
+        free = self._room() - self._held()
         for member, target in zip(ready, targets, strict=True):
             more = min(target - member.slots, free)
             if more > 0 and member.held == member.slots:
@@ -208,14 +268,14 @@ class SlotShares:
         self._hungry = starved = False
         self.deadline = math.inf
         for member, target in zip(ready, targets, strict=True):
-            if member.active >= member.slots:
+            if member.plain >= member.slots:
                 member.idle_since = math.inf
             self._hungry |= target < member.wanted
             starved |= target == 0 < member.wanted
         if self._hungry:
             ends = (member.idle_since + HOLD_S for member in ready)
             self.deadline = min((end for end in ends if end > now), default=math.inf)
-        if not starved or not self.cpus:
+        if not starved or not self._room():
             self._turn_ends_at = math.inf
         elif self._turn_ends_at == math.inf:
             self._turn_ends_at = now + TURN_S
@@ -224,14 +284,14 @@ class SlotShares:
     def check_invariants(self) -> None:
         """Assert what must hold between events."""
         assert not self.due, "shares are due"
-        assert self._held() <= self._bound, "more slots are held than there are"
-        free = self.cpus - self._held()
+        assert self._used() <= self._bound, "more slots are held than there are"
+        free = self._room() - self._held()
         shrinking = any(member.held > member.slots for member in self.members)
         for member in self.members:
             assert 0 <= member.slots <= member.held, member
             if member.state is ComputationState.READY:
                 assert member.slots <= self._limit(member) or self._limits_are_new, member
-                assert (member.idle_since == math.inf) == (member.active >= member.slots), member
+                assert (member.idle_since == math.inf) == (member.plain >= member.slots), member
                 # What is free may be meant for one that has yet to confirm an earlier request.
                 unused = free > 0 and not shrinking and not self._limits_are_new
-                assert not unused or member.slots >= min(member.active, self._limit(member)), "slots lie idle"
+                assert not unused or member.slots >= min(member.plain, self._limit(member)), "slots lie idle"

@@ -10,7 +10,8 @@ from time import time
 from dispy_node.runner.bare import Libc, signals
 from dispy_node.runner.body import BROKEN
 from dispy_node.runner.call import Caller
-from dispy_node.runner.frames import ANSWER, JOB, KEY
+from dispy_node.runner.equipment import equip, unequip
+from dispy_node.runner.frames import ANSWER, EQUIP, EQUIP_ANEW, JOB, KEY
 from dispy_node.runner.news import News, take_answer
 from dispy_node.runner.program import NotExecuted, execute
 from dispy_node.runner.replies import GO_ON, HEAD, MAGIC, OUTPUT_WAITS, SKIPPED, make_result, reply
@@ -103,6 +104,9 @@ class Child:
             job, attempt, kind, body = self._receive()
         else:
             body = data[JOB.size :]
+        if kind in (EQUIP, EQUIP_ANEW):
+            equip(body)
+            job, attempt, kind, body = self._receive()
         caller = self._caller
         if caller is None:
             self._run_program(job, attempt, kind, body)
@@ -233,6 +237,7 @@ class Worker(Child):
         self._channel = channel
         self._cells = cells
         self._number = -1
+        self._before: dict[str, str | None] = {}
         self._ahead, self._at = b"", 0
         self._interruptible = False
         self._caller.process = self._process = getpid()
@@ -253,6 +258,9 @@ class Worker(Child):
             at += size + length
             if kind == ANSWER:
                 continue  # the job that had asked has not waited for it
+            if kind in (EQUIP, EQUIP_ANEW):
+                self._before = equip(body)
+                continue
             self._ahead, self._at = data, at
             self._number = number = (self._number + 1) % NUMBERS
             clock[0] = started_at = time()
@@ -267,6 +275,9 @@ class Worker(Child):
                 # It came before the first line of `call` that knows what to do with it.
                 withdrawn = 1
             self._interruptible = False
+            if self._before:
+                unequip(self._before)
+                self._before = {}
             if kind:
                 self._caller.put_away()
             if self._ahead is not data:  # more has come while the job waited for answers

@@ -6,7 +6,8 @@ plain structs, so that a batch of tiny jobs costs microseconds on both sides.
 
     daemon to runner    CONFIGURE (JSON), SETUP (arguments), LOAD (code), RUN (jobs), SLOTS, CANCEL (attempts), CLOSE,
                         TAKEN (answer to news), LIMITS (of jobs that the next RUN brings), WATCH (of a job that runs),
-                        RECALL (attempts; those that have not started are ended as cancelled, without a start)
+                        RECALL (attempts; those that have not started are ended as cancelled, without a start),
+                        GRANT (of jobs that the next RUN brings, which start at once, whatever SLOTS says)
     runner to daemon    READY, FAILED (text), STARTED (starts), ENDED (results), SLOTS, LOG (text),
                         NEWS (of a job that runs), SAID (line of a job), SETUP (it begins),
                         CLEANUP (it begins, or with a text: it has failed), OUTPUT (for a WATCH),
@@ -43,6 +44,7 @@ WATCH = 18
 OUTPUT = 19
 RECALL = 20
 SHUTDOWN = 21
+GRANT = 22
 
 HEADER = struct.Struct("<BI")
 """Kind and payload length of a frame."""
@@ -52,6 +54,11 @@ SPOOLED = 1
 """Flag of a job's body: the bytes are the path of a spool file with it."""
 CARRIES = 4
 """Flag of a job's body: in it are files or code for this job only, see `carried`."""
+EQUIP = 8
+"""In place of these, in GRANT and to a child before the job: variables that the next job has, as `NAME=VALUE` each
+followed by a zero byte."""
+EQUIP_ANEW = 9
+"""The same, for a job that needs a process which has run no other."""
 KEY = struct.Struct("<QI")
 """Job and attempt."""
 START = struct.Struct("<QId")

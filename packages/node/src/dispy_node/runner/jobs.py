@@ -24,6 +24,7 @@ class Job:
         limits: seconds from its start, seconds of processors' time, bytes of memory, processes, where 0 is no limit;
             None if it has none.
         excess: which limit it has gone beyond, with a text for people; it is cancelled then. None if it has not.
+        equipment: what its child is told before it, for jobs that start whatever slots there are; empty for others.
         ended: its result is made; whoever still meets it in a queue passes over it.
         watches: who looks at its output, by number; None as long as nobody has.
     """
@@ -33,6 +34,7 @@ class Job:
         "cancelled",
         "child",
         "ended",
+        "equipment",
         "excess",
         "key",
         "limits",
@@ -47,6 +49,7 @@ class Job:
     def __init__(self, key: bytes, record: bytes) -> None:
         self.key = key
         self.record = record
+        self.equipment = b""
         self.child: Offspring | None = None
         self.limits: tuple[float, float, int, int] | None = None
         self.excess: tuple[int, str] | None = None

@@ -19,6 +19,7 @@ from dispy_node.runner.frames import (
     COUNT,
     ENDED,
     FAILED,
+    GRANT,
     JOB,
     KEY,
     LIMITS,
@@ -38,6 +39,7 @@ from dispy_node.runner.frames import (
     FrameReader,
     frame,
     pack_starts,
+    unpack_jobs,
     unpack_keys,
     unpack_limits,
 )
@@ -103,6 +105,8 @@ class Runner:
         self._jobs: dict[bytes, Job] = {}
         self._limits: dict[bytes, tuple[float, float, int, int]] = {}
         """Of jobs that are about to come."""
+        self._granted: dict[bytes, bytes] = {}
+        """What such jobs are equipped with."""
         self._results: list[bytes] = []
         self._starts: list[Start] = []
         self._out: list[bytes] = []
@@ -137,6 +141,8 @@ class Runner:
     def ended(self, job: Job, record: bytes) -> None:
         """Take the result of a job."""
         self._jobs.pop(job.key, None)
+        if job.equipment:
+            self._pool.apart -= 1
         self._results.append(record)
         if self._desk is not None:
             self._desk.forget(job)
@@ -245,6 +251,10 @@ class Runner:
             elif kind == LIMITS:
                 for number, attempt, timeout_s, cpu_s, memory, processes in unpack_limits(payload):
                     self._limits[KEY.pack(number, attempt)] = (timeout_s, cpu_s, memory, processes)
+            elif kind == GRANT:
+                for number, attempt, how, text in unpack_jobs(payload):
+                    record = JOB.pack(number, attempt, how, len(text)) + text
+                    self._granted[KEY.pack(number, attempt)] = record
             elif kind == WATCH:
                 job = self._jobs.get(payload[:KEY_BYTES])
                 if job is not None:
@@ -267,7 +277,12 @@ class Runner:
             key = payload[start : start + KEY_BYTES]
             job = Job(key, payload[start:stop])
             jobs[key] = job
-            queue.append(job)
+            if self._granted and (equipment := self._granted.pop(key, None)) is not None:
+                job.equipment = equipment
+                self._pool.apart += 1
+                queue.appendleft(job)
+            else:
+                queue.append(job)
             start = stop
             if self._limits and (limits := self._limits.pop(key, None)) is not None:
                 self._pool.limit(job, limits)
@@ -278,7 +293,7 @@ class Runner:
         self._pool.set_slots(slots)
 
     def _confirm_slots(self) -> None:
-        if self._owed is not None and len(self._pool.busy) <= self._owed:
+        if self._owed is not None and len(self._pool.plain) <= self._owed:
             self._out.append(frame(SLOTS, COUNT.pack(self._owed)))
             self._owed = None
 

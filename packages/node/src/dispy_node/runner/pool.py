@@ -89,6 +89,7 @@ class Pool:
     Attributes:
         queue: jobs that no child has; some may be cancelled already.
         slots: how many children may be busy.
+        apart: how many jobs it has been given that start whatever slots there are; they stand in front of the queue.
         busy: process id -> child that has jobs.
         draining: True when no more jobs will come, so that none is forked for.
     """
@@ -98,6 +99,7 @@ class Pool:
     ) -> None:
         self.queue: deque[Job] = deque()
         self.slots = 0
+        self.apart = 0
         self.busy: dict[int, Offspring] = {}
         self.draining = False
         self._idle: deque[Offspring] = deque()
@@ -124,7 +126,7 @@ class Pool:
     def dispatch(self) -> None:
         """Give queued jobs to children, as far as there are slots."""
         queue = self.queue
-        while queue and len(self.busy) < self.slots:
+        while queue and len(self.busy) < self.slots + self.apart:
             job = queue[0]
             if job.ended:
                 queue.popleft()
@@ -133,8 +135,20 @@ class Pool:
                 self._fork(1)
                 if not self._idle:
                     return
+            child = self._choose(job)
+            if child is None:
+                return
             queue.popleft()
-            self._assign(self._idle.popleft(), job)
+            self._assign(child, job)
+
+    def _choose(self, job: Job) -> Offspring | None:
+        """Take an idle child for a job, of which there is one at least; None if the job must wait for another."""
+        return self._idle.popleft()
+
+    @property
+    def plain(self) -> list[Offspring]:
+        """The busy children that take a slot each."""
+        return [child for child in self.busy.values() if not (child.jobs and child.jobs[0].equipment)]
 
     def _assign(self, child: Offspring, job: Job) -> None:
         child.jobs.append(job)
@@ -145,7 +159,7 @@ class Pool:
         self._unseen = True
         if job.limits is not None and self._watch is not None:
             self._watch.begin(job, child.pid)
-        self._talk.send(child, job.record)
+        self._talk.send(child, job.equipment + job.record if job.equipment else job.record)
 
     # ---- children come and go
 
@@ -182,7 +196,7 @@ class Pool:
             self._host.log(reason)
         if self.busy or not trouble.is_lasting(now):
             return
-        for _ in range(min(len(self.queue), max(self.slots, 1))):
+        for _ in range(min(len(self.queue), max(self.slots + self.apart, 1))):
             job = self.queue.popleft()
             if not job.ended:
                 self._end(job, self._ending.broken(job, reason))
@@ -257,6 +271,8 @@ class Pool:
             else:
                 wanted.append(job)
         self.queue.extendleft(reversed(wanted))
+        if self.apart and wanted:
+            self.queue = deque(sorted(self.queue, key=lambda job: not job.equipment))
 
     # ---- children to runner
 

@@ -236,7 +236,7 @@ class SpawnPool(_Spawned):
     """Runs each job in a fresh interpreter."""
 
     def _idle_wanted(self) -> int:
-        room = max(0, self.slots - len(self.busy))
+        room = max(0, self.slots + self.apart - len(self.busy))
         return min(room, len(self.queue)) + super()._idle_wanted()
 
 

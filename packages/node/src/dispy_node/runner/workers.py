@@ -22,9 +22,9 @@ from dispy_node.runner import explain
 from dispy_node.runner.bare import signals
 from dispy_node.runner.child import CLOCK_AT, NOTHING_STARTED, NUMBERS, STARTED_AT, WITHDRAWN_AT
 from dispy_node.runner.escalation import NEVER
-from dispy_node.runner.frames import RESULT
+from dispy_node.runner.frames import EQUIP_ANEW, RESULT
 from dispy_node.runner.jobs import Job
-from dispy_node.runner.pool import Pool
+from dispy_node.runner.pool import KIND_AT, Pool
 from dispy_node.runner.replies import GO_ON_RECORD, OUTPUT_WAITS, SKIPPED, GarbledReplies, is_whole
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class WorkerPool(Pool):
     def dispatch(self) -> None:
         """Give queued jobs to idle workers, and ahead to the others."""
         super().dispatch()
-        if self.queue and self.busy and len(self.busy) <= self.slots:
+        if self.queue and self.busy and len(self.busy) <= self.slots + self.apart:
             self._fill()
 
     def _fill(self) -> None:
@@ -92,7 +92,7 @@ class WorkerPool(Pool):
         while queue and len(records) < room:
             job = queue[0]
             if not job.ended:
-                if job.limits is not None:
+                if job.limits is not None or job.equipment:
                     break  # it must not wait: its time counts from its start
                 size += len(job.record)
                 if size > AHEAD_BYTES:
@@ -106,9 +106,23 @@ class WorkerPool(Pool):
 
     def _assign(self, child: Offspring, job: Job) -> None:
         self._number(child, job)
-        if job.limits is not None:
+        if job.limits is not None or job.equipment:
             child.withdrawn_at = NEVER  # nothing behind it: what the worker uses is the job's
+        if _is_anew(job):
+            child.spoilt = True  # libraries choose devices once in a process, and keep their memory
         super()._assign(child, job)
+
+    def _choose(self, job: Job) -> Offspring | None:
+        if not _is_anew(job):
+            return super()._choose(job)
+        fresh = [child for child in self._idle if not child.used]
+        if not fresh:
+            self._fork(1)
+            fresh = [child for child in self._idle if not child.used]
+        if not fresh:
+            return None
+        self._idle.remove(fresh[0])
+        return fresh[0]
 
     def _number(self, child: Offspring, job: Job) -> None:
         job.child = child
@@ -116,7 +130,7 @@ class WorkerPool(Pool):
         _cells(child)[WITHDRAWN_AT + job.number] = 0
 
     def _idle_wanted(self) -> int:
-        return max(0, self.slots - len(self.busy))
+        return max(0, self.slots + self.apart - len(self.busy))
 
     # ---- replies
 
@@ -213,7 +227,7 @@ class WorkerPool(Pool):
     def set_slots(self, slots: int) -> None:
         """Change how many workers may be busy; those too many finish the job they run, and give back the others."""
         super().set_slots(slots)
-        for child in list(self.busy.values())[slots:]:
+        for child in self.plain[slots:]:
             self._withdraw(child)
 
     def _interrupt(self, child: Offspring, job: Job) -> None:
@@ -268,6 +282,11 @@ class WorkerPool(Pool):
 def _cells(child: Offspring) -> mmap.mmap:
     assert child.cells is not None, "every worker has cells until it is closed"
     return child.cells
+
+
+def _is_anew(job: Job) -> bool:
+    """Tell whether a job must have a process of its own."""
+    return bool(job.equipment) and job.equipment[KIND_AT] == EQUIP_ANEW
 
 
 def _placeholder(job: Job) -> Job:

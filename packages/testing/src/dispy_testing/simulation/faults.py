@@ -17,6 +17,9 @@ from dispy_testing.simulation.scenario import Scenario
 from dispy_testing.simulation.story import Story
 from dispy_testing.simulation.timeline import Timeline
 
+LEAST_CPUS = 2
+"""Slots that each node has in the end, at least: so many do jobs demand."""
+
 RESTART_S = 25.0
 """Greatest time until a node that has ended is started again: shorter and longer than a lease."""
 
@@ -90,8 +93,8 @@ class Faults:
             if not node.gone:
                 for client in self._stage.clients:
                     self._stage.network.heal((client.name, node.name))
-                if node.cpus == 0:
-                    node.change_cpus(1)
+                if node.cpus < LEAST_CPUS:
+                    node.change_cpus(LEAST_CPUS)
                 self._start(node)
 
     def _start(self, node: SimulatedNode) -> None:

@@ -32,6 +32,9 @@ from dispy_testing.simulation.truth import Excuse, Truth
 TASK_S = 0.005
 """Greatest time until a task of the daemon begins that starts a runner; commands before that are lost."""
 
+RESOURCES = {"gpu": ("0", "1")}
+"""What every node has besides slots."""
+
 LOWERED_S = 10.0
 """How long after the number of slots was lowered more jobs than that may be running or starting."""
 
@@ -132,7 +135,7 @@ class SimulatedNode:
         self.epoch += 1
         self.up = True
         self.spool_leaks = False
-        self.engine = NodeEngine(cpus=self.cpus)
+        self.engine = NodeEngine(cpus=self.cpus, resources=RESOURCES)
         self.spool = SimulatedSpool(self._rng, self._scenario.disk_failures)
         self.parts = Parts(self.spool.remove_spooled, lambda: self._timeline.now, least_bytes=1)
         self._alarm = Alarm(self._timeline, self.engine.next_deadline, partial(self.handle, ev.TimePassed()))
@@ -196,7 +199,8 @@ class SimulatedNode:
 
     def hello(self) -> Hello:
         """Make the greeting of a link that begins now."""
-        return make_hello(Role.NODE, self.id, self.name, self.epoch, self.engine.cpus)
+        resources = {name: len(items) for name, items in RESOURCES.items()}
+        return make_hello(Role.NODE, self.id, self.name, self.epoch, self.engine.cpus, resources)
 
     def next_link(self) -> LinkId:
         """Number a link."""
@@ -364,7 +368,16 @@ class SimulatedNode:
             most = self.cpus
             self._most = (most, 0.0)
         if change > 0 and self._running > max(most, self.cpus):
-            raise Broken(f"{self.name} runs {self._running} jobs at once with {self.cpus} slots")
+            raise Broken(f"{self.name} has {self._running} slots in use, of {self.cpus}")
+
+    def _check_grants(self) -> None:
+        """Check that no two jobs have the same item, as the runners see it."""
+        jobs = [job for runner in self.started_runners for job in runner.jobs.values()]
+        held = [
+            item for job in jobs if job.grant is not None for _, items in job.grant.items for item in items
+        ]
+        if len(set(held)) < len(held):
+            raise Broken(f"{self.name} has given the items {held}, one of them twice")
 
     # -- effects
 
@@ -389,7 +402,8 @@ class SimulatedNode:
     def _run_jobs(self, effect: fx.RunJobs) -> None:
         runner = self.runners.get(effect.computation)
         if runner is not None:
-            runner.run_jobs(list(effect.jobs))
+            self._check_grants()
+            runner.run_jobs(list(effect.jobs), effect.granted)
         else:
             raise Broken(f"{self.name} has jobs for {effect.computation}, which has no runner")
 
@@ -486,7 +500,9 @@ def _check_complete(computation: HostedComputation) -> None:
             raise Broken(f"{computation.id} starts without file {offer.path!r}")
 
 
-def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hello:
+def make_hello(
+    role: Role, ident: str, name: str, epoch: int, cpus: int, resources: dict[str, int] | None = None
+) -> Hello:
     """Make a greeting that is the same on every machine."""
     return Hello(
         protocol_min=PROTOCOL_VERSION,
@@ -498,6 +514,7 @@ def make_hello(role: Role, ident: str, name: str, epoch: int, cpus: int) -> Hell
         version="0",
         python="3.11.0",
         platform="simulated",
+        resources=resources or {},
         max_frame_bytes=MAX_FRAME_BYTES,
         heartbeat_s=HEARTBEAT_S,
         cpus=cpus,

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dispy.model import INLINE_BODY_BYTES, AttemptKey, ComputationId, Outcome
 from dispy.wire.messages import FILE, PARTIAL, JobResult, JobStart, News, WatchOutput
 from dispy_node.engine import events as ev
-from dispy_node.engine.records import Body, Spooled
+from dispy_node.engine.records import Body, Grant, Spooled
 from dispy_testing.simulation.printing import EVERY, PRINTS, Printing
 from dispy_testing.simulation.spool import SimulatedSpool
 from dispy_testing.simulation.timeline import Action, Timeline
 from dispy_testing.simulation.truth import JobTruth, Truth, make_result
+
+NO_GRANTS: Mapping[AttemptKey, Grant] = MappingProxyType({})
 
 SOCKET_S = 0.002
 """Greatest delay of a frame between daemon and runner."""
@@ -44,6 +47,12 @@ class RunningJob:
     """Set when it is started."""
     started_at: float = 0.0
     cancelled: bool = False
+    grant: Grant | None = None
+
+    @property
+    def cpus(self) -> int:
+        """How many slots of the node it takes."""
+        return 1 if self.grant is None else self.grant.cpus
 
 
 class SimulatedRunner:
@@ -56,7 +65,7 @@ class SimulatedRunner:
         spool: the node's spool folder.
         clock: gives the time of the node's wall clock.
         emit: takes what the runner tells.
-        counts: told +1 for each job that starts and -1 for each that ends here.
+        counts: told how many more slots are in use when jobs start, and when they end here.
     """
 
     def __init__(
@@ -104,9 +113,11 @@ class SimulatedRunner:
         """Load the computation for so long, then be ready, or fail if *failure* is a reason."""
         self._timeline.after(load_s, lambda: self._loaded(failure))
 
-    def run_jobs(self, jobs: Sequence[tuple[AttemptKey, Body]]) -> None:
-        """Take jobs, which are the runner's from here on."""
-        self._hear(lambda: self._take(jobs))
+    def run_jobs(
+        self, jobs: Sequence[tuple[AttemptKey, Body]], granted: Mapping[AttemptKey, Grant] = NO_GRANTS
+    ) -> None:
+        """Take jobs, which are the runner's from here on; those with a grant start whatever slots there are."""
+        self._hear(lambda: self._take(jobs, granted))
 
     def set_slots(self, slots: int) -> None:
         """Allow so many jobs at once."""
@@ -136,7 +147,7 @@ class SimulatedRunner:
     def kill(self) -> None:
         """End at once with all jobs, and tell nobody: the daemon is dead too."""
         self._dead = True
-        self._counts(-len(self.busy))
+        self._counts(-sum(job.cpus for job in self.busy.values()))
         self.busy.clear()
         self.jobs.clear()
 
@@ -179,12 +190,15 @@ class SimulatedRunner:
             command()
         self._turn()
 
-    def _take(self, jobs: Sequence[tuple[AttemptKey, Body]]) -> None:
+    def _take(self, jobs: Sequence[tuple[AttemptKey, Body]], granted: Mapping[AttemptKey, Grant]) -> None:
         for key, body in jobs:
             data = self._spool.take(body) if isinstance(body, Spooled) else bytes(body)
-            job = RunningJob(key, data)
+            job = RunningJob(key, data, grant=granted.get(key))
             self.jobs[key] = job
-            self._queue.append(job)
+            if job.grant is not None:
+                self._queue.appendleft(job)
+            else:
+                self._queue.append(job)
 
     def _change_slots(self, slots: int) -> None:
         if slots < self._slots or self._owed is not None:
@@ -221,7 +235,9 @@ class SimulatedRunner:
 
     def _turn(self) -> None:
         """Start what can be started, and have told soon what has happened."""
-        while self._queue and len(self.busy) < self._slots and not self._closing:
+        while self._queue and not self._closing:
+            if self._queue[0].grant is None and self._plain() >= self._slots:
+                break
             job = self._queue.popleft()
             if self.jobs.get(job.key) is job:
                 self._start(job)
@@ -229,9 +245,12 @@ class SimulatedRunner:
             self._turning = True
             self._timeline.after(TURN_S * self._rng.random(), self._flush)
 
+    def _plain(self) -> int:
+        return sum(job.grant is None for job in self.busy.values())
+
     def _start(self, job: RunningJob) -> None:
         self.busy[job.key] = job
-        self._counts(1)
+        self._counts(job.cpus)
         job.started_at = self._clock()
         job.truth = self._truth.started(job.key, job.body, self.data)
         self._starts.append((job, JobStart(*job.key, job.started_at)))
@@ -279,7 +298,7 @@ class SimulatedRunner:
         del self.jobs[job.key]
         self._printing.ended(job.key)
         if self.busy.pop(job.key, None) is not None:
-            self._counts(-1)
+            self._counts(-job.cpus)
         ended_at = self._clock() if job.started_at else 0.0
         body = b""
         if job.truth is not None and outcome in (Outcome.RETURNED, Outcome.EXITED, Outcome.RAISED):
@@ -302,7 +321,7 @@ class SimulatedRunner:
         self._turning = False
         if self._dead:
             return
-        if self._owed is not None and len(self.busy) <= self._owed:
+        if self._owed is not None and self._plain() <= self._owed:
             self._tell(ev.SlotsGivenUp(self.computation, self._owed))
             self._owed = None
         self._tell_starts()

@@ -11,6 +11,7 @@ from dispy.engine.events import DataReleased, NodesWidened
 from dispy.engine.records import Computation, Job, LimitedJob, Node, SourceFile
 from dispy.interfaces import API_VERSION, Allocator
 from dispy.model import INLINE_BODY_BYTES, ComputationId, Isolation, JobId, NodeId, SharedData
+from dispy.wire.messages import JobDemand
 from dispy_testing.simulation.client import SimulatedClient
 from dispy_testing.simulation.scenario import Scenario
 from dispy_testing.simulation.timeline import Timeline
@@ -25,6 +26,17 @@ DATA_EVERY = 6
 
 DATA_BYTES = (100, LARGE_BYTES[0], LARGE_BYTES[2], HUGE_BYTES)
 """Sizes of the shared data of each computation; the second half of it is automatic."""
+
+DEMAND_EVERY = 5
+"""One job of so many must have something for itself."""
+
+DEMANDS = (
+    JobDemand(resources=(("gpu", 1),)),
+    JobDemand(exclusive=True),
+    JobDemand(resources=(("gpu", 2),)),
+    JobDemand(2),
+)
+"""In turns; any node that is used at all can meet them, but for the last, which must have two slots."""
 
 PINNED = 0.1
 """Share of jobs that are bound to a node."""
@@ -57,6 +69,8 @@ class Application:
     chosen: dict[ComputationId, set[str] | None] = field(default_factory=dict)
     reentrant: dict[ComputationId, bool] = field(default_factory=dict)
     last_job: int = 0
+    most: dict[ComputationId, int] = field(default_factory=dict)
+    """Computation -> how many slots of a node it uses at most, 0 for all."""
     shared: dict[ComputationId, list[SharedData]] = field(default_factory=dict)
 
 
@@ -121,7 +135,7 @@ class Workload:
             for number, size in enumerate(sizes, 1)
         ]
         application.reentrant[ident] = reentrant = rng.random() < 0.5
-        most = rng.choice((0, 0, 0, 1, 2))
+        application.most[ident] = most = rng.choice((0, 0, 0, 1, 2))
 
         def accepts(node: Node) -> int:
             chosen = application.chosen[ident]
@@ -185,6 +199,7 @@ class Workload:
                 truth.body,
                 None,
                 priority=PRIORITIES[truth.job % len(PRIORITIES)],
+                demand=self._choose_demand(application, computation.id, truth.job),
                 pinned=truth.pinned,
                 needs=needs,
             )
@@ -221,6 +236,11 @@ class Workload:
             return {}
         chosen = {shared[turn % len(shared)], shared[turn // 2 % len(shared)]}
         return {data.id: data.source for data in chosen if isinstance(data.source, bytes)}
+
+    def _choose_demand(self, application: Application, ident: ComputationId, number: int) -> JobDemand | None:
+        turn, rest = divmod(number, DEMAND_EVERY)
+        demands = DEMANDS[:-1] if application.most[ident] == 1 else DEMANDS
+        return None if rest else demands[turn % len(demands)]
 
     def _draw_size(self) -> int:
         rng = self._rng
