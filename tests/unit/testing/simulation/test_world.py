@@ -46,3 +46,11 @@ def test_failure_tells_seed_command_and_story(monkeypatch: pytest.MonkeyPatch) -
     assert "--seed 3 --nodes 2 --jobs 5 --links wire --horizon 5" in text
     assert " c1 " in text
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_runs_have_jobs_taken_back() -> None:
+    """Else nothing of what may go wrong with that would be found."""
+    size = Size(nodes=5, jobs=120, kind=LinkKind.MESSAGES, horizon_s=10.0)
+    counts = [simulate(seed, size).recalled for seed in range(12)]
+    assert sum(count > 0 for count in counts) >= 3
+    assert sum(counts) >= 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import has_room
+from dispy.engine.placing import free_slots, has_room
 from dispy.engine.ranking import rank_of
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
 from dispy.model import NodeId
@@ -83,6 +83,7 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     waiting = sum(map(len, (computation.queue, *computation.ranked.values())))
     assert not (computation.closing and waiting > computation.dropped)
     _check_heap(ledger, computation)
+    _check_counts(computation)
     idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
     assert computation.closing or computation.idle.keys() == idle
 
@@ -122,6 +123,16 @@ def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Count
     assert ledger.jobs.get(job.id) is job
     assert job.computation == computation.id
     places[job.id] += 1
+
+
+def _check_counts(computation: Computation) -> None:
+    placements = computation.placements.values()
+    assert all(placement.free == free_slots(placement) for placement in placements), (
+        "free slots are miscounted"
+    )
+    assert computation.free == sum(placement.free for placement in placements)
+    behind = {placement for placement in placements if len(placement.inflight) > placement.slots}
+    assert computation.behind.keys() == behind, "what is sent ahead is miscounted"
 
 
 def _check_heap(ledger: Ledger, computation: Computation) -> None:

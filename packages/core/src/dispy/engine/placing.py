@@ -110,9 +110,17 @@ def has_room(placement: Placement) -> bool:
 
 
 def watch_ahead(ledger: Ledger, computation: Computation) -> None:
-    """Have it looked soon whether jobs that were sent ahead wait while slots are free."""
-    computation.ahead = True
-    ledger.timers.set(("recall", computation.id), ledger.now + LOOK_S)
+    """Have it looked soon whether jobs that were sent ahead wait while slots are free, if there are both."""
+    if computation.free and computation.behind:
+        key = ("recall", computation.id)
+        if ledger.timers.due(key) is None:
+            ledger.timers.set(key, ledger.now + LOOK_S)
+
+
+def free_slots(placement: Placement) -> int:
+    """Tell how many slots have nothing to do and may be given jobs."""
+    free = placement.slots - len(placement.inflight)
+    return free if free > 0 and is_open(placement) else 0
 
 
 class Placing:
@@ -138,6 +146,8 @@ class Placing:
                 forget_empty(computation)
             elif computation.queue:
                 self._drain_line(computation, computation.queue)
+            if computation.behind:
+                watch_ahead(ledger, computation)
         ledger.awake.clear()
         if self._batches:
             for placement, batch in self._batches.items():
@@ -145,7 +155,8 @@ class Placing:
             self._batches.clear()
 
     def _offer(self, computation: Computation, placement: Placement) -> None:
-        """Give the heap a valid entry for *placement* if it has room, and none if not."""
+        """Give the heap a valid entry for *placement* if it has room, and none if not; count what is free there."""
+        self._count(computation, placement)
         if not has_room(placement):
             placement.entry = 0
             return
@@ -164,6 +175,16 @@ class Placing:
             heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
             heapify(heap)
 
+    def _count(self, computation: Computation, placement: Placement) -> None:
+        free = free_slots(placement)
+        if free != placement.free:
+            computation.free += free - placement.free
+            placement.free = free
+        if len(placement.inflight) > placement.slots:
+            computation.behind[placement] = None
+        else:
+            computation.behind.pop(placement, None)
+
     def _drain_line(self, computation: Computation, queue: deque[Job]) -> None:
         heap = computation.heap
         while queue and heap:
@@ -174,8 +195,6 @@ class Placing:
             if has_room(placement):
                 # The next entry may be stale; then its load is only a reason to look again too early.
                 self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
-                if len(placement.inflight) > placement.slots and not computation.ahead:
-                    watch_ahead(self._ledger, computation)
                 self._offer(computation, placement)
 
     def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:

@@ -5,8 +5,10 @@ behind jobs that run, are asked for; but not if they are bound to it, nor if the
 be known: for those the detour would not pay, and they would go to and fro. What the node gives back has not been
 started and never will be (`JobsRejected`), and goes to the front of the queue.
 
-Theory of operation. It is looked every `LOOK_S`, as long as any job may be ahead, and the walk through all placements
-is made only when there is something to gain; so its cost is bounded by time, not by the number of jobs. How long the
+Theory of operation. `dispy.engine.placing` counts free slots, and knows the placements that have more jobs than slots.
+Only while there are both it is looked, every `LOOK_S`, at those placements, and only when nothing is queued: so
+nothing is spent while all slots are busy, and the cost is bounded by time, not by the number of jobs. Slots for which
+jobs are on their way already are not counted as free, or more would be asked for than can be used. How long the
 jobs at a placement will wait is told by their mean run time, and by the time since anything has ended there, for long
 jobs that come after many short ones make the mean wrong; the larger one counts. A placement that gives back jobs gets
 none ahead until a result comes from there. Each attempt is asked for once, and again on each new link, since the
@@ -20,7 +22,7 @@ import math
 from dataclasses import dataclass
 
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import is_open, watch_ahead
+from dispy.engine.placing import watch_ahead
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
@@ -28,6 +30,9 @@ from dispy.wire.messages import RecallJobs
 
 WAIT_S = 0.1
 """Seconds that a job may wait at a node though a slot is free elsewhere: a detour of some round trips."""
+
+COMING_S = 0.2
+"""Seconds after which jobs that were asked for are not waited for any more, but others are asked for."""
 
 SHORTEST_S = 1e-6
 """A mean run time is taken for no shorter."""
@@ -51,34 +56,32 @@ class Recalling:
         self._ledger = ledger
 
     def look(self, computation: Computation) -> None:
-        """Ask for what should not wait; look again later if anything may be ahead then."""
-        computation.ahead = False
-        if computation.closing:
+        """Ask for what should not wait; look again later if anything may wait then."""
+        watch_ahead(self._ledger, computation)
+        if computation.closing or not computation.free or not computation.behind:
             return
         if sum(map(len, lines_in_turn(computation))) > computation.dropped:
-            watch_ahead(self._ledger, computation)
             return
-        free = 0
-        surplus: list[_Surplus] = []
-        for placement in computation.placements.values():
-            count = len(placement.inflight)
-            if count > placement.slots:
-                _forget_ended(placement)
-                computation.ahead = True
-                if (found := self._assess(placement)) is not None:
-                    surplus.append(found)
-            elif is_open(placement):
-                free += placement.slots - count
-        if computation.ahead:
-            watch_ahead(self._ledger, computation)
-        surplus.sort(key=lambda item: item.wait_s, reverse=True)
-        for item in surplus:
+        free = computation.free - self._coming(computation)
+        if free <= 0:
+            return
+        found = [surplus for surplus in map(self._assess, computation.behind) if surplus is not None]
+        found.sort(key=lambda item: item.wait_s, reverse=True)
+        for item in found:
             if free <= 0:
                 break
             free -= self._recall(computation, item, free)
 
+    def _coming(self, computation: Computation) -> int:
+        """Tell for how many of the free slots jobs are on their way already."""
+        coming, now = computation.coming, self._ledger.now
+        for placement in [placement for placement, (until, _) in coming.items() if until <= now]:
+            del coming[placement]
+        return sum(slots for _, slots in coming.values())
+
     def _assess(self, placement: Placement) -> _Surplus | None:
         """Tell what may be had back from a placement, if it has anything that is worth it."""
+        _forget_ended(placement)
         if placement.node.link is None or placement.node.reconciling or placement.mean_s is None:
             return None
         jobs = len(placement.inflight) - placement.slots - len(placement.recalling)
@@ -112,7 +115,9 @@ class Recalling:
         placement.window = placement.slots
         self._ledger.touch(computation, placement)
         self._ledger.send(placement.node, RecallJobs(computation.id, keys))
-        return math.ceil(len(keys) / each)
+        slots = math.ceil(len(keys) / each)
+        computation.coming[placement] = (self._ledger.now + COMING_S, slots)
+        return slots
 
 
 def recall_again(ledger: Ledger, computation: Computation, placement: Placement) -> None:

@@ -219,8 +219,12 @@ class Computation:
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
     """(rank, number of the entry, placement), the best first; see `dispy.engine.placing`."""
-    ahead: bool = False
-    """Jobs were sent ahead of free slots and may still wait; see `dispy.engine.recalling`."""
+    free: int = 0
+    """Slots that have nothing to do, of all placements that take jobs."""
+    behind: dict[Placement, None] = field(default_factory=dict, repr=False)
+    """Placements with more jobs than slots; see `dispy.engine.recalling`."""
+    coming: dict[Placement, tuple[float, int]] = field(default_factory=dict, repr=False)
+    """Placements that were asked for jobs: until when they are expected, and for how many free slots."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -318,6 +322,7 @@ class Placement:
         window: how many jobs may be in flight.
         load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
+        free: its share of `Computation.free`.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
         opened_with: how many slots its node was told to use at most when it was opened there, 0 for all.
@@ -344,6 +349,7 @@ class Placement:
     window: int = 0
     load: float = 0.0
     entry: int = 0
+    free: int = 0
     paused: bool = False
     blocked: bool = False
     opened_with: int = 0

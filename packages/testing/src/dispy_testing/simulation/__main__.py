@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = perf_counter()
     faults: Counter[str] = Counter()
     ends: Counter[str] = Counter()
-    runs = failures = steps = starts = 0
+    runs = failures = steps = starts = recalled = 0
     virtual_s = real_s = 0.0
     for seed in range(options.seed, options.seed + options.runs):
         if options.seconds and perf_counter() - began > options.seconds:
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 break
             continue
         steps, starts = steps + outcome.steps, starts + outcome.starts
+        recalled += outcome.recalled
         virtual_s, real_s = virtual_s + outcome.virtual_s, real_s + outcome.real_s
         faults += outcome.faults
         ends += outcome.statuses
@@ -75,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
     print(
         f"{runs} runs, {failures} failed; {virtual_s:.0f} virtual seconds in {real_s:.1f} s "
-        f"({virtual_s / max(real_s, 1e-9):.0f} times real time), {steps} steps, {starts} job starts"
+        f"({virtual_s / max(real_s, 1e-9):.0f} times real time), {steps} steps, {starts} job starts, "
+        f"{recalled} jobs taken back"
     )
     print("faults:", ", ".join(f"{name} {count}" for name, count in sorted(faults.items())) or "none")
     print("jobs:", ", ".join(f"{name} {count}" for name, count in sorted(ends.items())) or "none")

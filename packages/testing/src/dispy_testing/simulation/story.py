@@ -73,6 +73,8 @@ class Outcome:
     statuses: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
+    recalled: int = 0
+    """Attempts that clients asked nodes to give back, and got."""
 
     @property
     def speed(self) -> float:

@@ -247,6 +247,7 @@ class World:
             statuses=self.truth.statuses(),
             faults=self._faults.counts,
             starts=self.truth.starts,
+            recalled=sum(client.engine.counters.recalled_jobs for client in self.clients),
         )
 
     # -- what must be true in the end
