@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dispy.engine.placing import LOOK_S
-from dispy.engine.recalling import COMING_S, WAIT_S
+from dispy.engine.recalling import WAIT_S
 from dispy.engine.records import Computation, Job, JobState
 from dispy.wire.messages import JobsRejected, RecallJobs, Reconciled
 
@@ -150,22 +150,3 @@ def test_nobody_looks_while_no_slot_is_free_or_nothing_waits_behind_another(worl
     world.wait(LOOK_S)
     assert not computation.behind
     assert world.engine.next_deadline() is None, "nothing waits"
-
-
-def test_no_more_is_asked_for_than_the_free_slots_can_use_while_it_is_on_its_way(world: World) -> None:
-    """Each of two nodes has jobs of about a second waiting; one free slot needs one of them, not one of each look."""
-    computation = world.add()
-    for number in (1, 2):
-        world.use(computation, number, cpus=1)
-        (short,) = world.submit(computation)
-        world.finish(short, ended_at=10.01)
-    world.submit(computation, 12)
-    for number in (1, 2):
-        for job in list(world.placement(computation, number).inflight.values())[:1]:
-            world.finish(job, ended_at=13.0)
-    assert not computation.queue
-    world.use(computation, 3, cpus=1)
-    asked = recalls(world.wait(LOOK_S)) + recalls(world.wait(LOOK_S)) + recalls(world.wait(LOOK_S))
-    assert sum(len(recall.attempts) for recall in asked) == 1
-    world.wait(COMING_S)
-    assert len(computation.coming) == 1, "another is asked for when the first one does not come"

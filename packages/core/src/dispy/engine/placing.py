@@ -30,9 +30,10 @@ from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
 from dispy.engine.ranking import rank_of
 from dispy.engine.ranks import forget_empty, lines_in_turn
-from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Placement, PlacementState
 from dispy.engine.sharing import crowds, numbers_of, send_data
 from dispy.engine.tables import JOB_TABLE, JobStep
+from dispy.engine.turns import Turns, following, is_crowded, room_beside
 from dispy.model import INLINE_BODY_BYTES, SharedData
 from dispy.wire.messages import AssignJobs, JobAssignment
 
@@ -126,26 +127,38 @@ def free_slots(placement: Placement) -> int:
 class Placing:
     """Assigns queued jobs to placements."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, turns: Turns) -> None:
         self._ledger = ledger
+        self._turns = turns
         self._batches: dict[Placement, _Batch] = {}
         self._entries = 0
 
     def dispatch(self) -> None:
         """Assign what can be assigned after this event; one message for each placement, more if it is large."""
         ledger = self._ledger
+        for computation in ledger.requeued.values():
+            self._turns.renew(computation)
+        ledger.requeued.clear()
+        contended: dict[Node, None] = {}
         for placement, computation in ledger.touched.items():
-            if placement.pinned and has_room(placement):
+            if placement.node.parked:
+                self._park(computation, placement)
+                contended[placement.node] = None
+                continue
+            if placement.pinned and has_room(placement) and not is_crowded(placement):
                 self._fill(computation, placement, placement.pinned, math.inf)
             self._offer(computation, placement)
         ledger.touched.clear()
+        for node in contended:
+            self._serve(node)
+        if len(ledger.awake) == 1:
+            for computation in ledger.awake.values():
+                self._drain(computation, math.inf)
+        else:
+            self._drain_in_turn([one for one in ledger.awake.values() if one.queue or one.ranked])
         for computation in ledger.awake.values():
             if computation.ranked:
-                for line in lines_in_turn(computation):
-                    self._drain_line(computation, line)
                 forget_empty(computation)
-            elif computation.queue:
-                self._drain_line(computation, computation.queue)
             if computation.behind:
                 watch_ahead(ledger, computation)
         ledger.awake.clear()
@@ -156,10 +169,11 @@ class Placing:
 
     def _offer(self, computation: Computation, placement: Placement) -> None:
         """Give the heap a valid entry for *placement* if it has room, and none if not; count what is free there."""
-        self._count(computation, placement)
-        if not has_room(placement):
-            placement.entry = 0
+        if not has_room(placement) or is_crowded(placement):
+            self._park(computation, placement)
             return
+        placement.parked = 0
+        self._count(computation, placement)
         if computation.allocator is None:
             load = len(placement.inflight) / placement.slots
         else:
@@ -175,8 +189,69 @@ class Placing:
             heap[:] = [entry for entry in heap if entry[2].entry == entry[1]]  # in place: the caller holds it
             heapify(heap)
 
+    def _park(self, computation: Computation, placement: Placement) -> None:
+        """Take a placement out of the heap; if it has room but for other computations, let it wait for its turn."""
+        placement.entry = 0
+        if has_room(placement):
+            self._turns.park(computation, placement)
+        else:
+            placement.parked = 0
+        self._count(computation, placement)
+
+    def _serve(self, node: Node) -> None:
+        """Give the room at a node to those that are parked there, in turn."""
+        parked, turns = node.parked, self._turns
+        while parked:
+            key, entry, computation, placement = parked[0]
+            if placement.parked == entry and has_room(placement) and is_crowded(placement):
+                return
+            heappop(parked)
+            if placement.parked != entry:
+                continue
+            placement.parked = 0
+            self._ledger.awake[computation.id] = computation
+            if key < turns.key(computation, placement) > following(node) or (
+                has_room(placement) and self._give(computation, placement, following(node))
+            ):
+                self._park(computation, placement)
+            else:
+                self._offer(computation, placement)
+
+    def _give(self, computation: Computation, placement: Placement, following: float) -> bool:
+        """Give a placement at an uncrowded node what its turn allows; tell whether that was anything."""
+        before = len(placement.inflight)
+        for line in (placement.pinned, *lines_in_turn(computation)):
+            if line and len(placement.inflight) == before:
+                most = self._turns.portion(line, following)
+                self._fill(computation, placement, line, math.inf, most)
+        if len(placement.inflight) == before:
+            return False
+        self._turns.serve(computation)
+        return True
+
+    def _drain_in_turn(self, waiting: list[Computation]) -> None:
+        """Assign what several computations have waiting."""
+        turns = self._turns
+        keys = [(turns.key(computation), number) for number, computation in enumerate(waiting)]
+        heapify(keys)
+        while keys:
+            _, number = heappop(keys)
+            computation = waiting[number]
+            if self._drain(computation, keys[0][0] if keys else math.inf):
+                heappush(keys, (turns.key(computation), number))
+
+    def _drain(self, computation: Computation, following: float) -> bool:
+        """Assign jobs of a computation as long as there is room and it is its turn; tell whether more may go."""
+        for line in lines_in_turn(computation):
+            most = math.inf if following == math.inf else self._turns.portion(line, following)
+            if line and self._drain_line(computation, line, most):
+                self._turns.serve(computation)
+                if following < math.inf:
+                    return True
+        return False
+
     def _count(self, computation: Computation, placement: Placement) -> None:
-        free = free_slots(placement)
+        free = 0 if placement.parked else free_slots(placement)
         if free != placement.free:
             computation.free += free - placement.free
             placement.free = free
@@ -185,22 +260,39 @@ class Placing:
         else:
             computation.behind.pop(placement, None)
 
-    def _drain_line(self, computation: Computation, queue: deque[Job]) -> None:
+    def _drain_line(self, computation: Computation, queue: deque[Job], most: float = math.inf) -> int:
+        """Assign at most *most* jobs of a line; tell how many."""
         heap = computation.heap
-        while queue and heap:
+        given = 0
+        while queue and heap and given < most:
             _, entry, placement = heappop(heap)
             if entry != placement.entry:
                 continue
             placement.entry = 0
-            if has_room(placement):
+            if has_room(placement) and not is_crowded(placement):
                 # The next entry may be stale; then its load is only a reason to look again too early.
-                self._fill(computation, placement, queue, heap[0][0] if heap else math.inf)
-                self._offer(computation, placement)
+                before = len(placement.inflight)
+                self._fill(computation, placement, queue, heap[0][0] if heap else math.inf, most - given)
+                given += len(placement.inflight) - before
+            self._offer(computation, placement)
+        return given
 
-    def _fill(self, computation: Computation, placement: Placement, queue: deque[Job], limit: float) -> None:
-        """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is."""
+    def _fill(
+        self,
+        computation: Computation,
+        placement: Placement,
+        queue: deque[Job],
+        limit: float,
+        most_jobs: float = math.inf,
+    ) -> None:
+        """Assign jobs of *queue* until the placement is full or as loaded as *limit*; at least one if there is.
+
+        There is room for one; it is given *most_jobs* at most.
+        """
         ranked = computation.allocator is not None
-        node, slots, window, inflight = placement.node, placement.slots, placement.window, placement.inflight
+        node, slots, inflight = placement.node, placement.slots, placement.inflight
+        window = min(placement.window, len(inflight) + min(room_beside(placement), most_jobs))
+        node.hosts[placement] = None
         batch = self._batches.get(placement)
         if batch is None:
             batch = self._batches[placement] = _Batch(computation)

@@ -7,8 +7,7 @@ started and never will be (`JobsRejected`), and goes to the front of the queue.
 
 Theory of operation. `dispy.engine.placing` counts free slots, and knows the placements that have more jobs than slots.
 Only while there are both it is looked, every `LOOK_S`, at those placements, and only when nothing is queued: so
-nothing is spent while all slots are busy, and the cost is bounded by time, not by the number of jobs. Slots for which
-jobs are on their way already are not counted as free, or more would be asked for than can be used. How long the
+nothing is spent while all slots are busy, and the cost is bounded by time, not by the number of jobs. How long the
 jobs at a placement will wait is told by their mean run time, and by the time since anything has ended there, for long
 jobs that come after many short ones make the mean wrong; the larger one counts. A placement that gives back jobs gets
 none ahead until a result comes from there. Each attempt is asked for once, and again on each new link, since the
@@ -30,9 +29,6 @@ from dispy.wire.messages import RecallJobs
 
 WAIT_S = 0.1
 """Seconds that a job may wait at a node though a slot is free elsewhere: a detour of some round trips."""
-
-COMING_S = 0.2
-"""Seconds after which jobs that were asked for are not waited for any more, but others are asked for."""
 
 SHORTEST_S = 1e-6
 """A mean run time is taken for no shorter."""
@@ -62,22 +58,13 @@ class Recalling:
             return
         if sum(map(len, lines_in_turn(computation))) > computation.dropped:
             return
-        free = computation.free - self._coming(computation)
-        if free <= 0:
-            return
+        free = computation.free
         found = [surplus for surplus in map(self._assess, computation.behind) if surplus is not None]
         found.sort(key=lambda item: item.wait_s, reverse=True)
         for item in found:
             if free <= 0:
                 break
             free -= self._recall(computation, item, free)
-
-    def _coming(self, computation: Computation) -> int:
-        """Tell for how many of the free slots jobs are on their way already."""
-        coming, now = computation.coming, self._ledger.now
-        for placement in [placement for placement, (until, _) in coming.items() if until <= now]:
-            del coming[placement]
-        return sum(slots for _, slots in coming.values())
 
     def _assess(self, placement: Placement) -> _Surplus | None:
         """Tell what may be had back from a placement, if it has anything that is worth it."""
@@ -115,9 +102,7 @@ class Recalling:
         placement.window = placement.slots
         self._ledger.touch(computation, placement)
         self._ledger.send(placement.node, RecallJobs(computation.id, keys))
-        slots = math.ceil(len(keys) / each)
-        computation.coming[placement] = (self._ledger.now + COMING_S, slots)
-        return slots
+        return math.ceil(len(keys) / each)
 
 
 def recall_again(ledger: Ledger, computation: Computation, placement: Placement) -> None:

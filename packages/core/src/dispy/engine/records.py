@@ -223,8 +223,10 @@ class Computation:
     """Slots that have nothing to do, of all placements that take jobs."""
     behind: dict[Placement, None] = field(default_factory=dict, repr=False)
     """Placements with more jobs than slots; see `dispy.engine.recalling`."""
-    coming: dict[Placement, tuple[float, int]] = field(default_factory=dict, repr=False)
-    """Placements that were asked for jobs: until when they are expected, and for how many free slots."""
+    number: int = 0
+    """How many were added before it."""
+    served: int = 0
+    """Grows each time that it is given slots; see `dispy.engine.turns`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -282,6 +284,10 @@ class Node:
     """What it showed on its first link, and must show on each."""
     impostors: set[str] = field(default_factory=set)
     """Addresses from which others have greeted with its ident, so that the user is told once."""
+    hosts: dict[Placement, None] = field(default_factory=dict, repr=False)
+    """All placements there that have jobs in flight, and perhaps others; see `dispy.engine.turns`."""
+    parked: list[tuple[float, int, Computation, Placement]] = field(default_factory=list, repr=False)
+    """(turn, number of the entry, computation, placement), the next one first."""
 
     @property
     def usable_cpus(self) -> int:
@@ -323,6 +329,7 @@ class Placement:
         load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
         free: its share of `Computation.free`.
+        parked: number of its valid entry in the heap of its node, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
         opened_with: how many slots its node was told to use at most when it was opened there, 0 for all.
@@ -350,6 +357,7 @@ class Placement:
     load: float = 0.0
     entry: int = 0
     free: int = 0
+    parked: int = 0
     paused: bool = False
     blocked: bool = False
     opened_with: int = 0

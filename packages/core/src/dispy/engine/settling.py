@@ -203,7 +203,6 @@ class Settling:
             return
         recalled = {(job.id, job.attempt) for job in jobs.values()} & placement.recalling
         placement.recalling -= recalled
-        computation.coming.pop(placement, None)
         ledger.counters.recalled_jobs += len(recalled)
         if len(recalled) < len(jobs):
             ledger.counters.rejected_jobs += len(jobs) - len(recalled)

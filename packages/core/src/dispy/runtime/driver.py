@@ -19,7 +19,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import UsageError
 from dispy.interfaces import FaultPolicy, Peer, Transport
-from dispy.model import ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
+from dispy.model import ClusterOrder, ComputationId, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
 from dispy.runtime.holding import ResultMemory
@@ -80,6 +80,7 @@ class SchedulerDriver:
         transport: gives the transport of a name.
         application: is told what happens.
         memory: what nodes may fill with results.
+        order: whose jobs go first where several computations want the same slots.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class SchedulerDriver:
         transport: Callable[[str], Transport],
         application: Application,
         memory: ResultMemory,
+        order: ClusterOrder = ClusterOrder.FIRST,
     ) -> None:
         self._memory = memory
-        self.engine = SchedulerEngine(policy)
+        self.engine = SchedulerEngine(policy, order=order)
         self.dialer: Dialer
         self._transport = transport
         self._application = application
