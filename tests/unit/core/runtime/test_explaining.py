@@ -60,3 +60,15 @@ def test_another_attempt(make_world: type[World]) -> None:
     world.connect(1, epoch=2)
     world.use(computation, 1)
     assert "node node1 (10.0.0.1), its attempt 2" in explain_job(job, computation)
+
+
+def test_a_job_that_waits_for_its_turn_among_clusters(world: World) -> None:
+    first, second = world.add(1), world.add(2)
+    world.use(first, 1)
+    world.use(second, 1)
+    world.submit(first, 3)
+    (free,) = world.submit(second)
+    (bound,) = world.submit(second, pinned=world.ident(1))
+    turn = "; other clusters of this program use slots there, and dispy.config.ClusterOrder says whose turn it is"
+    assert explain_job(free, second).endswith("1 nodes take jobs, with 2 slots" + turn)
+    assert explain_job(bound, second).endswith("0 jobs are there for 2 slots" + turn)

@@ -4,19 +4,20 @@ Rules: jobs of a computation go out by priority, and those of the same in the or
 go those that are bound to the node in question, in the same order. A job that was sent is not overtaken any more. The
 next job goes to the placement with the smallest load, which is jobs in flight by slots; so every free slot is
 filled (load < 1) before anything is sent ahead. An allocator puts another rank in place of the load, see
-`dispy.engine.ranking`.
+`dispy.engine.ranking`. Where several computations want the same slots, `dispy.engine.turns` says who is next.
 
 Theory of operation. Each computation keeps a heap of its placements by load, and that heap lives on from event
 to event. Entries are numbered, and ``Placement.entry`` is the number of the one that is valid, 0 if none is; all
 others are stale and fall out when they come to the top. Of equal loads the oldest entry is first. An event marks
 the placements whose room may have changed (`Ledger.touch`); each of them gets a new entry, once, when the event is
 done. So an event costs O(log placements) for each placement it touches and each job it assigns, whatever the number
-of nodes.
+of nodes. A placement that only jobs of other computations keep from getting more is not in that heap, but parked at its
+node.
 
 A job is sent ahead of a free slot to hide the time between a result and the next assignment. That pays for short
 jobs only, and what is sent ahead goes elsewhere only by a detour (`dispy.engine.recalling`), so it is bounded in
-time (`AHEAD_S`), in number (`AHEAD_MAX`) and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). A computation that
-shares a node with others may still use its whole window: the node decides who runs.
+time (`AHEAD_S`), in number (`AHEAD_MAX`) and in bytes (`BODY_BYTES_MAX`, `SPOOLED_BYTES_MAX`). Computations
+that share a node share the window.
 """
 
 from __future__ import annotations
