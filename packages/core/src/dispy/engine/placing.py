@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 from dispy.engine.effects import SendMessage, SendStream
 from dispy.engine.ledger import Ledger
@@ -202,18 +202,24 @@ class Placing:
     def _serve(self, node: Node) -> None:
         """Give the room at a node to those that are parked there, in turn."""
         parked, turns = node.parked, self._turns
+        looks = True
         while parked:
             key, entry, computation, placement = parked[0]
-            if placement.parked == entry and has_room(placement) and is_crowded(placement):
-                return
-            heappop(parked)
             if placement.parked != entry:
+                heappop(parked)
                 continue
+            if looks and has_room(placement) and is_crowded(placement):
+                return
+            turn = turns.key(computation, placement)
+            if turn <= key or computation.ranked:  # it is given something, or a line of it may be empty now
+                self._ledger.awake[computation.id] = computation
+            looks = turn <= key  # nothing is given before, so that it need not be looked again
+            if turn > key:
+                heapreplace(parked, (turn, entry, computation, placement))
+                continue
+            heappop(parked)
             placement.parked = 0
-            self._ledger.awake[computation.id] = computation
-            if key < turns.key(computation, placement) > following(node) or (
-                has_room(placement) and self._give(computation, placement, following(node))
-            ):
+            if has_room(placement) and self._give(computation, placement, following(node)):
                 self._park(computation, placement)
             else:
                 self._offer(computation, placement)

@@ -10,7 +10,8 @@ Theory of operation. A placement that has room by itself, at a crowded node, is 
 node by the turn of its computation, and not in the heap of its computation. When something at the node has ended, the
 parked ones are served in turn until the node is crowded again; if there is room left after all, they go back to the
 heaps of their computations. Turns get later while a placement is parked, seldom earlier; the key of the first entry
-is made anew before it is believed. So each job that is assigned costs O(log computations).
+is made anew before it is believed. So each job that is assigned costs O(log computations), and as much for each
+computation that was served elsewhere since it was parked.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Turns:
             return computation.number
         if self._order is ClusterOrder.FAIR:
             return computation.served
+        queue = computation.queue
+        if queue and not computation.ranked and (placement is None or not placement.pinned):
+            return min(self._ledger.latest, _first(computation, queue))
         lines = lines_in_turn(computation)
         if placement is not None and placement.pinned:
             lines = [*lines, placement.pinned]
