@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from real_nodes import NodeProcess
 
 import dispy
@@ -105,3 +106,32 @@ def test_waiting_for_nodes_that_do_not_come() -> None:
         assert cluster.cancel(job) == 0
         job.wait()
         assert cluster.explain(job) == f"job {job.id}: it has ended as cancelled: {job.error}"
+
+
+def wait_briefly(seconds: float) -> float:
+    import time
+
+    time.sleep(seconds)
+    return seconds
+
+
+def test_the_cluster_that_was_created_first_has_slots_first_if_that_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispy.config, "ClusterOrder", "early")
+    node = NodeProcess(tmp_path, cpus=1)
+    try:
+        with (
+            dispy.JobCluster(wait_briefly, nodes=[node.address]) as early,
+            dispy.JobCluster(wait_briefly, nodes=[node.address]) as late,
+        ):
+            assert early.wait_for_nodes(timeout=DEADLINE_S)
+            assert late.wait_for_nodes(timeout=DEADLINE_S)
+            held = early.submit(1.0)  # the others gather behind it
+            jobs = [(name, cluster.submit(0.01)) for name, cluster in [("late", late), ("early", early)] * 3]
+            assert held() == 1.0
+            assert [job() for _, job in jobs] == [0.01] * 6
+        names = [name for name, job in sorted(jobs, key=lambda item: item[1].start_time)]
+        assert names == ["early"] * 3 + ["late"] * 3
+    finally:
+        node.end()

@@ -8,6 +8,7 @@ import pytest
 from dispy import config
 from dispy.cluster import JobCluster
 from dispy.errors import UsageError
+from dispy.model import ClusterOrder
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +146,12 @@ def test_largest_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "MaxFileSize", -1)
     with pytest.raises(UsageError, match="dispy.config.MaxFileSize must be"):
         config.max_file_bytes()
+
+
+def test_order_of_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.cluster_order() is ClusterOrder.FIRST
+    monkeypatch.setattr(config, "ClusterOrder", "fair")
+    assert config.cluster_order() is ClusterOrder.FAIR
+    monkeypatch.setattr(config, "ClusterOrder", "last")
+    with pytest.raises(UsageError, match="must be one of 'first', 'fair', 'early', not 'last'"):
+        JobCluster(lambda: None)

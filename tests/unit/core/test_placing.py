@@ -168,7 +168,7 @@ def test_large_bodies_have_a_stream_which_follows_its_message(world: World) -> N
 
 def test_streams_of_two_computations_have_rising_numbers_as_they_are_sent(world: World) -> None:
     first, second = world.add(1), world.add(2)
-    world.use(first, 1)
+    world.use(first, 1, cpus=3)
     world.use(second, 1)
     large = b"x" * (INLINE_BODY_BYTES + 1)
     node = world.ident(1)

@@ -132,3 +132,21 @@ def test_a_node_that_gave_back_jobs_gets_none_ahead_until_something_ends_there(w
     assert list(world.placement(computation, 1).inflight) == [jobs[0].id]
     world.finish(jobs[0], ended_at=10.01)
     assert len(world.placement(computation, 1).inflight) > 1
+
+
+def test_nobody_looks_while_no_slot_is_free_or_nothing_waits_behind_another(world: World) -> None:
+    computation = world.add()
+    world.use(computation, 1, cpus=1)
+    (short,) = world.submit(computation)
+    world.finish(short, ended_at=10.01)
+    jobs = world.submit(computation, 4)
+    assert list(computation.behind) == [world.placement(computation)]
+    assert world.engine.next_deadline() is None, "no slot is free"
+    world.use(computation, 2, cpus=2)
+    assert computation.free == 2
+    assert world.engine.next_deadline() is not None
+    for job in jobs:
+        world.finish(job, ended_at=10.01)
+    world.wait(LOOK_S)
+    assert not computation.behind
+    assert world.engine.next_deadline() is None, "nothing waits"

@@ -498,7 +498,7 @@ def test_a_lost_node_that_is_not_wanted_any_more_is_asked_about_its_results_only
 def test_a_new_epoch_loses_what_the_old_one_had(make_world: type[World]) -> None:
     world = make_world(make_world.RerunPolicy())
     once, often = world.add(1), world.add(2, reentrant=True)
-    world.use(once, 1)
+    world.use(once, 1, cpus=3)
     world.use(often, 1)
     (single,) = world.submit(once)
     (double,) = world.submit(often)

@@ -6,6 +6,8 @@
 * ``IPv4MulticastGroup``, ``IPv6MulticastGroup``: addresses that nodes are asked at; the same on all machines.
 * ``MsgTimeout``: how long a machine may take to accept a connection, in seconds.
 * ``ResultMemory``: how much memory nodes may fill with large results, in bytes; 0 means as much as this machine has.
+* ``ClusterOrder``: whose jobs go first where several clusters of this process want the same slots: ``"first"``, those
+  submitted first; ``"fair"``, of the cluster that was served least recently; ``"early"``, of the one created first.
 * ``MaxFileSize``: largest file that is sent or taken, in bytes; 0 for no limit.
 
 Names are those of the original. There, ports other than DispyPort are expressions in strings; here they are
@@ -22,6 +24,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from dispy import model
 from dispy.errors import UsageError
 from dispy.logger import logger
 from dispy.sizes import parse_size
@@ -35,6 +38,9 @@ MsgTimeout: float = 10
 ResultMemory: int = 0
 """Bytes of results above 64 KiB, and of intermediate results, that arrive or have not been looked at; of these, those
 of one node may fill half. The job of one that does not fit ends without it. 0: as many as the machine has memory."""
+
+ClusterOrder: str = "first"
+"""A value of `dispy.model.ClusterOrder`."""
 
 UNKNOWN_MEMORY = 4 * 1024**3
 """Where the system does not tell how much it has."""
@@ -135,6 +141,19 @@ def result_memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return UNKNOWN_MEMORY
+
+
+def cluster_order() -> model.ClusterOrder:
+    """Return `ClusterOrder`, checked.
+
+    Raises:
+        UsageError: what was assigned to it is no such order.
+    """
+    try:
+        return model.ClusterOrder(ClusterOrder)
+    except ValueError:
+        names = ", ".join(repr(order.value) for order in model.ClusterOrder)
+        raise UsageError(f"dispy.config.ClusterOrder must be one of {names}, not {ClusterOrder!r}") from None
 
 
 def max_file_bytes(given: object = None) -> int:

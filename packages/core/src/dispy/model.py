@@ -165,6 +165,17 @@ class Isolation(enum.StrEnum):
     WORKER = "worker"
 
 
+class ClusterOrder(enum.StrEnum):
+    """Whose jobs go first where clusters of one scheduler want the same slots."""
+
+    FIRST = "first"
+    """Those of the cluster whose earliest waiting job was submitted first."""
+    FAIR = "fair"
+    """Those of the cluster that was served least recently."""
+    EARLY = "early"
+    """Those of the cluster that was created first."""
+
+
 class StartMethod(enum.StrEnum):
     """How processes of jobs come into being: with the memory of the one that has loaded the code, or on their own."""
 

@@ -75,3 +75,15 @@ def test_nodes_that_cannot_be_used_are_told(world: World) -> None:
         "no node takes jobs at the moment; node node1 (10.0.0.1) cannot be used: too many are open; " in told
     )
     assert told.endswith("; nor can 1 others")
+
+
+def test_a_job_that_waits_for_its_turn_among_clusters(world: World) -> None:
+    first, second = world.add(1), world.add(2)
+    world.use(first, 1)
+    world.use(second, 1)
+    world.submit(first, 3)
+    (free,) = world.submit(second)
+    (bound,) = world.submit(second, pinned=world.ident(1))
+    turn = "; other clusters of this program use slots there, and dispy.config.ClusterOrder says whose turn it is"
+    assert explain_job(free, second).endswith("1 nodes take jobs, with 2 slots" + turn)
+    assert explain_job(bound, second).endswith("0 jobs are there for 2 slots" + turn)

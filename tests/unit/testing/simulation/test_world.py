@@ -52,3 +52,11 @@ def test_failure_tells_seed_command_and_story(monkeypatch: pytest.MonkeyPatch) -
 def test_files_go_on_where_links_break(kind: LinkKind) -> None:
     size = Size(nodes=3, jobs=20, kind=kind, horizon_s=30.0)
     assert any(simulate(seed, size).resumed for seed in range(100))
+
+
+def test_runs_have_jobs_taken_back() -> None:
+    """Else nothing of what may go wrong with that would be found."""
+    size = Size(nodes=5, jobs=120, kind=LinkKind.MESSAGES, horizon_s=10.0)
+    counts = [simulate(seed, size).recalled for seed in range(12)]
+    assert sum(count > 0 for count in counts) >= 3
+    assert sum(counts) >= 20

@@ -39,25 +39,18 @@ def busy_of(placement: Placement) -> int:
         return count
     own = [job for job in node.demands.values() if job.id in placement.inflight]
     elsewhere = max(0, node.usable_cpus - placement.slots)
-    cpus = max(_cpus(own, placement.slots), _cpus(node.demands.values(), node.usable_cpus) - elsewhere)
+    cpus = max(cpus_of(own, placement.slots), cpus_of(node.demands.values(), node.usable_cpus) - elsewhere)
     return count - len(own) + max(cpus, len(own))
-
-
-def has_ahead(placement: Placement) -> bool:
-    """Tell whether jobs without a demand may wait at a placement whose slots are all spoken for."""
-    return not placement.node.demands or any(
-        job.demand is None and job.state is JobState.ASSIGNED for job in placement.inflight.values()
-    )
 
 
 def cpus_used(placement: Placement) -> int:
     """Tell how many CPUs the jobs of a placement use, or wait for there."""
     own = [job for job in placement.inflight.values() if job.demand is not None]
-    return len(placement.inflight) - len(own) + _cpus(own, placement.slots)
+    return len(placement.inflight) - len(own) + cpus_of(own, placement.slots)
 
 
-def _cpus(jobs: Iterable[Job], most: int) -> int:
-    """Add up what jobs demand; *most* if one of them runs alone."""
+def cpus_of(jobs: Iterable[Job], most: int) -> int:
+    """Add up the CPUs that jobs demand; *most* if one of them runs alone."""
     demands = [job.demand for job in jobs if job.demand is not None]
     return most if any(one.exclusive for one in demands) else sum(one.cpus for one in demands)
 
@@ -81,8 +74,8 @@ def lacks(placement: Placement, demand: JobDemand) -> int:
     own = [job for job in jobs if job.id in placement.inflight]
     lack = max(
         0,
-        _cpus(jobs, 0) + demand.cpus - node.usable_cpus,
-        _cpus(own, 0) + demand.cpus - placement.slots,
+        cpus_of(jobs, 0) + demand.cpus - node.usable_cpus,
+        cpus_of(own, 0) + demand.cpus - placement.slots,
     )
     used: Counter[str] = Counter()
     for job in jobs:

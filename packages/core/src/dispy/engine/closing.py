@@ -56,6 +56,7 @@ class Closing:
                     advance_job(job, JobStep.CANCEL_REQUESTED)
             if placement.state in _OPEN:
                 advance_placement(placement, PlacementStep.CLOSE_REQUESTED)
+                ledger.touch(computation, placement)
                 if not placement.node.reconciling:  # else it is sent when the node has told what it has
                     ledger.send(placement.node, CloseComputation(computation.id, terminate))
         if terminate:

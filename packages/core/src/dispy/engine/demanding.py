@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from dispy.engine.capacity import busy_of, can_ever, has_ahead, is_open, lacks, waits_for, why_unmet
+from dispy.engine.capacity import busy_of, can_ever, is_open, lacks, waits_for, why_unmet
 from dispy.engine.ledger import Ledger
 from dispy.engine.ranking import rank_of
 from dispy.engine.ranks import forget_empty, lines_in_turn
@@ -103,10 +103,7 @@ class Demanding:
         for other in self._ledger.computations.values():
             there = other.placements.get(node.id)
             if there is not None:
-                self._ledger.touch(other, there)
-                if not other.ahead and busy_of(there) > there.slots and has_ahead(there):
-                    other.ahead = True  # some of its jobs may wait there now
-                    self._ledger.timers.set(("recall", other.id), now + LOOK_S)
+                self._ledger.touch(other, there)  # some of its jobs may wait there now
         line.open[placement] = None  # as the last one to be looked at
         self._watch(computation)
         return True

@@ -6,9 +6,10 @@ from collections import Counter, deque
 
 from dispy.engine.capacity import busy_of
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import has_room
+from dispy.engine.placing import free_slots, has_room
 from dispy.engine.ranking import rank_of
 from dispy.engine.records import Computation, Job, JobState, NodeState, Placement, PlacementState
+from dispy.engine.turns import is_crowded
 from dispy.model import NodeId
 
 _INFLIGHT = (JobState.ASSIGNED, JobState.RUNNING, JobState.CANCELLING)
@@ -32,6 +33,7 @@ def check_ledger(ledger: Ledger) -> None:
     assert not ledger.acks
     assert not ledger.touched
     assert not ledger.awake
+    assert not ledger.requeued
     assert not ledger.unneeded
     needed = Counter((job.computation, data.id) for job in ledger.jobs.values() for data in job.needs)
     counted = {
@@ -99,6 +101,7 @@ def _check_computation(ledger: Ledger, computation: Computation, places: Counter
     waiting = sum(map(len, (computation.queue, *computation.ranked.values())))
     assert not (computation.closing and waiting > computation.dropped)
     _check_heap(ledger, computation)
+    _check_counts(computation)
     idle = {data for data, use in computation.shared.items() if use.automatic and not use.jobs}
     assert computation.closing or computation.idle.keys() == idle
 
@@ -130,7 +133,7 @@ def _check_placement(
     assert placement.paused == (pause is not None)
     if placement.blocked:
         assert len(placement.inflight) >= placement.slots > 0, "blocked, and no result to end that"
-    if has_room(placement):
+    if has_room(placement) and not placement.parked:
         assert not any(job.state is JobState.QUEUED for job in placement.pinned), "a pinned job could run"
 
 
@@ -140,9 +143,27 @@ def _check_job(ledger: Ledger, computation: Computation, job: Job, places: Count
     places[job.id] += 1
 
 
+def _check_counts(computation: Computation) -> None:
+    placements = computation.placements.values()
+    assert all(
+        placement.free == (0 if placement.parked else free_slots(placement)) for placement in placements
+    ), "free slots are miscounted"
+    assert computation.free == sum(placement.free for placement in placements)
+    behind = {placement for placement in placements if busy_of(placement) > placement.slots}
+    assert computation.behind.keys() == behind, "what is sent ahead is miscounted"
+
+
 def _check_heap(ledger: Ledger, computation: Computation) -> None:
     valid = [entry[2] for entry in computation.heap if entry[1] == entry[2].entry]
-    open_ones = [placement for placement in computation.placements.values() if has_room(placement)]
+    placements = computation.placements.values()
+    for placement in placements:
+        if placement.parked:
+            entries = [entry[1] for entry in placement.node.parked if entry[3] is placement]
+            assert placement.parked in entries, "a parked placement is not in the heap of its node"
+            assert has_room(placement), "a placement without room is parked"
+            assert is_crowded(placement), "a placement is parked at a node that has room"
+        assert not placement.inflight or placement in placement.node.hosts
+    open_ones = [placement for placement in placements if has_room(placement) and not placement.parked]
     assert len(set(valid)) == len(valid), "a placement has two valid entries"
     for placement in open_ones:
         assert placement in valid, "a placement with room is not in the heap"

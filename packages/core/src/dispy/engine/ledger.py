@@ -83,6 +83,10 @@ class Ledger:
         """Placements whose room may have changed."""
         self.awake: dict[ComputationId, Computation] = {}
         """Computations that may have a job to assign and a place for it."""
+        self.latest = 0
+        """Number of the job that was submitted last."""
+        self.requeued: dict[ComputationId, Computation] = {}
+        """Computations that have got back jobs which were assigned before."""
         self.unneeded: dict[tuple[ComputationId, int], SharedData | None] = {}
         """Shared data that no job may need any more; None if it was only released."""
         self._reported: dict[ComputationId | None, set[str]] = {}
@@ -184,6 +188,7 @@ class Ledger:
                 enter_first(placement.pinned, job)
             else:
                 line_of(computation, job).appendleft(job)
+        self.requeued[computation.id] = computation
         if computation.closing:
             for job in jobs:
                 self.settle(computation, job, JobStep.GIVEN_UP, JobStatus.CANCELLED, reason=CLOSED_REASON)

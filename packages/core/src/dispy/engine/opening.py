@@ -71,6 +71,7 @@ class Opening:
                 placement = self._place(computation, node)
             placement.slots = slots
             placement.window = window_of(slots, placement.mean_s)
+            self._ledger.touch(computation, placement)
             if placement.state is PlacementState.CLOSED:
                 advance_placement(placement, PlacementStep.REOPENED)
             self.open(computation, placement)
@@ -217,6 +218,7 @@ class Opening:
         What runs there is the node's to tell about; what it has not started, it will not.
         """
         advance_placement(placement, PlacementStep.FAILED)
+        self._ledger.touch(computation, placement)
         placement.reason = reason
         text = f"{describe_node(placement.node)} cannot be used by {computation.name}: {reason}"
         self._ledger.report(text, computation.id)
@@ -238,6 +240,7 @@ class Opening:
         node = describe_node(placement.node)
         self._ledger.report(f"{node}: {reason}; {computation.name} is prepared there again", computation.id)
         advance_placement(placement, PlacementStep.FORGOTTEN)
+        self._ledger.touch(computation, placement)
         self.tell_gone(computation, placement)
         jobs = [job for job in placement.inflight.values() if job.state is JobState.ASSIGNED]
         for job in jobs:

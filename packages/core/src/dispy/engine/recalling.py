@@ -5,8 +5,9 @@ behind jobs that run, are asked for; but not if they are bound to it, nor if the
 be known: for those the detour would not pay, and they would go to and fro. What the node gives back has not been
 started and never will be (`JobsRejected`), and goes to the front of the queue.
 
-Theory of operation. It is looked every `LOOK_S`, as long as any job may be ahead, and the walk through all placements
-is made only when there is something to gain; so its cost is bounded by time, not by the number of jobs. How long the
+Theory of operation. `dispy.engine.placing` counts free slots, and knows the placements that have more jobs than slots.
+Only while there are both it is looked, every `LOOK_S`, at those placements, and only when nothing is queued: so
+nothing is spent while all slots are busy, and the cost is bounded by time, not by the number of jobs. How long the
 jobs at a placement will wait is told by their mean run time, and by the time since anything has ended there, for long
 jobs that come after many short ones make the mean wrong; the larger one counts. A placement that gives back jobs gets
 none ahead until a result comes from there. Each attempt is asked for once, and again on each new link, since the
@@ -19,16 +20,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dispy.engine.capacity import busy_of, has_ahead, is_open
+from dispy.engine.capacity import busy_of
 from dispy.engine.ledger import Ledger
-from dispy.engine.placing import LOOK_S, watch_ahead
+from dispy.engine.placing import watch_ahead
 from dispy.engine.ranks import lines_in_turn
 from dispy.engine.records import Computation, Job, JobState, Placement
 from dispy.model import AttemptKey
 from dispy.wire.messages import RecallJobs
-
-DEMANDED_LOOK_S = 0.5
-"""Seconds between two looks while jobs are queued, and jobs with demands are at nodes."""
 
 WAIT_S = 0.1
 """Seconds that a job may wait at a node though a slot is free elsewhere: a detour of some round trips."""
@@ -55,36 +53,23 @@ class Recalling:
         self._ledger = ledger
 
     def look(self, computation: Computation) -> None:
-        """Ask for what should not wait; look again later if anything may be ahead then."""
-        computation.ahead = False
-        if computation.closing:
+        """Ask for what should not wait; look again later if anything may wait then."""
+        watch_ahead(self._ledger, computation)
+        if computation.closing or not computation.free or not computation.behind:
             return
         if sum(map(len, lines_in_turn(computation))) > computation.dropped:
-            # Jobs with demands may take long, and what waits behind them, too.
-            demanded = any(placement.node.demands for placement in computation.placements.values())
-            watch_ahead(self._ledger, computation, DEMANDED_LOOK_S if demanded else LOOK_S)
             return
-        free = 0
-        surplus: list[_Surplus] = []
-        for placement in computation.placements.values():
-            count = busy_of(placement)
-            if count > placement.slots and has_ahead(placement):
-                _forget_ended(placement)
-                computation.ahead = True
-                if (found := self._assess(placement)) is not None:
-                    surplus.append(found)
-            elif is_open(placement):
-                free += max(0, placement.slots - count)
-        if computation.ahead:
-            watch_ahead(self._ledger, computation)
-        surplus.sort(key=lambda item: item.wait_s, reverse=True)
-        for item in surplus:
+        free = computation.free
+        found = [surplus for surplus in map(self._assess, computation.behind) if surplus is not None]
+        found.sort(key=lambda item: item.wait_s, reverse=True)
+        for item in found:
             if free <= 0:
                 break
             free -= self._recall(computation, item, free)
 
     def _assess(self, placement: Placement) -> _Surplus | None:
         """Tell what may be had back from a placement, if it has anything that is worth it."""
+        _forget_ended(placement)
         if placement.node.link is None or placement.node.reconciling or placement.mean_s is None:
             return None
         jobs = busy_of(placement) - placement.slots - len(placement.recalling)

@@ -71,6 +71,7 @@ class Reconciling:
         _update_node(node, event, python)
         self._ledger.links[event.link] = node
         node.reconciling = True  # so that nothing is said before Reconcile
+        self._ledger.touch_node(node)
         if is_back:
             self._resume_placements(node)
         self._reconcile(node)
@@ -132,6 +133,7 @@ class Reconciling:
         del self._ledger.links[node.link]
         node.link = None
         node.reconciling = False
+        self._ledger.touch_node(node)
 
     def _lose(self, node: Node, why: str) -> None:
         self._lose_placements(node, why)
@@ -147,6 +149,7 @@ class Reconciling:
                 advance_placement(placement, PlacementStep.NODE_LOST)
                 placement.reason = f"it {why}"
                 self._opening.tell_gone(computation, placement)
+                self._ledger.touch(computation, placement)
                 self._ledger.lose(computation, placement, list(placement.inflight.values()), why)
 
     def _resume_placements(self, node: Node) -> None:

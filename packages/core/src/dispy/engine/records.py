@@ -242,8 +242,14 @@ class Computation:
     """It is closed without waiting for its jobs."""
     heap: list[tuple[float, int, Placement]] = field(default_factory=list, repr=False)
     """(rank, number of the entry, placement), the best first; see `dispy.engine.placing`."""
-    ahead: bool = False
-    """Jobs were sent ahead of free slots and may still wait; see `dispy.engine.recalling`."""
+    free: int = 0
+    """Slots that have nothing to do, of all placements that take jobs."""
+    behind: dict[Placement, None] = field(default_factory=dict, repr=False)
+    """Placements with more jobs than slots; see `dispy.engine.recalling`."""
+    number: int = 0
+    """How many were added before it."""
+    served: int = 0
+    """Grows each time that it is given slots; see `dispy.engine.turns`."""
     dropped: int = 0
     """Jobs that have ended while they stood in a queue and are still to be taken out of it."""
     shared: dict[int, DataUse] = field(default_factory=dict)
@@ -305,6 +311,10 @@ class Node:
     """What it has besides slots: name -> how many items."""
     demands: dict[JobId, Job] = field(default_factory=dict)
     """Jobs with demands that are in flight there, of all computations."""
+    hosts: dict[Placement, None] = field(default_factory=dict, repr=False)
+    """All placements there that have jobs in flight, and perhaps others; see `dispy.engine.turns`."""
+    parked: list[tuple[float, int, Computation, Placement]] = field(default_factory=list, repr=False)
+    """(turn, number of the entry, computation, placement), the next one first."""
 
     @property
     def usable_cpus(self) -> int:
@@ -345,6 +355,8 @@ class Placement:
         window: how many jobs may be in flight.
         load: rank of its valid entry in the computation's heap.
         entry: number of that entry, 0 if it has none.
+        free: its share of `Computation.free`.
+        parked: number of its valid entry in the heap of its node, 0 if it has none.
         paused: the node has rejected jobs lately.
         blocked: the next job was too large to be sent ahead; until one that is there has ended.
         opened_with: how many slots its node was told to use at most when it was opened there, 0 for all.
@@ -374,6 +386,8 @@ class Placement:
     window: int = 0
     load: float = 0.0
     entry: int = 0
+    free: int = 0
+    parked: int = 0
     paused: bool = False
     blocked: bool = False
     opened_with: int = 0

@@ -60,10 +60,11 @@ from dispy.engine.sending import Sending
 from dispy.engine.settling import Settling
 from dispy.engine.sharing import Sharing
 from dispy.engine.tables import JobStep
+from dispy.engine.turns import Turns
 from dispy.engine.watching import Watching
 from dispy.errors import LocalProtocolError, RemoteProtocolError
 from dispy.interfaces import FaultPolicy
-from dispy.model import Avail, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
+from dispy.model import Avail, ClusterOrder, ComputationId, JobId, JobStatus, LinkId, NodeId, NodeStatus
 from dispy.wire.messages import (
     ComputationClosed,
     ComputationFailed,
@@ -95,12 +96,15 @@ class SchedulerEngine:
     Args:
         policy: decides about jobs that may have started on a node that is lost.
         lease_s: seconds that a silent node keeps its jobs.
+        order: whose turn it is where several computations want the same slots.
     """
 
-    def __init__(self, policy: FaultPolicy, *, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, policy: FaultPolicy, *, lease_s: float = LEASE_S, order: ClusterOrder = ClusterOrder.FIRST
+    ) -> None:
         self._ledger = ledger = Ledger(policy, lease_s)
         self._opening = Opening(ledger)
-        self._placing = Placing(ledger)
+        self._placing = Placing(ledger, Turns(ledger, order))
         self._settling = Settling(ledger)
         self._recalling = Recalling(ledger)
         self._hearing = Hearing(ledger)
@@ -109,6 +113,7 @@ class SchedulerEngine:
         self._sharing = Sharing(ledger)
         self._reconciling = Reconciling(ledger, self._opening, self._settling)
         self._closing = Closing(ledger, self._opening)
+        self._added = 0
         self._managing = Managing(ledger, self._opening)
         self.nodes: Mapping[NodeId, Node] = MappingProxyType(ledger.nodes)
         """Every node that was ever connected, also lost ones."""
@@ -230,6 +235,8 @@ class SchedulerEngine:
     def _computation_added(self, computation: Computation) -> None:
         if computation.id in self._ledger.computations:
             raise LocalProtocolError(f"computation {computation.id} was added twice")
+        computation.number = self._added
+        self._added += 1
         self._ledger.computations[computation.id] = computation
         for node in self._ledger.nodes.values():
             self._opening.consider(computation, node)
@@ -244,6 +251,7 @@ class SchedulerEngine:
         ledger = self._ledger
         computations, jobs = ledger.computations, ledger.jobs
         for job in event.jobs:
+            ledger.latest = job.id
             computation = computations.get(job.computation)
             if computation is None or computation.closing:
                 ledger.refuse(job, CLOSED_REASON)

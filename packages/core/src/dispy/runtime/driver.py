@@ -19,7 +19,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Pl
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import UsageError
 from dispy.interfaces import FaultPolicy, Peer, Transport
-from dispy.model import ComputationId, FilePart, JobId, LinkId, NodeId, NodeStatus, Role
+from dispy.model import ClusterOrder, ComputationId, FilePart, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.printable import printable
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
 from dispy.runtime.greeting import make_hello
@@ -83,6 +83,7 @@ class SchedulerDriver:
         transport: gives the transport of a name.
         application: is told what happens.
         memory: what nodes may fill with results.
+        order: whose jobs go first where several computations want the same slots.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class SchedulerDriver:
         transport: Callable[[str], Transport],
         application: Application,
         memory: ResultMemory,
+        order: ClusterOrder = ClusterOrder.FIRST,
     ) -> None:
         self._memory = memory
-        self.engine = SchedulerEngine(policy)
+        self.engine = SchedulerEngine(policy, order=order)
         self.dialer: Dialer
         self._transport = transport
         self._application = application

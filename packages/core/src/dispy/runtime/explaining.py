@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from dispy.engine.capacity import can_ever, describe, why_unmet
@@ -54,7 +54,7 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
         before = _count_before(job, placement.pinned)
         return (
             f"it waits for {describe_node(placement.node)}, which it is bound to, behind {before} others"
-            f"{_describe_load(placement)}{again}"
+            f"{_describe_load(placement)}{_describe_turn([placement])}{again}"
         )
     if job.demand is not None:
         return _explain_demand(job, job.demand, computation) + again
@@ -62,7 +62,8 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
     where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
     return (
         f"it waits behind {_count_before(job, chain(*lines_in_turn(computation)))} others; "
-        f"{where or 'no node takes jobs at the moment' + _describe_failed(computation)}{again}"
+        f"{where or 'no node takes jobs at the moment' + _describe_failed(computation)}"
+        f"{_describe_turn(ready)}{again}"
     )
 
 
@@ -85,6 +86,13 @@ def _explain_demand(job: Job, demand: JobDemand, computation: Computation) -> st
     if not ready:
         return f"{line}; no node takes jobs at the moment"
     return f"{line}, and {plain} that need one CPU; {len(ready)} nodes can run it, when enough is free there"
+
+
+def _describe_turn(placements: Sequence[Placement]) -> str:
+    """Tell if other clusters of this program are why nothing more is sent there."""
+    if not any(placement.parked for placement in placements):
+        return ""
+    return "; other clusters of this program use slots there, and dispy.config.ClusterOrder says whose turn it is"
 
 
 def _count_before(job: Job, queue: Iterable[Job]) -> int:

@@ -101,8 +101,9 @@ class Runtime:
         self.trusts = TrustStore(self.plugins)
         self.policy = self.plugins.fault_policy(need_reentrant=False)
         memory = ResultMemory(config.result_memory_bytes())
+        order = config.cluster_order()
         self.callbacks = CallbackThread()
-        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self, memory)
+        self.driver = SchedulerDriver(self.policy, self.plugins.transport, self, memory, order)
         self._listeners: dict[ComputationId, Listener] = {}
         self._finders: dict[ComputationId, NodeFinder] = {}
         self._nursery: trio.Nursery | None = None

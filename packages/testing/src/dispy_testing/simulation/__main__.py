@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = perf_counter()
     faults: Counter[str] = Counter()
     ends: Counter[str] = Counter()
-    runs = failures = steps = starts = resumed = 0
+    runs = failures = steps = starts = resumed = recalled = 0
     virtual_s = real_s = 0.0
     for seed in range(options.seed, options.seed + options.runs):
         if options.seconds and perf_counter() - began > options.seconds:
@@ -66,6 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         steps, starts = steps + outcome.steps, starts + outcome.starts
         resumed += outcome.resumed
+        recalled += outcome.recalled
         virtual_s, real_s = virtual_s + outcome.virtual_s, real_s + outcome.real_s
         faults += outcome.faults
         ends += outcome.statuses
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{runs} runs, {failures} failed; {virtual_s:.0f} virtual seconds in {real_s:.1f} s "
         f"({virtual_s / max(real_s, 1e-9):.0f} times real time), {steps} steps, {starts} job starts, "
-        f"{resumed} files gone on with"
+        f"{resumed} files gone on with, {recalled} jobs taken back"
     )
     print("faults:", ", ".join(f"{name} {count}" for name, count in sorted(faults.items())) or "none")
     print("jobs:", ", ".join(f"{name} {count}" for name, count in sorted(ends.items())) or "none")

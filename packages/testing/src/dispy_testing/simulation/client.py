@@ -13,7 +13,7 @@ from dispy.engine.records import Computation, Job, Node, NodeState
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import LocalProtocolError
 from dispy.interfaces import FaultPolicy
-from dispy.model import ComputationId, FilePart, JobId, JobStatus, LinkId, NodeId, Role
+from dispy.model import ClusterOrder, ComputationId, FilePart, JobId, JobStatus, LinkId, NodeId, Role
 from dispy.runtime.inbox import NewsEnd, ResultInbox
 from dispy.runtime.sources import open_source
 from dispy.wire.messages import STDOUT, Hello, Message
@@ -66,7 +66,7 @@ class SimulatedClient:
         self.number = number
         self.name = f"c{number}"
         self.ident = client_ident(number)
-        self.engine = SchedulerEngine(policy)
+        self.engine = SchedulerEngine(policy, order=rng.choice(list(ClusterOrder)))
         self.up = True
         self.links: dict[LinkId, End] = {}
         """Ends whose peers have greeted."""

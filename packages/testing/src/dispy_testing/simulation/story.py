@@ -75,6 +75,8 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     resumed: int = 0
+    recalled: int = 0
+    """Attempts that clients asked nodes to give back, and got."""
 
     @property
     def speed(self) -> float:

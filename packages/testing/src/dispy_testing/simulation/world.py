@@ -248,6 +248,7 @@ class World:
             faults=self._faults.counts,
             starts=self.truth.starts,
             resumed=sum(node.resumed for node in self.nodes),
+            recalled=sum(client.engine.counters.recalled_jobs for client in self.clients),
         )
 
     # -- what must be true in the end
