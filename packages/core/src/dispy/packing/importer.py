@@ -85,7 +85,7 @@ class SourceImporter:
         place = self._place(name)
         if not place:
             raise _not_here(os.path.dirname(self.sources[name][2]))
-        return SourceFileLoader(name, place).get_resource_reader(name)  # type: ignore[attr-defined]
+        return SourceFileLoader(name, place).get_resource_reader(name)
 
     def _place(self, name: str) -> str:
         """Return the path of the module's file here, or nothing if it did not come along."""

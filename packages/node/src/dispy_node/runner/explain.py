@@ -7,6 +7,7 @@ import os
 import sys
 
 from dispy_node.runner.bare import signals
+from dispy_node.runner.lines import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def trace(error: BaseException, own: str, sources: Mapping[str, str]) -> str:
     Args:
         error: the exception.
         own: the file whose frames at the outer end are ours, and of no interest.
-        sources: file name as it stands in tracebacks -> source text that Python cannot find by itself.
+        sources: file name as it stands in tracebacks -> source text, as far as it came along.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == own:
@@ -196,10 +197,7 @@ def trace(error: BaseException, own: str, sources: Mapping[str, str]) -> str:
         import linecache
         import traceback
 
-        for name, text in sources.items():
-            # Not `splitlines`: to the compiler a form feed begins no new line.
-            lines = [line + "\n" for line in text.split("\n")]
-            linecache.cache[name] = (len(text), None, lines, name)
+        cache(linecache, sources)
         error = error.with_traceback(trace)
         return "".join(traceback.format_exception(type(error), error, trace))
     except Exception as second:
