@@ -161,15 +161,19 @@ def things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         del sys.modules[name]
 
 
+@pytest.mark.parametrize("kind", WITHOUT)
 def test_each_kind_is_there_in_setup_jobs_and_cleanup_and_goes_both_ways(
-    node: NodeProcess, cluster_of: Make, things: Callable[[str], Any], capfd: pytest.CaptureFixture[str]
+    node: NodeProcess,
+    cluster_of: Make,
+    things: Callable[[str], Any],
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
-    depends = [things(kind) for kind in WITHOUT]
-    nodes = [("127.0.0.1", node.port, 0, [], tuple(WITHOUT))]
-    cluster = cluster_of(compute, nodes=nodes, depends=depends, setup=prepare, cleanup=finish)
-    for kind, job in [(kind, cluster.submit(kind, make(kind))) for kind in [*WITHOUT] * 2]:
+    nodes = [("127.0.0.1", node.port, 0, [], (kind,))]
+    cluster = cluster_of(compute, nodes=nodes, depends=[things(kind)], setup=prepare, cleanup=finish)
+    for job in [cluster.submit(kind, make(kind)) for _ in range(2)]:
         *found, result = job() or [job.exception]
-        assert (kind, found) == (kind, [True, True])
+        assert found == [True, True]
         assert same(kind, result)
     cluster.close()
     assert "cleanup" not in capfd.readouterr().err
