@@ -198,7 +198,9 @@ def send_same(folder: str, letter: str) -> int:
     return sum(send_file(path) for _ in range(5))
 
 
-def test_parameters_of_the_original_are_accepted(cluster_of: Callable[..., Any], home: Path, node: Any) -> None:
+def test_parameters_of_the_original_are_accepted(
+    cluster_of: Callable[..., Any], home: Path, node: Any
+) -> None:
     def compute() -> tuple[int, int]:
         with open("x", "w") as file:
             file.write("x")

@@ -135,7 +135,9 @@ def _spelling_of(folder: int, name: str) -> str:
     alike = {_plain(other): other for other in names}
     if name in names or _plain(name) in alike:
         return name
-    return next((other for plain, other in alike.items() if plain.casefold() == _plain(name).casefold()), name)
+    return next(
+        (other for plain, other in alike.items() if plain.casefold() == _plain(name).casefold()), name
+    )
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:

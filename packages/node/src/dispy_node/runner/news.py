@@ -128,7 +128,9 @@ class News:
                 digest = self._copy(source.fileno(), target, path, status.st_size)
                 if _version(os.fstat(source.fileno())) != _version(status):
                     _remove(target)
-                    raise NotSent(f"file {path!r} has changed while it was read: make it complete before that")
+                    raise NotSent(
+                        f"file {path!r} has changed while it was read: make it complete before that"
+                    )
                 return {
                     "kind": FILE,
                     "body": os.fsencode(target),
