@@ -137,6 +137,11 @@ def add_hint(error: BaseException, place: str) -> None:
         )
     elif isinstance(error, AttributeError) and error.name and _is_main(error.obj):
         hint = f"there is no {error.name!r} in the main module on {place}: name it in depends=[...]"
+    elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        hint = (
+            f"there is no {error.filename!r} on {place}: a file of the client is there if depends=[...] names it, "
+            "under its relative path"
+        )
     else:
         return
     try:
