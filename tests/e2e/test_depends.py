@@ -165,15 +165,19 @@ def things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         del sys.modules[name]
 
 
+@pytest.mark.parametrize("kind", WITHOUT)
 def test_each_kind_is_there_in_setup_jobs_and_cleanup_and_goes_both_ways(
-    node: NodeProcess, cluster_of: Make, things: Callable[[str], Any], capfd: pytest.CaptureFixture[str]
+    node: NodeProcess,
+    cluster_of: Make,
+    things: Callable[[str], Any],
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
-    depends = [things(kind) for kind in WITHOUT]
-    nodes = [("127.0.0.1", node.port, 0, [], tuple(WITHOUT))]
-    cluster = cluster_of(compute, nodes=nodes, depends=depends, setup=prepare, cleanup=finish)
-    for kind, job in [(kind, cluster.submit(kind, make(kind))) for kind in [*WITHOUT] * 2]:
+    nodes = [("127.0.0.1", node.port, 0, [], (kind,))]
+    cluster = cluster_of(compute, nodes=nodes, depends=[things(kind)], setup=prepare, cleanup=finish)
+    for job in [cluster.submit(kind, make(kind)) for _ in range(2)]:
         *found, result = job() or [job.exception]
-        assert (kind, found) == (kind, [True, True])
+        assert found == [True, True]
         assert same(kind, result)
     cluster.close()
     assert "cleanup" not in capfd.readouterr().err
@@ -437,6 +441,59 @@ def test_what_is_missing_is_named(cluster_of: Make) -> None:
         assert job() is None
         assert f"dispy: {missing}" in job.exception
         assert "depends=[...]" in job.exception
+
+
+PACKAGE = """
+import importlib.resources, os, pkgutil
+
+def data():
+    with open(os.path.join(os.path.dirname(__file__), "data.txt")) as file:
+        yield file.read()
+    yield importlib.resources.files(__package__).joinpath("data.txt").read_text()
+    yield pkgutil.get_data(__name__, "data.txt").decode()
+"""
+
+SCRIPT = """
+def compute(name):
+    import importlib, inspect, own_with_data
+    if name == "traceback":
+        return 1 // 0  # in this line
+    if name == "source":
+        return inspect.getsource(compute)
+    return list(importlib.import_module(name).data())
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_shipped_code_has_its_data_and_lines_though_the_client_is_elsewhere(
+    cluster_of: Make, folder: Path, monkeypatch: pytest.MonkeyPatch, start_method: str
+) -> None:
+    (folder / "own_with_data").mkdir()
+    for name, text in {"__init__.py": PACKAGE, "inner.py": PACKAGE, "data.txt": "data"}.items():
+        (folder / "own_with_data" / name).write_text(text)
+    (folder / "script.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(folder)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(SCRIPT, str(folder / "script.py"), "exec"), names)
+    module = importlib.import_module("own_with_data")
+    try:
+        whole = cluster_of(names["compute"], depends=[module], start_method=start_method)
+        text = cluster_of(names["compute"], start_method=start_method)
+        assert whole.wait_for_nodes(timeout=60)
+        assert text.wait_for_nodes(timeout=60)
+    finally:
+        for name in [name for name in sys.modules if name.startswith("own_with_data")]:
+            del sys.modules[name]
+    folder.rename(folder.with_name("away"))  # now no path of the client leads anywhere
+    assert whole.submit("own_with_data")() == whole.submit("own_with_data.inner")() == 3 * ["data"]
+    assert whole.submit("source")() == SCRIPT.lstrip("\n")
+    failed = whole.submit("traceback")
+    failed.wait(60)
+    assert "script.py" in failed.exception
+    assert "return 1 // 0  # in this line" in failed.exception
+    missing = text.submit("own_with_data")
+    missing.wait(60)
+    assert "FileNotFoundError" in missing.exception
 
 
 @pytest.mark.parametrize("change", ["grows", "vanishes"])

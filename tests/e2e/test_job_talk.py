@@ -198,6 +198,22 @@ def send_same(folder: str, letter: str) -> int:
     return sum(send_file(path) for _ in range(5))
 
 
+def test_parameters_of_the_original_are_accepted(
+    cluster_of: Callable[..., Any], home: Path, node: Any
+) -> None:
+    def compute() -> tuple[int, int]:
+        with open("x", "w") as file:
+            file.write("x")
+        return (
+            dispy_send_file("x", relay=False, timeout=10),  # type: ignore[name-defined]  # noqa: F821
+            dispy_provisional_result(1, False, 10),  # type: ignore[name-defined]  # noqa: F821
+        )
+
+    cluster = cluster_of(compute)
+    assert cluster.submit()() == (0, 0)
+    assert cluster.send_file("x", "127.0.0.1", relay=True) == 0
+
+
 def test_two_jobs_that_send_one_name_each_send_it_whole(
     cluster_of: Callable[..., Any], home: Path, tmp_path: Path
 ) -> None:

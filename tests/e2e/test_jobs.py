@@ -391,6 +391,19 @@ def test_cancel_queued_and_running(cluster_of: Make, eventually: Callable[..., N
             assert job.status == dispy.DispyJob.Finished
 
 
+@pytest.mark.parametrize("isolation", ["process", "worker"])
+def test_cancelled_jobs_that_were_sent_ahead_have_not_run(cluster_of: Make, isolation: str) -> None:
+    cluster = cluster_of(slow, isolation=isolation)
+    for job in [cluster.submit(0) for _ in range(100)]:
+        job()  # the cluster learns that jobs are short
+    running, ahead = [cluster.submit(60) for _ in range(2)], [cluster.submit(0) for _ in range(20)]
+    assert all(cluster.cancel(job) == 0 for job in ahead)
+    assert all(job.wait(20) for job in ahead)
+    ends = {(job.status, job.start_time, type(job.error).__name__) for job in ahead}
+    assert ends == {(dispy.DispyJob.Cancelled, None, "JobCancelled")}
+    assert all(cluster.cancel(job) == 0 for job in running)
+
+
 def test_close_with_terminate_gives_every_job_an_end(cluster_of: Make) -> None:
     cluster = cluster_of(slow)
     jobs = [cluster.submit(60) for _ in range(6)]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import types
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def test_files_are_looked_for_along_the_path(tmp_path: Path, monkeypatch: pytest
 def test_files_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.py"
     path.touch()
-    module = types.ModuleType("own")
+    module = ModuleType("own")
     module.__file__ = str(path)
     files = Files()
     add_file_or_module(files, module, 1)
@@ -75,3 +76,11 @@ def test_files_of_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     module.__file__ = str(tmp_path / "archive.zip" / "inner.py")
     add_module_files(files, module)
     assert [(file.source, file.path) for file in files.all()] == [(str(path), "own.py")], "json is everywhere"
+
+
+def test_a_module_that_comes_from_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="module 'made' of depends comes from no file"):
+        add_module_files(Files(str(tmp_path)), ModuleType("made"))
+    files = Files(str(tmp_path))
+    add_module_files(files, sys)  # every node has it
+    assert files.all() == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from dispy import places
 from dispy.errors import UsageError
-from dispy.places import MAX_PATH_BYTES, open_folder_for, relative_path, shared_folder
+from dispy.places import MAX_PATH_BYTES, check_spelling, open_folder_for, relative_path, shared_folder
 
 
 def test_longest_path_passes_and_a_longer_one_does_not() -> None:
@@ -66,3 +69,74 @@ def test_what_is_no_shared_folder(given: str) -> None:
 def test_what_is_no_path(given: Any) -> None:
     with pytest.raises(UsageError, match="dest_path must be a relative path, not"):
         shared_folder(given)
+
+
+class NoCase:
+    """Stands for `os` where the file system takes capital and small letters for the same, and keeps the first."""
+
+    def __init__(self, *, forms_apart: bool = False) -> None:
+        self._forms_apart = forms_apart
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def listdir(self, folder: int) -> list[str]:
+        form: Any = "NFD" if self._forms_apart else "NFC"
+        return [unicodedata.normalize(form, name) for name in os.listdir(folder)]
+
+    def open(self, name: Any, flags: int, dir_fd: int | None = None) -> int:
+        return os.open(name if dir_fd is None else self._spelled(name, dir_fd), flags, dir_fd=dir_fd)
+
+    def stat(self, name: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
+        return os.stat(self._spelled(name, dir_fd), dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    def _spelled(self, name: str, folder: int) -> str:
+        plain = unicodedata.normalize("NFC", name).casefold()
+        return next((other for other in os.listdir(folder) if other.casefold() == plain), name)
+
+
+@pytest.mark.parametrize(
+    ("there", "path", "taken"),
+    [
+        ("Data.txt", "data.TXT", "Data.txt"),
+        ("Sub/x", "sub/x", "Sub/x"),
+        ("Sub/x", "sub/X", "Sub/x"),
+        ("Sub/x", "sub/y", ""),
+        ("Sub/x", "Sub/x", ""),
+        ("123", "123", ""),
+        ("über", "Über", "über"),
+        ("new", "other", ""),
+    ],
+)
+def test_names_that_differ_in_letters_that_are_the_same_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, path: str, taken: str
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_text("first")
+    wanted = PurePosixPath(path)
+    (tmp_path / wanted.parent).mkdir(exist_ok=True)
+    check_spelling(tmp_path, wanted)  # here, these are two files
+    if str(wanted.parent) not in (".", str(PurePosixPath(there).parent)):
+        (tmp_path / wanted.parent).rmdir()
+    monkeypatch.setattr(places, "os", NoCase())
+    if not taken:
+        check_spelling(tmp_path, wanted)
+        return
+    told = f"file {path!r} would take the place of {taken!r}, as capital and small letters are the same"
+    with pytest.raises(UsageError, match=re.escape(told)):
+        check_spelling(tmp_path, wanted)
+
+
+def test_accents_that_are_written_in_another_form_are_no_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "über").touch()
+    monkeypatch.setattr(places, "os", NoCase(forms_apart=True))
+    check_spelling(tmp_path, PurePosixPath("über"))
+
+
+def test_names_of_one_file_on_an_ordinary_file_system(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "A").hardlink_to(tmp_path / "a")
+    check_spelling(tmp_path, PurePosixPath("a"))
+    check_spelling(tmp_path, PurePosixPath("A"))

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -216,6 +216,22 @@ def test_files_are_placed_through_no_link(tmp_path: Path) -> None:
     folder.symlink_to(tmp_path / "moved")
     with pytest.raises(OSError, match="Not a directory"):
         place("file")
+    state.close()
+
+
+def test_a_file_does_not_take_the_place_of_one_with_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, path: PurePosixPath) -> None:
+        raise UsageError(f"{path} would take the place of another")
+
+    state = StateFolder(tmp_path)
+    folder = state.make_folder(CID)
+    state.place_file(folder, "data", state.open_spool(0).finish(), 0o644, 1.0)
+    monkeypatch.setattr(storage, "check_spelling", refuse)
+    with pytest.raises(UsageError, match="data would take"):
+        state.place_file(folder, "data", state.open_spool(0).finish(), 0o644, 2.0)
+    assert (folder / "data").stat().st_mtime == 1.0
     state.close()
 
 

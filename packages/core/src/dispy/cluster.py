@@ -407,11 +407,16 @@ class JobCluster(Submitting, NodeManagement):
         ref: SharedRef = self._packed.put(value, self._sharer)
         return ref
 
-    def send_file(self, path: str | os.PathLike[str], node: DispyNode | str) -> int:
+    def send_file(self, path: str | os.PathLike[str], node: DispyNode | str, relay: bool = False) -> int:
         """Send a file to a node now; it waits until jobs there find it, those that run too.
 
         It lies in their folder like a file of *depends*: under its path relative to the client's working directory,
         or at the top under its base name if it is not below that.
+
+        Args:
+            path: the file.
+            node: which node.
+            relay: without effect, as in the original: there is no scheduler in between.
 
         Returns:
             0, or -1 with a warning if the cluster does not use the node, or the node could not take the file.

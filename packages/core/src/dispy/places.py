@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -89,3 +90,63 @@ def open_folder_for(
         os.close(here)
         raise
     return here
+
+
+def check_spelling(folder: Path, path: PurePosixPath) -> None:
+    """Check that a file is not about to take the place of one with another name.
+
+    Some file systems (of macOS and Windows, mostly) take ``Data`` and ``data`` for one name.
+
+    Args:
+        folder: what *path* lies below; its folders are there.
+
+    Raises:
+        UsageError: the file that is there differs from *path* in capital and small letters.
+        OSError: a folder cannot be opened.
+    """
+    here = os.open(folder, FOLDER_FLAGS)
+    try:
+        spelled = []
+        for part in path.parts:
+            spelled.append(_spelling_of(here, part))
+            if len(spelled) < len(path.parts):
+                there = os.open(part, FOLDER_FLAGS, dir_fd=here)
+                os.close(here)
+                here = there
+    finally:
+        os.close(here)
+    if all(spelled) and tuple(spelled) != path.parts:
+        raise UsageError(
+            f"file {str(path)!r} would take the place of {'/'.join(spelled)!r}, as capital and small letters are "
+            "the same to the file system: rename one"
+        )
+
+
+def _spelling_of(folder: int, name: str) -> str:
+    """Tell how what is found under a name in an open folder is spelled there; nothing if it is not there."""
+    found, swapped = _status(folder, name), _status(folder, name.swapcase())
+    if found is None:
+        return ""
+    # To most file systems the other is another name, and there is no need to look at all that are there.
+    if swapped is None or not os.path.samestat(found, swapped) or name == name.swapcase():
+        return name
+    names = os.listdir(folder)
+    # Some file systems, besides, give letters with accents in another form.
+    alike = {_plain(other): other for other in names}
+    if name in names or _plain(name) in alike:
+        return name
+    return next(
+        (other for plain, other in alike.items() if plain.casefold() == _plain(name).casefold()), name
+    )
+
+
+def _status(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        # Not there, or as good as that.
+        return None
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

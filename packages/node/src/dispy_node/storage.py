@@ -25,7 +25,7 @@ from pathlib import Path
 from dispy.errors import CredentialsError, DispyError, UsageError
 from dispy.model import ComputationId, NodeId
 from dispy.parents import check_parents
-from dispy.places import FOLDER_FLAGS, open_folder_for, relative_path
+from dispy.places import FOLDER_FLAGS, check_spelling, open_folder_for, relative_path
 from dispy.private import make_private_folder, write_private
 from dispy.wire.owner import SECRET_BYTES
 from dispy_node.confine.accounts import Account, find_account
@@ -297,7 +297,7 @@ class StateFolder:
             account: to whom the file, and folders that are made for it, are to belong; None: to us.
 
         Raises:
-            UsageError: the path leads elsewhere, or the time is none.
+            UsageError: the path leads elsewhere, or to what has another name, or the time is none.
             OSError: it cannot be placed.
         """
         path = relative_path(text)
@@ -318,6 +318,7 @@ class StateFolder:
             os.close(descriptor)
         place = open_folder_for(folder, path, mode=0o700, made=give)
         try:
+            check_spelling(folder, path)
             os.replace(spooled.path, path.name, dst_dir_fd=place)
         finally:
             os.close(place)

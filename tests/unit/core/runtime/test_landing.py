@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from dispy.errors import RemoteProtocolError, UsageError
+from dispy.runtime import landing
 from dispy.runtime.landing import Landing
 from dispy.wire.messages import FILE, News
 
@@ -23,10 +24,10 @@ def news(path: str, data: bytes = DATA, **options: Any) -> News:
 
 
 def land(folder: Path, told: News, data: bytes = DATA) -> None:
-    landing = Landing(str(folder), told)
-    landing.write(data[:3])
-    landing.write(data[3:])
-    landing.finish()
+    begun = Landing(str(folder), told)
+    begun.write(data[:3])
+    begun.write(data[3:])
+    begun.finish()
 
 
 @pytest.fixture
@@ -51,11 +52,24 @@ def test_file_lands_below_the_folder_with_mode_and_time(home: Path) -> None:
 
 def test_existing_file_stays_until_the_new_one_is_whole(home: Path) -> None:
     (home / "x").write_bytes(b"former")
-    landing = Landing(str(home), news("x"))
-    landing.write(DATA)
+    begun = Landing(str(home), news("x"))
+    begun.write(DATA)
     assert (home / "x").read_bytes() == b"former"
-    landing.finish()
+    begun.finish()
     assert everything(home) == {"x": DATA}
+
+
+def test_a_file_does_not_take_the_place_of_one_with_another_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, path: PurePosixPath) -> None:
+        raise UsageError(f"{path} in {folder.name} would take the place of another")
+
+    (home / "x").write_bytes(b"former")
+    monkeypatch.setattr(landing, "check_spelling", refuse)
+    with pytest.raises(UsageError, match="x in home would take"):
+        land(home, news("x"))
+    assert everything(home) == {"x": b"former"}
 
 
 def test_of_two_with_one_name_each_is_whole_and_the_last_counts(home: Path) -> None:
@@ -138,9 +152,9 @@ def test_times_that_are_none_are_refused(home: Path, at: float) -> None:
 
 def test_abandoned_file_leaves_nothing(home: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    landing = Landing(str(home), news("x"))
-    landing.write(DATA)
-    landing.abandon()
+    begun = Landing(str(home), news("x"))
+    begun.write(DATA)
+    begun.abandon()
     assert everything(home) == {}
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -159,6 +159,10 @@ def failure_of(text: str) -> BaseException:
             "__import__('__main__').nobody",
             "dispy: there is no 'nobody' in the main module on node n: name it in",
         ),
+        (
+            "open('nowhere/x')",
+            "dispy: there is no 'nowhere/x' on node n: a file of the client is there if depends=[...] names it",
+        ),
     ],
 )
 def test_what_may_be_missing_is_hinted_at(text: str, hint: str) -> None:
@@ -170,7 +174,14 @@ def test_what_may_be_missing_is_hinted_at(text: str, hint: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["1 / 0", "(lambda: (x, (x := 1)))()", "''.nobody", "from os import nobody", "raise NameError('x')"],
+    [
+        "1 / 0",
+        "(lambda: (x, (x := 1)))()",
+        "''.nobody",
+        "from os import nobody",
+        "raise NameError('x')",
+        "raise FileNotFoundError(2, 'x')",
+    ],
 )
 def test_other_errors_have_no_hint(text: str) -> None:
     error = failure_of(text)

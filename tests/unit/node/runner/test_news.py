@@ -98,6 +98,29 @@ def test_file_is_copied_so_that_nobody_changes_it(make_desk: Callable[..., Desk]
     assert Path(os.fsdecode(body)).read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("later", [b"content and more", b"con", b"CONTENT"])
+def test_file_that_changes_while_it_is_read_is_not_sent(
+    make_desk: Callable[..., Desk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bytes
+) -> None:
+    source = tmp_path / "x"
+    source.write_bytes(b"content")
+    os.utime(source, (1e9, 1e9))
+    desk = make_desk()
+
+    class Reading:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def read(self, descriptor: int, most: int) -> bytes:
+            source.write_bytes(later)
+            return os.read(descriptor, most)
+
+    monkeypatch.setattr(news_module, "os", Reading())
+    with pytest.raises(NotSent, match="has changed while it was read: make it complete"):
+        desk.news.tell_file(str(source))
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_missing_file_folder_and_pipe_raise_and_leave_nothing(
     make_desk: Callable[..., Desk], tmp_path: Path
 ) -> None:

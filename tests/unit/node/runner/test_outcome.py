@@ -135,9 +135,9 @@ def test_death(
 
 def test_not_run(ending: Ending, job: Job) -> None:
     assert taken(ending.broken(job, "why"))[:3] == (Outcome.BROKEN, 0, "why")
-    assert taken(ending.cancelled(job))[:3] == (Outcome.CANCELLED, 0, "")
-    ((*_, outcome, code, started_at, ended_at, _, _, _),) = frames.unpack_results(ending.recalled(job))
-    assert (outcome, code, started_at, ended_at) == (Outcome.CANCELLED, 0, 0.0, 0.0)
+    for record in (ending.cancelled(job), ending.recalled(job)):
+        ((*_, outcome, code, started_at, ended_at, _, _, _),) = frames.unpack_results(record)
+        assert (outcome, code, started_at, ended_at) == (Outcome.CANCELLED, 0, 0.0, 0.0), "it has not run"
 
 
 def test_output_that_cannot_be_stored(ending: Ending, job: Job, settings: Settings) -> None:

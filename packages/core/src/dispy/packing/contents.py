@@ -11,6 +11,7 @@ from typing import Any
 from dispy.errors import NotPicklable, UsageError
 from dispy.packing.callee import Callee
 from dispy.packing.diagnosis import find_culprit
+from dispy.packing.lines import LinesOf
 from dispy.packing.modules import MAIN, MAINS, ModuleSources, loading_text, modules_in, names_imported_by
 from dispy.packing.pickler import BundlePickler, ByName, Filling, FirstCall, Installation, Names, error_of
 from dispy.packing.preparation import Preparation
@@ -146,7 +147,8 @@ class Contents:
                 )
                 for module in sorted({*parts, *packages})
             ]
-        return content | {"names": self.names, "compute": self.target} | self.preparation.functions
+        content |= {"names": self.names, "compute": self.target} | self.preparation.functions
+        return content | {"lines": LinesOf(pickler.functions)}  # last, when all functions are known
 
     def _take_over(self, pickler: BundlePickler) -> None:
         self.found = pickler.found

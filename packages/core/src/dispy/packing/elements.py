@@ -44,7 +44,16 @@ def add_file_or_module(files: Files, element: Any, number: int) -> None:
 
 
 def add_module_files(files: Files, module: ModuleType) -> None:
-    """Send the module's files, to where Python finds them: jobs may start programs that import it too."""
+    """Send the module's files, to where Python finds them: jobs may start programs that import it too.
+
+    Raises:
+        UsageError: it was made by a program rather than imported, so no node can have it.
+    """
+    if getattr(module, "__spec__", None) is None and getattr(module, "__file__", None) is None:
+        raise UsageError(
+            f"module {module.__name__!r} of depends comes from no file, so it cannot be sent; "
+            "put its code into a file, or name its functions and classes"
+        )
     for path, place in files_of(module):
         if os.path.isfile(path):  # else it lies in an archive, say
             files.add(path, place)

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from dispy.errors import RemoteProtocolError, UsageError
-from dispy.places import open_folder_for, relative_path
+from dispy.places import check_spelling, open_folder_for, relative_path
 from dispy.wire.messages import News
 
 MODE = 0o755
@@ -40,12 +40,13 @@ class Landing:
         if not math.isfinite(news.modified_at):
             raise UsageError(f"file {news.path!r} cannot have the modification time {news.modified_at!r}")
         self._news = news
-        self._name = path.name
+        self._path = path
         self._own_name = f".dispy-{uuid.uuid4().hex}"
         self._digest = hashlib.sha256()
         self._written = 0
         # The client's own folder may be reached by a link; what is below it may not.
-        self._folder = open_folder_for(Path(os.path.realpath(folder)), path)
+        self._base = Path(os.path.realpath(folder))
+        self._folder = open_folder_for(self._base, path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._file = os.open(self._own_name, flags, 0o600, dir_fd=self._folder)
@@ -72,7 +73,8 @@ class Landing:
         Raises:
             RemoteProtocolError: it is not what was announced.
             OSError: it cannot have that name: there is a folder, say.
-            UsageError: its time of modification is beyond what the system counts.
+            UsageError: its time of modification is beyond what the system counts, or its name is, to the file system
+                here, that of another file.
         """
         news = self._news
         try:
@@ -85,7 +87,8 @@ class Landing:
                 raise UsageError(
                     f"file {news.path!r} cannot have the modification time {news.modified_at!r}"
                 ) from error
-            os.replace(self._own_name, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            check_spelling(self._base, self._path)
+            os.replace(self._own_name, self._path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except BaseException:
             self.abandon()
             raise

@@ -7,6 +7,7 @@ import os
 import sys
 
 from dispy_node.runner.bare import signals
+from dispy_node.runner.lines import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +137,11 @@ def add_hint(error: BaseException, place: str) -> None:
         )
     elif isinstance(error, AttributeError) and error.name and _is_main(error.obj):
         hint = f"there is no {error.name!r} in the main module on {place}: name it in depends=[...]"
+    elif isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        hint = (
+            f"there is no {error.filename!r} on {place}: a file of the client is there if depends=[...] names it, "
+            "under its relative path"
+        )
     else:
         return
     try:
@@ -187,7 +193,7 @@ def trace(error: BaseException, own: str, sources: Mapping[str, str]) -> str:
     Args:
         error: the exception.
         own: the file whose frames at the outer end are ours, and of no interest.
-        sources: file name as it stands in tracebacks -> source text that Python cannot find by itself.
+        sources: file name as it stands in tracebacks -> source text, as far as it came along.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == own:
@@ -196,10 +202,7 @@ def trace(error: BaseException, own: str, sources: Mapping[str, str]) -> str:
         import linecache
         import traceback
 
-        for name, text in sources.items():
-            # Not `splitlines`: to the compiler a form feed begins no new line.
-            lines = [line + "\n" for line in text.split("\n")]
-            linecache.cache[name] = (len(text), None, lines, name)
+        cache(linecache, sources)
         error = error.with_traceback(trace)
         return "".join(traceback.format_exception(type(error), error, trace))
     except Exception as second:

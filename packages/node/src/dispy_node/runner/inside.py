@@ -78,8 +78,13 @@ class Inside:
         self.speaker: Speaker | None = None
         self.ask_end: Callable[[], object] | None = None
 
-    def provisional_result(self, value: object) -> int:
+    def provisional_result(self, value: object, relay: bool = False, timeout: object = None) -> int:
         """Send an intermediate result to the client and go on.
+
+        Args:
+            value: the result.
+            relay, timeout: of the original, accepted without effect: there is one way to the client, and whether it
+                is there is found by heartbeats.
 
         Returns:
             0; -1 if it could not be sent, because the client is away for long, or the disk of the node is full.
@@ -90,8 +95,12 @@ class Inside:
         """
         return _status(self._speaker("dispy_provisional_result").tell_result, value)
 
-    def send_file(self, path: str | os.PathLike[str]) -> int:
+    def send_file(self, path: str | os.PathLike[str], relay: bool = False, timeout: object = None) -> int:
         """Send a file to the client and wait until it is there, or has been refused.
+
+        Args:
+            path: the file.
+            relay, timeout: as with `provisional_result`.
 
         Returns:
             0 if the client has it; -1 if it could not be sent, or the client could not or would not take it.

@@ -19,6 +19,7 @@ import types
 
 from dispy_node.runner.bare import Unpickler, parse_json
 from dispy_node.runner.explain import brief
+from dispy_node.runner.lines import remember, texts_of
 from dispy_node.runner.rebuild import MODULE, REBUILDERS
 
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ class Computation:
         compute: what a job calls; None if jobs are runs of a program.
         setup: what is called before the first job, or None.
         cleanup: what is called after the last, or None.
-        sources: file name as it stands in tracebacks -> source text, for bundles of source.
+        sources: file name as it stands in tracebacks -> source text, as far as it came along.
         safe_results: results are to be encoded without pickle.
         inside: what its jobs can do while they run; None for what is no job.
         lacking: global variables that setup has set and this process does not have, with the reason.
@@ -89,10 +90,12 @@ def load(bundle: bytes, inside: Inside | None = None, *, is_program: bool = Fals
     sources: dict[str, str] = {}
     if kind == PICKLED:
         shipped = _load_pickle(bundle, inside)
+        sources = texts_of(shipped.get("lines") or {})
     elif kind == SOURCES:
         shipped, sources = _load_sources(bundle, inside)
     else:
         raise BadBundle(f"unknown kind of code bundle: {kind!r}")
+    remember(sources)
     compute = shipped.get("compute")
     if not callable(compute) and not (is_program and compute is None):
         raise BadBundle(f"the computation is not callable but of type {type(compute).__name__}")
@@ -181,6 +184,7 @@ def load_overlay(bundle: bytes, inside: Inside | None) -> Overlay:
             )
             content = again.load()
         main.update(content["names"])
+        remember(texts_of(content.get("lines") or {}))
         overlay.settle()
     except BaseException:
         overlay.settle()

@@ -125,7 +125,12 @@ class News:
 
             def prepare() -> dict[str, Any]:
                 target = self._spool_path()
-                digest = self._copy(source.fileno(), target, path)
+                digest = self._copy(source.fileno(), target, path, status.st_size)
+                if _version(os.fstat(source.fileno())) != _version(status):
+                    _remove(target)
+                    raise NotSent(
+                        f"file {path!r} has changed while it was read: make it complete before that"
+                    )
                 return {
                     "kind": FILE,
                     "body": os.fsencode(target),
@@ -212,8 +217,8 @@ class News:
         finally:
             signals.pthread_sigmask(signals.SIG_SETMASK, mask)
 
-    def _copy(self, source: int, target: str, path: str) -> bytes:
-        """Copy a file to the spool folder, where nobody changes it; give the hash of what was copied."""
+    def _copy(self, source: int, target: str, path: str, most: int) -> bytes:
+        """Copy a file, of so many bytes, to the spool folder, where nobody changes it; give the hash of the copy."""
         import hashlib
 
         digest = hashlib.sha256()
@@ -223,7 +228,7 @@ class News:
             copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             made = True
             try:
-                while data := os.read(source, COPY_BYTES):
+                while data := os.read(source, min(COPY_BYTES, most - size)):
                     digest.update(data)
                     view = memoryview(data)
                     size += len(view)
@@ -239,6 +244,10 @@ class News:
                 raise NotSent(explain.spool(error, what, size, self._settings.place)) from error
             raise
         return digest.digest()
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def take_answer(number: int, kind: int, body: bytes) -> bytes:

@@ -109,10 +109,11 @@ class Ending:
 
     def cancelled(self, job: Job) -> bytes:
         """Make the result of a job that was cancelled before it was started."""
-        now = time()
         if job.excess is not None:  # its process had not come to it
+            now = time()
             return self._exceeded(job, job.excess, (now, now), b"", b"")
-        return make_result(job.key, CANCELLED, 0, (now, now), b"", False, b"")
+        # Daemon and client take a time of start as a sign that it ran: then it is Terminated, else Cancelled.
+        return make_result(job.key, CANCELLED, 0, (0.0, 0.0), b"", False, b"")
 
     def recalled(self, job: Job) -> bytes:
         """Make the result of a job that is given back: it was not started and never will be."""
