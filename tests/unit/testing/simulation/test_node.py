@@ -52,5 +52,5 @@ def test_more_jobs_than_slots_are_found() -> None:
     node = make_node()
     node._count(1)
     node._count(1)
-    with pytest.raises(Broken, match="runs 3 jobs at once with 2 slots"):
+    with pytest.raises(Broken, match="3 slots in use, of 2"):
         node._count(1)

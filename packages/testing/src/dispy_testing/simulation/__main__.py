@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections import Counter
 from time import perf_counter
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         How many runs failed, at most 1: a status for the shell.
     """
+    logging.getLogger("dispy").setLevel(logging.CRITICAL)  # what goes wrong is meant to
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     kind = LinkKind(options.links) if options.links else None
     size = Size(options.nodes, options.jobs, kind, options.horizon, options.job_time, options.calm)
