@@ -225,7 +225,11 @@ def test_environment_has_no_secrets(
     monkeypatch.setenv("DISPY_ANYTHING", "else")
     monkeypatch.setenv("LIBRARY_SETTING", "wanted")
     environment = ask(start_node(), look, [])["environment"]
-    assert {name for name in environment if name.startswith("DISPY_")} == {"DISPY_RUNNER_MARK"}
+    assert {name for name in environment if name.startswith("DISPY_")} == {
+        "DISPY_RUNNER_MARK",
+        "DISPY_CPUS",
+        "DISPY_RESOURCES",
+    }
     assert "correct horse" not in str(environment)
     assert environment["LIBRARY_SETTING"] == "wanted"
 
@@ -444,7 +448,11 @@ def test_jobs_in_a_sandbox(start_node: Look, secret: Path, needs_bubblewrap: Non
     assert set(found["files"].pop(str(home)).split(",")) - {""} <= needed
     assert set(found["files"].values()) == {"FileNotFoundError"}
     assert found["processes"] < 10
-    assert {name for name in found["environment"] if name.startswith("DISPY_")} == {"DISPY_RUNNER_MARK"}
+    assert {name for name in found["environment"] if name.startswith("DISPY_")} == {
+        "DISPY_RUNNER_MARK",
+        "DISPY_CPUS",
+        "DISPY_RESOURCES",
+    }
     assert len(found["descriptors"]) == 4
 
 
