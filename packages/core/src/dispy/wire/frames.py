@@ -94,48 +94,58 @@ class FrameDecoder:
             `GREETING_BYTES`.
     """
 
-    __slots__ = ("_buffer", "_greeted", "_max_frame_bytes", "_prefaced")
+    __slots__ = ("_buffer", "_channel", "_chunk_left", "_greeted", "_max_frame_bytes", "_prefaced")
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
+        """A preface, header or batch that has begun."""
+        self._channel = CONTROL
+        self._chunk_left = 0
+        """Bytes that are still to come of a chunk on this channel."""
         self._prefaced = False
         self._greeted = False
 
     @property
     def is_between_frames(self) -> bool:
         """True if nothing of a preface or frame is waiting for its rest."""
-        return not self._buffer
+        return not self._buffer and not self._chunk_left
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:
-        """Take bytes as they come and return the frames that are complete now, as (channel, payload).
+    def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, bytes | memoryview]]:
+        """Take bytes as they come and return what is there now, as (channel, payload).
 
-        *data* is not kept. A payload is copied once, when its frame is complete. After an error the decoder is
-        of no further use.
+        A batch is copied, once, when it is complete. What there is of a chunk is given at once, complete or not, as a
+        view of *data*: most bytes are in chunks, and so are not copied at all. After an error the decoder is of no
+        further use.
 
         Raises:
             RemoteProtocolError: another protocol, an empty frame, or one that is too large; that is found by
                 the header alone, before anything is stored for the payload.
         """
+        frames: list[tuple[int, bytes | memoryview]] = []
+        view = memoryview(data)
+        start, end = 0, len(view)
         buffer = self._buffer
-        begun: list[tuple[int, bytes]] = []
-        with memoryview(data) as view:
-            start = 0
-            if buffer:
-                # Of what was read, only the rest of the frame that has begun passes through the buffer.
-                start = self._missing_bytes()
-                buffer += view[:start]
+        while start < end:
+            if self._chunk_left:
+                piece = view[start : start + self._chunk_left]
+                self._chunk_left -= len(piece)
+                start += len(piece)
+                frames.append((self._channel, piece))
+            elif buffer:
+                # Of what was read, only the rest of what has begun passes through the buffer.
+                stop = start + self._missing_bytes()
+                buffer += view[start:stop]
+                start = stop
                 with memoryview(buffer) as whole:
-                    begun, done = self._cut(whole)
+                    done = self._cut(whole, 0, frames)
                 del buffer[:done]
-                if buffer:
-                    if start < len(view):
-                        return begun + self.feed(view[start:])
-                    return begun
-            with view[start:] as rest:
-                frames, done = self._cut(rest)
-                buffer += rest[done:]
-        return begun + frames if begun else frames
+            else:
+                start = self._cut(view, start, frames)
+                if not self._chunk_left:
+                    buffer += view[start:]
+                    break
+        return frames
 
     def _missing_bytes(self) -> int:
         """Return how many bytes the frame in the buffer lacks, or, before its length is known, its header."""
@@ -147,29 +157,30 @@ class FrameDecoder:
         length: int = HEADER.unpack_from(buffer)[0]
         return HEADER.size + length - len(buffer)
 
-    def _cut(self, view: memoryview) -> tuple[list[tuple[int, bytes]], int]:
-        """Return the complete frames in *view*, and how many bytes were used up."""
-        frames: list[tuple[int, bytes]] = []
-        start = 0
+    def _cut(self, view: memoryview, start: int, frames: list[tuple[int, bytes | memoryview]]) -> int:
+        """Add the complete batches from *start* on, up to the header of a chunk; return where what is left begins."""
         if not self._prefaced:
-            start = len(PREFACE)
-            head = bytes(view[:start])
+            head = bytes(view[start : start + len(PREFACE)])
             if not PREFACE.startswith(head):
                 raise RemoteProtocolError(_describe_foreign(head))
-            if len(head) < start:
-                return frames, 0
+            if len(head) < len(PREFACE):
+                return start
+            start += len(PREFACE)
             self._prefaced = True
         end = len(view)
         while end - start >= HEADER.size:
             length, channel = HEADER.unpack_from(view, start)
             self._check(length, channel)
             payload = start + HEADER.size
+            if channel != CONTROL:
+                self._channel, self._chunk_left = channel, length
+                return payload
             if end - payload < length:
                 break
             start = payload + length
             frames.append((channel, bytes(view[payload:start])))
             self._greeted = True
-        return frames, start
+        return start
 
     def _check(self, length: int, channel: int) -> None:
         limit = self._max_frame_bytes if channel == CONTROL else CHUNK_BYTES

@@ -173,10 +173,10 @@ class MessagesReceived:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReceived:
-    """The next bytes of a stream. Call `Session.consumed` when they are used up."""
+    """The next bytes of a stream, perhaps a view of what was read. Call `Session.consumed` when they are used up."""
 
     stream: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,7 @@ class SimulatedClient:
         for one in inbox.hold_back(message):
             self._pass_on(end.number, one)
 
-    def chunk_received(self, end: End, stream: int, data: bytes) -> None:
+    def chunk_received(self, end: End, stream: int, data: bytes | memoryview) -> None:
         """Take a piece of a result."""
         inbox = self._inboxes.get(end.number)
         if inbox is not None:

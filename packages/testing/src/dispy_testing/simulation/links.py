@@ -40,7 +40,7 @@ class Handler(Protocol):
     def message_received(self, end: End, message: Message) -> None:
         """The peer has sent a message."""
 
-    def chunk_received(self, end: End, stream: int, data: bytes) -> None:
+    def chunk_received(self, end: End, stream: int, data: bytes | memoryview) -> None:
         """The peer has sent a piece of a stream."""
 
     def stream_finished(self, end: End, stream: int, reason: str) -> None:

@@ -220,7 +220,7 @@ class SimulatedNode:
             inbox.announce(message)
             self.handle(ev.MessageReceived(end.number, message))
 
-    def chunk_received(self, end: End, stream: int, data: bytes) -> None:
+    def chunk_received(self, end: End, stream: int, data: bytes | memoryview) -> None:
         """Take a piece of a stream."""
         inbox = self._inboxes.get(end.number)
         if inbox is None:
