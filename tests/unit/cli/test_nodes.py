@@ -68,6 +68,17 @@ def test_this_machine_is_asked_if_none_is_named(
         assert cell in row
 
 
+def test_resources_are_shown_if_there_are_any(
+    run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["found"] = [answer("one", resources={"port": 3, "gpu": 2}), answer("two")]
+    assert run_dispy("nodes", "-n", "one", "-n", "two") == 0
+    headings, one, two = capsys.readouterr().out.splitlines()
+    assert headings.endswith("  RESOURCES")
+    assert one.endswith("  gpu=2, port=3")
+    assert two.endswith("  -")
+
+
 def test_nodes_that_are_found_are_asked(
     run_dispy: Callable[..., int], asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,14 @@ def test_the_table() -> None:
     ]
 
 
+def test_resources_stand_below_the_table() -> None:
+    first = shown("node1", "10.0.0.1", cpus=4)
+    first.resources = {"port": 3, "gpu": 2}
+    text = format_status(ClusterStatus([first, shown("", "10.0.0.2", cpus=2)], 0), 1.0)
+    assert "\nResources of node1: gpu=2, port=3\n" in text
+    assert text.count("Resources") == 1
+
+
 def test_nothing_pending_is_not_mentioned_and_no_time_is_no_error() -> None:
     text = format_status(ClusterStatus([], 0), 0.0)
     assert "pending" not in text

@@ -41,9 +41,11 @@ def test_other_messages_are_as_they_came() -> None:
 
 def test_greeting_is_on_one_line() -> None:
     hello = msg.Hello(1, 1, "node", "id", 1, EVIL, EVIL, "3.11.0", EVIL, 1, 1.0, addresses=[EVIL, "10.0.0.1"])
+    hello = msgspec.structs.replace(hello, resources={EVIL: 1, "n" * 10_000: 1, "gpu": 2})
     shown = "?[2Jit ended dispy: all is well"
     cleaned = clean_greeting(hello)
     assert (cleaned.name, cleaned.version, cleaned.platform) == (shown, shown, shown)
     assert cleaned.addresses == [shown, "10.0.0.1"]
+    assert cleaned.resources == {"gpu": 2}
     assert cleaned.ident == "id"
     assert len(clean_greeting(msgspec.structs.replace(hello, name="n" * 10_000)).name) == NAME_CHARS

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from dispy.runtime.dialer import Target
     from dispy.runtime.probe import Probed
     from dispy.runtime.trust import Trust
+    from dispy.wire.messages import Hello
     from dispy_cli.surroundings import Surroundings
 
 HEADINGS = ("NODE", "ADDRESS", "STATE", "SLOTS", "PYTHON", "DISPY", "CPU FREE", "MEMORY FREE", "DISK FREE")
+
+RESOURCES = "RESOURCES"
+"""Heading of one more column, if a node has some."""
 
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
@@ -153,9 +157,14 @@ def list_targets(names: Sequence[str], dispy_port: int | None) -> list[Target]:
 
 def show(found: Sequence[Probed]) -> None:
     """Print a table of those that answered, and below it, on standard error, why the others did not."""
-    rows = [_row(probed) for probed in found if probed.hello]
-    if rows:
-        click.echo(format_table(HEADINGS, rows))
+    answers = [(probed, probed.hello) for probed in found if probed.hello]
+    if answers:
+        rows = [_row(probed, hello) for probed, hello in answers]
+        headings: tuple[str, ...] = HEADINGS
+        if any(hello.resources for _, hello in answers):
+            headings += (RESOURCES,)
+            rows = [(*row, _show_resources(hello)) for row, (_, hello) in zip(rows, answers, strict=True)]
+        click.echo(format_table(headings, rows))
     for probed in found:
         if not probed.hello:
             click.echo(f"dispy: no node at {_where(probed)}: {printable(probed.reason)}", err=True)
@@ -163,9 +172,11 @@ def show(found: Sequence[Probed]) -> None:
             click.echo(f"dispy: node {probed.hello.name} takes no jobs: {probed.hello.refusal}", err=True)
 
 
-def _row(probed: Probed) -> tuple[str, ...]:
-    hello = probed.hello
-    assert hello is not None
+def _show_resources(hello: Hello) -> str:
+    return ", ".join(f"{name}={count}" for name, count in sorted(hello.resources.items())) or "-"
+
+
+def _row(probed: Probed, hello: Hello) -> tuple[str, ...]:
     free = ("?", "?", "?")
     if hello.avail is not None:
         cpu_percent, memory_bytes, disk_bytes, _swap = hello.avail

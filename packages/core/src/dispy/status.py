@@ -123,6 +123,9 @@ def format_status(status: ClusterStatus, wall_time_s: float) -> str:
     lines = ["", _row(HEADINGS), "-" * len(_row(HEADINGS))]
     lines += [_row(_cells(node)) for node in status.nodes]
     lines.append("")
+    lines += [
+        f"Resources of {_name(node)}: {_show_resources(node)}" for node in status.nodes if node.resources
+    ]
     if status.jobs_pending:
         lines.append(f"Jobs pending: {status.jobs_pending}")
     job_time_s = sum(node.cpu_time for node in status.nodes)
@@ -148,10 +151,18 @@ def _row(cells: Sequence[str]) -> str:
     return " | ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
 
 
+def _name(node: DispyNode) -> str:
+    return node.name or node.ip_addr
+
+
+def _show_resources(node: DispyNode) -> str:
+    return ", ".join(f"{name}={count}" for name, count in sorted(node.resources.items()))
+
+
 def _cells(node: DispyNode) -> list[str]:
     per_job_s = node.cpu_time / node.jobs_done if node.jobs_done else 0.0
     return [
-        (node.name or node.ip_addr)[:NAME_WIDTH],
+        _name(node)[:NAME_WIDTH],
         str(node.cpus),
         str(node.jobs_done),
         f"{per_job_s:.1f}",

@@ -11,7 +11,7 @@ from dispy.model import ComputationId, Outcome
 from dispy.wire.messages import AssignJobs, CancelJobs, JobDemand, JobsRejected, LimitSlots, RecallJobs
 from dispy_node.engine import effects as fx
 from dispy_node.engine import events as ev
-from dispy_node.engine.gathering import LINE_MAX, is_demand
+from dispy_node.engine.gathering import LINE_MAX, LINES_MAX, is_demand
 from dispy_node.engine.records import Grant
 from dispy_node.engine.slots import TURN_S
 
@@ -150,6 +150,16 @@ def test_a_client_has_only_so_many_in_line(node: Any) -> None:
     for number in range(5, LINE_MAX + 5):
         assert rejected(demand(node, number, JobDemand(4))) == []
     assert "jobs of this client wait" in rejected(demand(node, LINE_MAX + 5, JobDemand(4)))[0][1]
+
+
+def test_all_clients_have_only_so_many_in_line(node: Any) -> None:
+    node.assign(1, 2, 3, 4)
+    for link in range(2, 2 + LINES_MAX // LINE_MAX):
+        node.connect(link, f"c{link}")
+        node.ready(f"b{link}", link=link)
+        for number in range(1, LINE_MAX + 1):
+            assert rejected(demand(node, number, JobDemand(4), name=f"b{link}", link=link)) == []
+    assert rejected(demand(node, 5, JobDemand(4)))[0][1].startswith(f"{LINES_MAX} jobs wait at the node")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from dispy.errors import UsageError
 from dispy_node.engine.hours import DAY_S, Phase, ServiceHours, parse_hours, show_time
 
 MINUTES = st.integers(0, 24 * 60 - 1).map(lambda minute: minute * 60)
-TIMES = st.floats(0, DAY_S, exclude_max=True)
+TIMES = st.integers(0, DAY_S * 1000 - 1).map(lambda time_ms: time_ms / 1000)
+"""To the millisecond: so close to midnight that the day's length rounds away, no time is ever read."""
 
 
 @st.composite

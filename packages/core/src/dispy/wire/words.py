@@ -37,6 +37,9 @@ def clean_greeting(hello: msg.Hello) -> msg.Hello:
         platform=printable(hello.platform, NAME_CHARS),
         addresses=[printable(address, NAME_CHARS) for address in hello.addresses],
         refusal=printable(hello.refusal, NAME_CHARS),
+        resources={
+            name: count for name, count in hello.resources.items() if printable(name, NAME_CHARS) == name
+        },
     )
 
 
