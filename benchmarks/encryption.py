@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
+import ssl
 import sys
 import time
 from functools import partial
@@ -20,6 +22,7 @@ from dispy.runtime.link import Link
 from dispy.wire.rights import EVERYTHING
 from dispy.wire.session import Session
 from dispy_auth_secret.credentials import SecretCredentials
+from dispy_transport_ssl.contexts import make_client_context, make_gate
 from dispy_transport_ssl.security import SslSecurity
 
 PASSPHRASE = "a passphrase for a benchmark"
@@ -46,8 +49,27 @@ def kibibytes(address: str, pid: str, *options: str) -> dict[str, float]:
 
 
 def handshakes() -> dict[str, float]:
-    """CPU of a handshake over a loopback connection, both sides together."""
-    return {"handshake CPU ms": trio.run(_shake_hands, 300)}
+    """CPU of a handshake over a loopback connection, both sides together; and of `ssl` alone, without connection."""
+    ours, bare = trio.run(_shake_hands, 300), _bare_handshake(300)
+    return {"handshake CPU ms": ours, "bare handshake CPU ms": bare, "of bare handshake": ours / bare}
+
+
+def _bare_handshake(count: int) -> float:
+    credential = _credential()
+    client_context = make_client_context(credential)
+    (server_context,) = make_gate([credential]).choices
+    for number in range(count + 20):
+        if number == 20:
+            began = time.process_time()
+        up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = [client_context.wrap_bio(down, up), server_context.wrap_bio(up, down, server_side=True)]
+        while ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                ends[0].do_handshake()
+                ends.pop(0)
+                continue
+            ends.reverse()
+    return (time.process_time() - began) / count * 1000
 
 
 async def _shake_hands(count: int) -> float:

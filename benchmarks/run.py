@@ -22,7 +22,8 @@ figures of one run: machines drift.
     instances  jobs/s with an instance of a shipped class as argument, reused processes, next to as many no-op jobs;
                bytes sent for each
     tls        what encryption costs: jobs with 1 KiB there and back, encrypted against open; 20 jobs with 50 MB
-               against a bare `ssl` socket; CPU of a handshake, both sides together; 500 nodes connect to one client
+               against a bare `ssl` socket; CPU of a handshake, both sides together, next to one of `ssl` alone with the
+               same certificates; 500 nodes connect to one client
 """
 
 from __future__ import annotations
