@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import importlib
 import os
@@ -74,6 +76,23 @@ class Other:
         self.number = number
 
 
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    number: int = 4
+
+
+class Locked:
+    lock = threading.Lock()
+
+    def __init__(self, number: int = 4) -> None:
+        self.start = number
+
+    @functools.cached_property
+    def number(self) -> int:
+        with self.lock:
+            return self.start
+
+
 MODULES = {"module": "own_module", "package": "own_package.inner.util"}
 
 MODULE = """
@@ -100,7 +119,7 @@ def make(kind: str) -> Any:
             return file.read()
     if kind == "function":
         return names["function"]
-    return names["Class" if kind == "class" else "Other"](4)
+    return names[{"class": "Class", "instance": "Other", "slots": "Slotted", "lock": "Locked"}[kind]](4)
 
 
 def same(kind: str, value: Any) -> bool:
@@ -108,7 +127,9 @@ def same(kind: str, value: Any) -> bool:
     fresh = make(kind)
     if kind in ("function", "file"):
         return bool(value(4) == 5 if kind == "function" else value == fresh == "content")
-    return type(value) is type(fresh) and value.number == 4
+    return (
+        type(value) is type(fresh) and value.number == 4 and hasattr(value, "__dict__") is (kind != "slots")
+    )
 
 
 def prepare(*kinds: str) -> int:
@@ -136,6 +157,8 @@ WITHOUT = {
     "function": "KeyError",
     "class": "KeyError",
     "instance": "KeyError",
+    "slots": "KeyError",
+    "lock": "KeyError",
     "module": "ModuleNotFoundError",
     "package": "ModuleNotFoundError",
     "file": "FileNotFoundError",
@@ -157,7 +180,13 @@ def things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     def thing(kind: str) -> Any:
         if kind in MODULES:
             return importlib.import_module(MODULES[kind].partition(".")[0])
-        known: dict[str, Any] = {"function": function, "class": Class, "instance": Other(4)}
+        known: dict[str, Any] = {
+            "function": function,
+            "class": Class,
+            "instance": Other(4),
+            "slots": Slotted,
+            "lock": Locked,
+        }
         return known.get(kind, "data/file.txt")
 
     yield thing

@@ -3,12 +3,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import operator
 import pickle
 import sys
 import textwrap
-from types import ModuleType
+import weakref
+from types import MemberDescriptorType, ModuleType
 from typing import Any
 
+import cloudpickle.cloudpickle as reducers  # type: ignore[import-untyped]
 import pytest
 
 from dispy.packing.pickler import (
@@ -18,7 +21,9 @@ from dispy.packing.pickler import (
     Filling,
     Names,
     Namespace,
+    ValuePickler,
     dump_arguments,
+    dump_by_value,
     error_of,
     find,
 )
@@ -73,6 +78,73 @@ def test_functions_of_main_live_in_the_namespace(main: ModuleType) -> None:
     assert compute()[0] is cls
     assert namespace["helper"].__globals__ is namespace
     assert pickler.found == {"__main__": {"C": main.C, "helper": main.helper, "compute": main.compute}}
+
+
+SLOTTED = """
+import dataclasses
+class Plain:
+    __slots__ = "one", "__own", "__weakref__"
+    def __init__(self): self.one, self.__own = 1, 2
+    def own(self): return self.__own
+class Single(Plain): __slots__ = "two"
+class Open(Plain): pass
+class Told: __slots__ = {"three": "what it is"}
+class Used: __slots__ = iter(["four", "__dict__"])
+@dataclasses.dataclass(slots=True, weakref_slot=True)
+class Data: five: int = 5
+"""
+
+
+def rebuilt(value: Any, main: ModuleType, kind: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pickle and unpickle, as if in a process that has never seen the classes."""
+    file = io.BytesIO()
+    first = vars(main) if kind is BundlePickler else {}
+    if kind is ValuePickler:
+        file.write(dump_by_value(value))
+    else:
+        kind(file, first, lambda module: False).dump(value)
+    monkeypatch.setattr(reducers, "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+    return loaded(file.getvalue(), {})
+
+
+PICKLERS = pytest.mark.parametrize("kind", [BundlePickler, ArgumentPickler, ValuePickler])
+
+
+@PICKLERS
+def test_classes_keep_their_slots(main: ModuleType, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    exec(SLOTTED, main.__dict__)
+    pickle.dumps(main.Plain(), 5)  # leaves __slotnames__ in the class
+    old = [getattr(main, name) for name in ("Plain", "Single", "Open", "Told", "Used", "Data")]
+    new = rebuilt(old, main, kind, monkeypatch)
+    assert not any(map(operator.is_, old, new))
+    plain, single, opened, told, used, data = new
+    assert (plain().own(), plain().one, data().five, told.__slots__["three"]) == (2, 1, 5, "what it is")
+    for cls, name in ((plain, "one"), (single, "two"), (told, "three"), (used, "four"), (data, "five")):
+        assert type(vars(cls)[name]) is MemberDescriptorType
+        assert hasattr(cls(), "__dict__") is (cls is used)
+    assert hasattr(opened(), "__dict__")
+    for one in (plain(), data()):
+        assert weakref.ref(one)() is one
+
+
+@PICKLERS
+def test_locks_of_classes_are_made_anew(main: ModuleType, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    text = """
+import functools, threading
+class Guarded:
+    lock, again = threading.Lock(), threading.RLock()
+    @functools.cached_property
+    def number(self):
+        "What it is."
+        with self.lock, self.again: return 4
+"""
+    exec(text, main.__dict__)
+    with main.Guarded.lock:
+        cls = rebuilt(main.Guarded, main, kind, monkeypatch)
+    assert cls is not main.Guarded
+    guarded = cls()
+    assert (guarded.number, vars(guarded), cls.number.__doc__) == (4, {"number": 4}, "What it is.")
+    assert main.Guarded.lock is not cls.lock
 
 
 def test_modules_that_are_referred_to_are_noted(main: ModuleType) -> None:

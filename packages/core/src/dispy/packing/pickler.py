@@ -13,8 +13,9 @@ import importlib
 import io
 import operator
 import sys
+import threading
 from collections.abc import Callable, Mapping
-from types import FunctionType, ModuleType
+from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -131,6 +132,8 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes and modules, and note them."""
+        if type(obj) is functools.cached_property:
+            return reduce_cached_property(obj)
         if self._known and isinstance(obj, (type, FunctionType)):
             module, (top, _, inner) = known_as(obj.__module__), obj.__qualname__.partition(".")
             if find(self._known.get(module, {}), obj.__qualname__) is obj:
@@ -144,7 +147,7 @@ class BundlePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle h
             if self._stays_here(obj.__module__):
                 reduced = by_value(self, obj)
             else:
-                reduced = super().reducer_override(obj)
+                reduced = _with_slots(obj, super().reducer_override(obj))
             self._note(obj, is_reference=reduced is NotImplemented)
             return reduced
         if isinstance(obj, ModuleType):
@@ -221,6 +224,8 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if isinstance(obj, ModuleType) and obj.__name__ == SPAWNED_MAIN:
             return importlib.import_module, (MAIN,)
         if not isinstance(obj, (type, FunctionType)):
+            if type(obj) is functools.cached_property:
+                return reduce_cached_property(obj)
             return super().reducer_override(obj)
         module, path = known_as(obj.__module__), obj.__qualname__
         if find(self._shipped.get(module, {}), path) is obj:
@@ -233,7 +238,7 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return by_value(self, obj)
         if is_local(sys.modules.get(module)) and not self._is_whole(module):
             return by_value(self, obj)
-        return super().reducer_override(obj)
+        return _with_slots(obj, super().reducer_override(obj))
 
 
 class SharingPickler(ArgumentPickler):
@@ -254,13 +259,85 @@ class SharingPickler(ArgumentPickler):
         return self._reference(obj)
 
 
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles by value what has no name elsewhere: functions and classes that a job has made."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce what cloudpickle alone gets wrong."""
+        if type(obj) is functools.cached_property:
+            return reduce_cached_property(obj)
+        return _with_slots(obj, super().reducer_override(obj))
+
+
+def dump_by_value(value: object) -> bytes:
+    """Pickle what a job has made (see `ValuePickler`); raises whatever the objects' own code raises."""
+    file = io.BytesIO()
+    ValuePickler(file, protocol=PROTOCOL).dump(value)
+    return file.getvalue()
+
+
 def by_value(pickler: Any, obj: Any) -> Any:
     """Reduce a function or class so that it needs no module at the node."""
     if isinstance(obj, FunctionType):
         reduced = pickler._dynamic_function_reduce(obj)
     else:
-        reduced = reducers._dynamic_class_reduce(obj)
+        reduced = _with_slots(obj, reducers._dynamic_class_reduce(obj))
     return _in_main(reduced) if obj.__module__ == SPAWNED_MAIN else reduced
+
+
+def reduce_cached_property(cached: functools.cached_property[Any]) -> tuple[Any, ...]:
+    """Reduce it without the lock that it has in Python 3.11."""
+    state = {name: value for name, value in vars(cached).items() if name not in ("func", "lock")}
+    return functools.cached_property, (cached.func,), state
+
+
+_LOCKS: dict[type, Callable[[], object]] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+}
+
+
+class _Anew:
+    """Stands for a lock among the attributes of a class: it is made anew, and so free, as no thread there holds it."""
+
+    def __init__(self, lock: object) -> None:
+        self._make = _LOCKS[type(lock)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._make, ()
+
+
+def _with_slots(cls: Any, reduced: Any) -> Any:
+    """Have slots made together with a class, if one is reduced: added to it later, they would be no slots any more."""
+    if type(reduced) is not tuple or reduced[0] not in (
+        reducers._make_skeleton_class,
+        reducers._make_skeleton_enum,
+    ):
+        return reduced
+    make, arguments, (attributes, slot_state), *rest = reduced
+    attributes.pop("__slotnames__", None)  # a cache of `copyreg`
+    for name, value in attributes.items():
+        if type(value) in _LOCKS:
+            attributes[name] = _Anew(value)
+    slots = attributes.pop("__slots__", None)
+    if slots is None or make is not reducers._make_skeleton_class:
+        return make, arguments, (attributes, slot_state), *rest
+    members = [
+        name
+        for name, value in vars(cls).items()
+        if isinstance(value, MemberDescriptorType) and value.__objclass__ is cls
+    ]
+    for name in members:
+        attributes.pop(name, None)
+    if not isinstance(slots, (str, tuple, list, dict)):  # perhaps an iterator, which is used up
+        slots = tuple(members + [name for name in ("__dict__", "__weakref__") if name in vars(cls)])
+    constructor, name, bases, options, *others = arguments
+    return (
+        make,
+        (constructor, name, bases, options | {"__slots__": slots}, *others),
+        (attributes, slot_state),
+        *rest,
+    )
 
 
 def known_as(module: Any) -> Any:
