@@ -512,7 +512,9 @@ def test_failing_cleanup_is_told(node: Any, cluster_of: Make, capfd: pytest.Capt
     node.wait_for("cleanup has failed on node")
 
 
-def test_cleanup_that_hangs_is_killed(node: Any, cluster_of: Make) -> None:
+def test_cleanup_that_hangs_is_killed_and_told(
+    node: Any, cluster_of: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
     def cleanup() -> None:
         import signal
         import time
@@ -524,7 +526,9 @@ def test_cleanup_that_hangs_is_killed(node: Any, cluster_of: Make) -> None:
     cluster = cluster_of(lambda: 1, cleanup=cleanup)
     assert cluster.submit()() == 1
     cluster.close()
-    node.wait_for("cleanup did not finish within 10 s and was killed")
+    told = "cleanup did not finish within 8 s and was killed"
+    assert told in capfd.readouterr().err
+    node.wait_for(told)
     assert "prints: waiting for the disk" in node.log
 
 

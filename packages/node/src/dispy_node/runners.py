@@ -69,8 +69,8 @@ LOADING_S = 1.0
 TERMINATE_S = 10.0
 """How long a runner may take to cancel its jobs: both graces (5 and 2 seconds), and time to tell of it."""
 
-CLEANUP_S = 10.0
-"""How long cleanup may take."""
+CLEANUP_S = 8.0
+"""How long cleanup may take: a client waits for 10 s, and is to hear of it."""
 
 POLL_S = 0.1
 """How often the process is looked at where the system cannot tell of its end."""

@@ -77,6 +77,17 @@ def test_nodes_that_cannot_be_used_are_told(world: World) -> None:
     assert told.endswith("; nor can 1 others")
 
 
+def test_nodes_that_are_being_prepared_are_told(world: World) -> None:
+    computation = world.add()
+    world.connect(1)
+    world.connect(2)
+    (job,) = world.submit(computation)
+    told = explain_job(job, computation)
+    assert told.endswith(
+        "; node node1 (10.0.0.1) is being prepared: files are sent, or setup is called; so are 1 others"
+    )
+
+
 def test_a_job_that_waits_for_its_turn_among_clusters(world: World) -> None:
     first, second = world.add(1), world.add(2)
     world.use(first, 1)

@@ -413,7 +413,17 @@ def test_node_that_cannot_or_is_not_yet_told_why() -> None:
     text = explained(["10.0.0.1", "10.0.0.2"], script)
     assert "node node1 (10.0.0.1): it is still being prepared" in text
     assert "node node2 (10.0.0.2): its disk is full" in text
-    assert "what to do" in text
+    assert "what to do" not in text, "it is about to be used"
+
+
+def test_what_to_do_if_no_node_can() -> None:
+    def script(scene: Scene) -> None:
+        scene.connect("10.0.0.1", ready=False)
+        scene.handle(
+            ev.MessageReceived(LinkId(1), ComputationFailed(scene.computation.id, "its disk is full"))
+        )
+
+    assert "what to do" in explained(["10.0.0.1"], script)
 
 
 def test_node_that_is_not_asked_for_and_one_that_has_not_greeted() -> None:

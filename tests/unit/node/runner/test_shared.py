@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,23 @@ def test_client_and_runner_agree() -> None:
         shared.HEAD.format,
         shared.ENTRY.format,
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "shape"), [("B", (8192,)), ("d", (1024,)), ("i", (4, 512)), ("B", (2, 64, 64))]
+)
+def test_memoryviews_are_mapped(node: Node, code: str, shape: tuple[int, ...]) -> None:
+    view = memoryview(LARGE[:8192]).cast(code, shape)  # type: ignore[call-overload]
+    ref = node.packer.put({"x": view}, node.sharer)
+    (got,), _ = node.call(ref)
+    found = got["x"]
+    assert (found.format, found.shape, found.tobytes()) == (code, shape, LARGE[:8192])
+    assert found.readonly
+    assert type(found.obj) is mmap.mmap
+
+
+def test_memoryviews_that_cannot_be_mapped_are_copied(node: Node) -> None:
+    ref = node.packer.put([memoryview(LARGE)[::2], memoryview(b"abc")], node.sharer)
+    ((strided, small),), _ = node.call(ref)
+    assert strided == LARGE[::2]
+    assert small == b"abc"

@@ -99,7 +99,7 @@ class ArgumentPacker:
         Raises:
             NotPicklable: it cannot be sent; the message names what in it.
         """
-        from dispy.packing.pickler import ArgumentPickler
+        from dispy.packing.pickler import KeepingPickler
 
         collector = _Collector()
         buffers: list[bytes] = []
@@ -112,7 +112,7 @@ class ArgumentPacker:
             return False
 
         try:
-            ArgumentPickler(collector, self._shipped, self._is_whole, take).dump(value)
+            KeepingPickler(collector, self._shipped, self._is_whole, take).dump(value)
         except NeedsSharing:
             raise
         except Exception as failure:  # code of the objects' classes may raise anything

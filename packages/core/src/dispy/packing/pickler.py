@@ -12,6 +12,7 @@ import functools
 import importlib
 import io
 import operator
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +27,9 @@ from dispy.packing.sharing import Collection
 
 PROTOCOL = 5
 """Pickle protocol: the newest that every supported Python has."""
+
+CASTABLE = frozenset("cbB?hHiIlLqQfd")
+"""Formats of memoryviews that can be made of bytes."""
 
 Names = dict[str, dict[str, object]]
 """Module -> name -> function or class."""
@@ -239,6 +243,18 @@ class ArgumentPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if is_local(sys.modules.get(module)) and not self._is_whole(module):
             return by_value(self, obj)
         return _with_slots(obj, super().reducer_override(obj))
+
+
+class KeepingPickler(ArgumentPickler):
+    """Does the same for what is kept for many jobs: a memoryview stays one, so that they can share its bytes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Hand over the buffer of a memoryview, which cloudpickle would copy into bytes."""
+        if type(obj) is not memoryview or not obj.c_contiguous or obj.format not in CASTABLE or not obj.ndim:
+            return super().reducer_override(obj)
+        if (obj.format, obj.ndim) == ("B", 1):
+            return memoryview, (pickle.PickleBuffer(obj),)
+        return operator.methodcaller("cast", obj.format, obj.shape), (obj.cast("B"),)
 
 
 class SharingPickler(ArgumentPickler):

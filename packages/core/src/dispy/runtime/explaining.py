@@ -62,16 +62,25 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
     where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
     return (
         f"it waits behind {_count_before(job, chain(*lines_in_turn(computation)))} others; "
-        f"{where or 'no node takes jobs at the moment' + _describe_failed(computation)}"
+        f"{where or 'no node takes jobs at the moment' + _describe_unready(computation)}"
         f"{_describe_turn(ready)}{again}"
     )
 
 
-def _describe_failed(computation: Computation) -> str:
-    """Say why nodes cannot be used, of the first few."""
+def _describe_unready(computation: Computation) -> str:
+    """Say why nodes cannot be used, of the first few, and which are about to be."""
     failed = [one for one in computation.placements.values() if one.state is PlacementState.FAILED]
     told = [f"; {describe_node(one.node)} cannot be used: {one.reason}" for one in failed[:FAILED_MAX]]
     more = f"; nor can {len(failed) - FAILED_MAX} others" if len(failed) > FAILED_MAX else ""
+    coming = [
+        one
+        for one in computation.placements.values()
+        if one.state is PlacementState.PREPARING and one.node.state is NodeState.CONNECTED
+    ]
+    if coming:
+        more += f"; {describe_node(coming[0].node)} is being prepared: files are sent, or setup is called"
+    if len(coming) > 1:
+        more += f"; so are {len(coming) - 1} others"
     return "".join(told) + more
 
 

@@ -160,7 +160,7 @@ class NodeFinder:
         lines += self._describe_targets()
         lines += self._describe_others()
         lines += [] if self._search is None else self._search.describe()
-        if not used:
+        if not used and not any(map(_is_coming, self._computation.placements.values())):
             lines.append(
                 "  what to do: start `dispy node` on the machines named, or name others with nodes=[...]; "
                 'nodes=["local"] uses this machine alone'
@@ -259,6 +259,10 @@ def _is_reachable(placement: Placement) -> bool:
     return placement.is_usable and not placement.resting and placement.node.state is NodeState.CONNECTED
 
 
+def _is_coming(placement: Placement) -> bool:
+    return placement.state is PlacementState.PREPARING and placement.node.state is NodeState.CONNECTED
+
+
 def _describe_placement(placement: Placement, unsent_bytes: int) -> str:
     match placement.state:
         case PlacementState.READY if placement.resting:
@@ -271,7 +275,7 @@ def _describe_placement(placement: Placement, unsent_bytes: int) -> str:
             total = sum(placement.coming.values())
             what = f"receiving files: {text_of_part(total - unsent_bytes, total)}"
         case PlacementState.PREPARING:
-            what = "it is still being prepared"
+            what = "it is still being prepared: the computation is loaded there, and its setup called"
         case _:
             what = placement.reason or "it is closed there"
     return f"  node {placement.node.name} ({placement.node.peer_host}): {what}"
