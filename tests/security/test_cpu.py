@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from time import process_time
 
+import msgspec
 import pytest
 
 from dispy.model import ComputationId, LinkId
 from dispy.wire import messages as msg
 from dispy_node.engine import events as ev
+from dispy_node.engine.gathering import LINE_MAX, LINES_MAX
 from dispy_node.engine.node import NodeEngine
 from dispy_node.engine.records import AttemptState
 
@@ -80,6 +82,10 @@ MESSAGES: dict[str, list[msg.Message]] = {
     "acknowledge one by one": each(lambda number: [msg.AckResults("a", [(number, 1)])]),
     "acknowledge news": [msg.AckNews("a", [msg.NewsAck(2, 1, number, True) for number in range(ENTRIES)])],
     "limit": each(lambda number: [msg.LimitSlots("a", number % 2)]),
+    "limit all in line": [
+        msg.AssignJobs("a", [job(JOBS + number, demand=msg.JobDemand(2)) for number in range(1, 65)]),
+        *each(lambda number: [msg.LimitSlots("a", 1 + number % 2)]),
+    ],
     "watch": each(lambda number: [msg.WatchOutput("a", 2, 1, number, msg.STDOUT, 0, 100)]),
     "share and drop": each(
         lambda number: [msg.ShareData("a", number, number, 9), msg.DropData("a", [number])]
@@ -103,6 +109,42 @@ MESSAGES: dict[str, list[msg.Message]] = {
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+@pytest.fixture
+def crowded() -> Node:
+    """One where all of the line is taken by jobs whose arguments never come, and a client has a thousand computations."""
+    node = Node()
+    node.tell(
+        *(msg.OpenComputation(f"c{number}", "f", "function", "process", b"P") for number in range(1_000))
+    )
+    for number in range(LINES_MAX // LINE_MAX):
+        link = LinkId(10 + number)
+        greeting = msgspec.structs.replace(hello(), ident=f"other{number}")
+        node.engine.handle(ev.LinkOpened(link, greeting), 1.0)
+        name = f"b{number}"
+        opening = msg.OpenComputation(name, "f", "function", "process", b"P")
+        node.engine.handle(ev.MessageReceived(link, opening), 1.0)
+        node.engine.handle(ev.RunnerReady(ComputationId(name)), 1.0)
+        waiting = [
+            msgspec.structs.replace(job(one, demand=msg.JobDemand(1)), stream=one, size=100_000)
+            for one in range(1, LINE_MAX + 1)
+        ]
+        node.engine.handle(ev.MessageReceived(link, msg.AssignJobs(name, waiting)), 1.0)
+    assert len(node.engine._ledger.gathering.line) == LINES_MAX
+    return node
+
+
+@pytest.mark.parametrize(
+    "kind", ["acknowledge one by one", "watch", "cancel one by one", "share and drop", "limit"]
+)
+def test_cost_does_not_grow_with_what_others_wait_for(node: Node, crowded: Node, kind: str) -> None:
+    took = []
+    for one in (node, crowded):
+        began = process_time()
+        one.tell(*MESSAGES[kind])
+        took.append(process_time() - began)
+    assert took[1] < 5 * took[0] + 0.1
 
 
 @pytest.mark.parametrize("kind", MESSAGES)

@@ -58,9 +58,26 @@ def test_each_line_is_answered(tmp_path: Path) -> None:
     assert not (tmp_path / NAME).exists()
 
 
-def test_what_is_no_json_is_an_unknown_request(tmp_path: Path) -> None:
+def test_request_that_cannot_be_answered_ends_nothing(tmp_path: Path, caplog: Any) -> None:
+    async def main() -> None:
+        async with control_socket(tmp_path, lambda request: ({"quotient": 1 / request}, None)):  # type: ignore[operator]
+            with short_path(tmp_path) as path, socket.socket(socket.AF_UNIX) as plain:
+                plain.connect(path)
+                plain.setblocking(False)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
+                with trio.fail_after(20):
+                    for request, said in ((b"0\n", "error"), (b"2\n", "quotient")):
+                        await stream.send_all(request)
+                        assert list(json.loads(await receive(stream))) == [said]
+
+    trio.run(main)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("line", [b"{", b"[" * 4000, b"\xff"], ids=lambda line: repr(line[:4]))
+def test_what_is_no_json_is_an_unknown_request(tmp_path: Path, line: bytes) -> None:
     async def talk(stream: trio.SocketStream) -> None:
-        await stream.send_all(b"{\n")
+        await stream.send_all(line + b"\n")
         assert json.loads(await receive(stream)) == {"said": None}
 
     assert serve(tmp_path, talk) == [None]

@@ -79,9 +79,13 @@ async def _serve(stream: trio.SocketStream, *, answer: AnswerTo) -> None:
                 told, rest = line
                 try:
                     request = json.loads(told)
-                except ValueError:
+                except (ValueError, RecursionError):  # the latter by thousands of brackets
                     request = None
-                said, then = answer(request)
+                try:
+                    said, then = answer(request)
+                except Exception:  # the node and its jobs go on, whatever is asked for
+                    log.exception("a bug in dispy: a request of the node's owner could not be answered")
+                    said, then = {"error": "the node could not answer: its log says more"}, None
                 with trio.fail_after(REQUEST_S):
                     await stream.send_all(json.dumps(said).encode() + b"\n")
                 if then is not None:

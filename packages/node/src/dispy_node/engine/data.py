@@ -50,7 +50,7 @@ class DataStore:
             ledger.tell(
                 client, DataLost(message.computation, number, "the computation is not ready at the node")
             )
-        elif self._count(client) >= DATA_MAX:
+        elif client.data >= DATA_MAX:
             ledger.drop_stream(client, message.stream)
             ledger.tell(
                 client,
@@ -63,13 +63,9 @@ class DataStore:
             ledger.drop_stream(client, message.stream)
             ledger.tell(client, DataLost(message.computation, number, CROWDED))
         else:
-            ledger.holding.count(client, DATA_BYTES)
+            ledger.holding.count_data(client, 1)
             computation.arriving[number] = message.stream
             client.sharing[message.stream] = (computation, number)
-
-    def _count(self, client: Client) -> int:
-        hosted = [self._ledger.computations[key] for key in client.computations]
-        return sum(len(one.data) + len(one.arriving) for one in hosted)
 
     def stored(self, client: Client, stream: int, spooled: Spooled) -> bool:
         """Have data kept that has come whole, and run what waited for it; False if none is on this stream."""
@@ -93,7 +89,7 @@ class DataStore:
             return False
         computation, number = entry
         del computation.arriving[number]
-        self._ledger.holding.count(client, -DATA_BYTES)
+        self._ledger.holding.count_data(client, -1)
         self._ledger.tell(client, DataLost(computation.id, number, reason))
         self._break_off(client, computation, [number], f"shared data that it needs: {reason}")
         return True
@@ -106,13 +102,13 @@ class DataStore:
             return
         here = [number for number in dict.fromkeys(message.data) if number in computation.data]
         computation.data.difference_update(here)
-        self._ledger.holding.count(client, -DATA_BYTES * len(here))
+        self._ledger.holding.count_data(client, -len(here))
         gone = set(here)
         for number in message.data:
             stream = computation.arriving.pop(number, None)
             if stream is not None:
                 self._ledger.drop_stream(client, stream)
-                self._ledger.holding.count(client, -DATA_BYTES)
+                self._ledger.holding.count_data(client, -1)
                 gone.add(number)
         if gone:  # once for all of them: there may be many, and many attempts
             why = "shared data that it needs was released"

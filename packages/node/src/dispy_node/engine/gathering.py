@@ -49,11 +49,13 @@ class Gathering:
 
     Attributes:
         line: attempts that wait for what they demand, or for what is sent with them; in the order of their arrival.
+        changed: what `next` gives may be another than last time. Else nobody looks through the line: events are many.
     """
 
     def __init__(self, slots: SlotShares, resources: Mapping[str, Sequence[str]]) -> None:
         self.resources = resources
         self.line: dict[Attempt, HostedComputation] = {}
+        self.changed = False
         self._in_line: Counter[ClientId] = Counter()
         self._resumes_at = math.inf
         self._slots = slots
@@ -67,9 +69,9 @@ class Gathering:
         return self._resumes_at if self.line else math.inf
 
     @property
-    def is_awake(self) -> bool:
+    def is_due(self) -> bool:
         """`next` may have something to do."""
-        return bool(self.line) or self._is_gathering
+        return self.changed and (bool(self.line) or self._is_gathering)
 
     def why_crowded(self, client: ClientId) -> str:
         """Tell why no further attempt of a client can stand in line; empty if one can."""
@@ -82,6 +84,7 @@ class Gathering:
     def enter(self, attempt: Attempt, computation: HostedComputation, demand: JobDemand) -> None:
         """Let an attempt stand in line, as the last."""
         attempt.demand = demand
+        self.changed = True
         self.line[attempt] = computation
         self._in_line[computation.client] += 1
 
@@ -89,6 +92,7 @@ class Gathering:
         """Let an attempt leave the line, if it stands there."""
         computation = self.line.pop(attempt, None)
         if computation is not None:
+            self.changed = True
             self._in_line[computation.client] -= 1
             if not self._in_line[computation.client]:
                 del self._in_line[computation.client]
@@ -128,13 +132,15 @@ class Gathering:
             found = None
         self._is_gathering = found is not None
         if found is None:
+            self.changed = False
             self._slots.gather(None, 0)
             return None
         self._rests_until = -math.inf
         attempt, computation = found
         assert attempt.demand is not None
         cpus, alone = self._cpus_for(computation, attempt), attempt.demand.exclusive
-        return found if self._slots.gather(computation, cpus, alone=alone) else None
+        self.changed = self._slots.gather(computation, cpus, alone=alone)
+        return found if self.changed else None
 
     def grant(self, computation: HostedComputation, attempt: Attempt) -> Grant:
         """Take what the attempt that `next` has given demands; it leaves the line."""
@@ -152,6 +158,7 @@ class Gathering:
     def give_back(self, computation: HostedComputation, attempt: Attempt, now: float) -> None:
         """Take back what an attempt has, which has ended."""
         grant, attempt.grant, attempt.demand = attempt.grant, None, None
+        self.changed = True
         assert grant is not None
         for name, items in grant.items:
             free = {*self._free[name], *items}
@@ -159,10 +166,22 @@ class Gathering:
         self._slots.give_back(computation, grant.cpus, alone=grant.alone)
         self._rests_until = now + TURN_S
 
+    def _check_first(self) -> None:
+        """Assert that who could start has started: that nothing has changed which nobody told us."""
+        found = self._first()
+        if found is not None and self._resumes_at == math.inf and not self._slots.limits_are_new:
+            attempt, computation = found
+            assert attempt.demand is not None
+            cpus, alone = self._cpus_for(computation, attempt), attempt.demand.exclusive
+            assert not self._slots.has_room(computation, cpus, alone=alone), (
+                "it waits, and all it needs is free"
+            )
+
     def _first(self) -> tuple[Attempt, HostedComputation] | None:
         kept: set[str] = set()
         for attempt, computation in self.line.items():
-            if not self._may_run(computation, attempt):
+            # Most that cannot run wait for what is sent with them.
+            if attempt.state is not AttemptState.WAITING or not self._may_run(computation, attempt):
                 continue
             assert attempt.demand is not None
             wanted = attempt.demand.resources
@@ -174,8 +193,7 @@ class Gathering:
     def _may_run(self, computation: HostedComputation, attempt: Attempt) -> bool:
         client = self._slots.members.get(computation)
         return (
-            attempt.state is AttemptState.WAITING
-            and computation.state is ComputationState.READY
+            computation.state is ComputationState.READY
             and client is not None
             and not (client.choked or client.lapsed)
             and not attempt.lacks
@@ -211,6 +229,7 @@ class Gathering:
         assert waiting == set(self.line), "who is in line does not wait"
         assert self._in_line == Counter(one.client for one in self.line.values()), "the line is miscounted"
         assert taken == self._slots.taken, "slots are miscounted"
+        self._check_first()
         assert self._slots.alone == (alone == 1), "who runs alone is not known"
         assert alone <= 1, "two run alone"
         assert all(count == 1 for count in held.values()), "an item was given twice"

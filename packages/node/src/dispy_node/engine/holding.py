@@ -63,6 +63,11 @@ class Holding:
         elif self._choked:
             self._relieve()
 
+    def count_data(self, client: Client, number: int) -> None:
+        """Take note of so much shared data more that is there for a client or arrives, or less."""
+        client.data += number
+        self.count(client, number * DATA_BYTES)
+
     def _relieve(self) -> None:
         """Let those go on that hold well less than their share again."""
         free = self.shares.total - self.shares.held

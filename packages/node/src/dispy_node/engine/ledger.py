@@ -186,7 +186,7 @@ class Ledger:
 
     def forget_data(self, client: Client, data: set[int] | dict[int, int]) -> None:
         """Take note that shared data of a computation is not there any more, or will not come."""
-        self.holding.count(client, -DATA_BYTES * len(data))
+        self.holding.count_data(client, -len(data))
         data.clear()
 
     def remove(self, files: list[Spooled]) -> None:
@@ -225,16 +225,20 @@ class Ledger:
 
     def _check_holding(self, hosted: list[HostedComputation]) -> None:
         found = dict.fromkeys(self.clients.values(), 0)
+        shared = dict.fromkeys(self.clients.values(), 0)
         for computation in hosted:
             assert computation.cost == cost_of_offer(computation.offer), computation
             attempts = list(computation.attempts.values())
-            data = DATA_BYTES * (len(computation.data) + len(computation.arriving))
+            count = len(computation.data) + len(computation.arriving)
+            shared[self.client_of(computation)] += count
+            data = DATA_BYTES * count
             found[self.client_of(computation)] += computation.cost + data + sum(one.cost for one in attempts)
         for client in found:
             found[client] += sum(cost_of_file(message) for _, message in client.files.values())
             found[client] += sum(one.cost for one in client.searched)
             found[client] += STREAM_BYTES * client.streams
             found[client] += sum(one.cost for kept in client.leftovers.values() for one in kept.values())
+            assert client.data == shared[client], "shared data of a client is miscounted"
         self.holding.check_invariants(found)
 
     def _check_client(self, client: Client) -> None:

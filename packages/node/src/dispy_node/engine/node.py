@@ -67,6 +67,12 @@ LEASE_S = 15.0
 KEEP_RESULTS_S = 3600.0
 """How long results wait for a client that stays away, in seconds: long enough to restart a client by hand."""
 
+QUIET_EVENTS = (ev.MessageReceived, ev.NewsTold, ev.OutputTold)
+"""What comes often, and lets nobody start who waits for what it must have; but for messages, see below."""
+
+LOUD_MESSAGES = (OpenComputation, CloseComputation, Reconcile)
+"""Those that may let somebody start; where others do, slots are shared anew, or the line itself has told of it."""
+
 
 class NodeEngine:
     """Everything that a node decides, without I/O.
@@ -241,7 +247,9 @@ class NodeEngine:
         if handler is None:
             raise LocalProtocolError(f"not an event of a node: {event!r}")
         handler(event)
-        if ledger.slots.narrowed:
+        if type(event) not in QUIET_EVENTS:
+            ledger.gathering.changed = True
+        if ledger.slots.narrowed and ledger.slots.due:
             ledger.slots.narrowed = False
             self._attempts.return_hopeless()
         while ledger.touched:
@@ -259,11 +267,13 @@ class NodeEngine:
         ledger = self._ledger
         slots, gathering = ledger.slots, ledger.gathering
         while True:
-            if gathering.is_awake:
+            gathering.changed |= slots.due
+            if gathering.is_due:
                 self._attempts.gather()
             if not slots.due:
                 return
             ledger.out += slots.share(now)
+            gathering.changed = True
 
     def next_deadline(self) -> float | None:
         """Tell when TimePassed is due, on the clock of `handle`; None if there is nothing to wait for."""
@@ -306,7 +316,10 @@ class NodeEngine:
             if handler is None:
                 raise Violation(f"a client does not send {type(message).__name__} here")
             handler(client, message)
+            if type(message) in LOUD_MESSAGES:
+                ledger.gathering.changed = True
         except Violation as violation:
+            ledger.gathering.changed = True
             ledger.counters.violations += 1
             ledger.out.append(Report(f"client {client.name!r} broke the protocol: {violation}", warning=True))
             ledger.out.append(CloseLink(event.link, str(violation)))

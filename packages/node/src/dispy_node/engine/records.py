@@ -272,6 +272,8 @@ class Client:
     """It has sent Reconcile on the present link."""
     looks: int = 0
     """At how many attempts was looked as it has sent that again."""
+    data: int = 0
+    """How much shared data is kept for it, or arrives."""
     held: int = 0
     """Bytes that are held in memory for it; see `dispy_node.engine.holding`."""
     choked: bool = False

@@ -77,7 +77,7 @@ class SlotShares:
         self._turn_ends_at = math.inf
         self._turns = count(1)
         self._limited_at = -math.inf
-        self._limits_are_new = False
+        self.limits_are_new = False
         """A limit has changed, and shares are made again at `deadline`."""
         self.narrowed = False
         """Some computation may be allowed fewer slots in all than before; who reads this resets it."""
@@ -103,7 +103,11 @@ class SlotShares:
         if (computation, cpus, alone) != (self._gatherer, self._gathered, self._gathers_all):
             self._gatherer, self._gathered, self._gathers_all = computation, cpus, alone
             self.due = True
-        if computation is None or self.alone or self._used() + cpus > self.cpus or (alone and self._used()):
+        return computation is not None and self.has_room(computation, cpus, alone=alone)
+
+    def has_room(self, computation: HostedComputation, cpus: int, *, alone: bool) -> bool:
+        """Tell whether an attempt that needs as many slots could start, apart from what is gathered for others."""
+        if self.alone or self._used() + cpus > self.cpus or (alone and self._used()):
             return False
         return computation.held + computation.apart_cpus + cpus <= self.limit_of(computation)
 
@@ -168,7 +172,7 @@ class SlotShares:
             self._limited_at = now
             self.due = True
         else:
-            self._limits_are_new = True
+            self.limits_are_new = True
             self.deadline = min(self.deadline, self._limited_at + LIMIT_S)
 
     def resize(self, cpus: int) -> None:
@@ -179,7 +183,7 @@ class SlotShares:
 
     def share(self, now: float) -> list[SetSlots]:
         """Make shares anew and tell what changes."""
-        self.due = self._limits_are_new = False
+        self.due = self.limits_are_new = False
         self._bound = max(self.cpus, min(self._bound, self._used()))
         ready = [member for member in self.members if member.state is ComputationState.READY]
         if now >= self._turn_ends_at:
@@ -290,8 +294,8 @@ class SlotShares:
         for member in self.members:
             assert 0 <= member.slots <= member.held, member
             if member.state is ComputationState.READY:
-                assert member.slots <= self._limit(member) or self._limits_are_new, member
+                assert member.slots <= self._limit(member) or self.limits_are_new, member
                 assert (member.idle_since == math.inf) == (member.plain >= member.slots), member
                 # What is free may be meant for one that has yet to confirm an earlier request.
-                unused = free > 0 and not shrinking and not self._limits_are_new
+                unused = free > 0 and not shrinking and not self.limits_are_new
                 assert not unused or member.slots >= min(member.plain, self._limit(member)), "slots lie idle"
