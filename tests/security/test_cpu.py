@@ -113,7 +113,7 @@ def node() -> Node:
 
 @pytest.fixture
 def crowded() -> Node:
-    """One where all of the line is taken by jobs whose arguments never come, and a client has a thousand computations."""
+    """All of the line is taken by jobs whose arguments never come, and one client has a thousand computations."""
     node = Node()
     node.tell(
         *(msg.OpenComputation(f"c{number}", "f", "function", "process", b"P") for number in range(1_000))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,42 @@ def test_what_lies_on_disk_is_for_us_alone(
         for file in (config / "key", state / "lock"):
             assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (os.geteuid(), 0o600), file
         assert {path.name for path in config.iterdir()} == {"key"}
+
+
+ASK = """
+import os, socket, sys
+os.setuid(int(sys.argv[2]))
+with socket.socket(socket.AF_UNIX) as sock:
+    sock.connect(sys.argv[1])
+    sock.sendall(b'{"do": "status"}\\n')
+    print(sock.recv(100))
+"""
+
+
+def test_control_socket_is_for_its_user_alone(start_node: Callable[..., Any], tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can act as another user")
+    node = start_node(folder=tmp_path / "state")
+    control = Path(re.search(r"its folder is (\S+)", node.log)[1]) / "control"
+    assert stat.S_IMODE(control.stat().st_mode) == 0o600
+
+    def ask(user: int) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-c",
+            ASK,
+            "control",
+            str(user),
+        ]  # the path as a whole may be too long for a socket
+        options: dict[str, Any] = {"cwd": control.parent, "capture_output": True, "text": True}
+        return subprocess.run(command, check=False, **options)
+
+    assert "node" in ask(0).stdout
+    for wall in (control.parent, control):
+        assert "PermissionError" in ask(65534).stderr, wall
+        wall.chmod(0o777)
+    assert ask(65534).stdout in ("b''\n", ""), "the node itself looks who asks, too"
+    node.wait_for("user 65534 may not command this node")
 
 
 def spoil_by_mode(config: Path) -> None:
