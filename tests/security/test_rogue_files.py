@@ -179,6 +179,16 @@ def test_file_of_a_job_that_the_node_does_not_have_is_refused(tmp_path: Path, ho
     assert sorted(everything(tmp_path)) == before
 
 
+def test_log_of_the_client_is_not_filled(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    names = [f"../{'x' * 4000}{number}" for number in range(300)]
+    rogue = RogueNode(names)
+    assert run(rogue)
+    assert len(rogue.acks) == len(names)
+    told = "".join(capfd.readouterr())
+    assert 1 <= told.count("was not taken") <= 40
+    assert len(told) < 40_000
+
+
 def test_client_that_takes_no_pickle_takes_no_file_either(tmp_path: Path, home: Path) -> None:
     """It could replace a module that the client imports next."""
     before = sorted(everything(tmp_path))

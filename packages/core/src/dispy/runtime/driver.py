@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import secrets
@@ -19,6 +20,7 @@ from dispy.engine.records import Computation, Job, JobState, Node, NodeState, Pl
 from dispy.engine.scheduler import SchedulerEngine
 from dispy.errors import UsageError
 from dispy.interfaces import FaultPolicy, Peer, Transport
+from dispy.logger import logger
 from dispy.model import ClusterOrder, ComputationId, FilePart, JobId, LinkId, NodeId, NodeStatus, Role
 from dispy.printable import printable
 from dispy.runtime.dialer import LOCAL_TARGET, Dialer, Target
@@ -30,6 +32,7 @@ from dispy.runtime.link import Link
 from dispy.runtime.progress import ToldSource
 from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
+from dispy.runtime.sparing import SparingLogs
 from dispy.runtime.trust import owner_of, proof_to, roles_of
 from dispy.sizes import too_large
 from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
@@ -45,6 +48,9 @@ from dispy.wire.session import (
     StreamFinished,
     StreamSource,
 )
+
+WARNINGS = 40
+"""So many different ones in a minute about what a node sends."""
 
 HELD_BACK = (JobResults, JobNews)
 """Messages that may have to wait for streams."""
@@ -103,6 +109,9 @@ class SchedulerDriver:
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._links: dict[LinkId, Link] = {}
         self._inboxes: dict[LinkId, ResultInbox] = {}
+        self._warnings = SparingLogs(
+            logger, "%d more warnings about what %s sends were left out", lines=WARNINGS
+        )
         self._aliases: dict[Target, NodeId] = {}
         self._last_link = 0
         self._counted: dict[LinkId, tuple[int, int]] = {}
@@ -252,7 +261,8 @@ class SchedulerDriver:
         # The embedded node is this program's own child: it may fill all that there is.
         account = self._memory.account(target, trusted=target == LOCAL_TARGET)
         is_awaited = partial(self.engine.is_awaited, number)
-        self._inboxes[number] = ResultInbox(partial(self._land, number), is_awaited, account)
+        warn = partial(self._warnings.tell, str(target), logging.WARNING)
+        self._inboxes[number] = ResultInbox(partial(self._land, number), is_awaited, account, warn)
         reason = "cancelled"
         try:
             reason = await link.run(lambda link, events: self._received(link, events, target))

@@ -11,6 +11,7 @@ import msgspec
 from dispy.errors import RemoteProtocolError, UsageError
 from dispy.logger import logger
 from dispy.model import INLINE_BODY_BYTES, Outcome
+from dispy.printable import printable
 from dispy.runtime.holding import Account, HeldBody, ResultMemory
 from dispy.wire.messages import FILE, JobNews, JobResult, JobResults, JobsStarted, JobStart, Message, News
 
@@ -57,6 +58,11 @@ class NewsEnd:
 Land = Callable[[str, News], Landing]
 """Begins to receive a file of a computation; raises UsageError or OSError if it is refused."""
 
+TOLD_CHARS = 256
+"""Longest name of a file in a warning; the reason, which may name it again, has twice as many."""
+
+Warn = Callable[..., None]
+"""Logs a warning: a text, and what goes into it."""
 
 IsAwaited = Callable[[str, int, int], bool]
 """Tells whether the node may have a result of an attempt (computation, job, attempt)."""
@@ -84,11 +90,17 @@ class ResultInbox:
         land: where files go.
         is_awaited: which attempts the node may tell of.
         account: where bodies of this node count; they count as long as anybody refers to them.
+        warn: logs what could not be taken, as `logging.Logger.warning` does.
     """
 
     def __init__(
-        self, land: Land = refuse, is_awaited: IsAwaited = await_all, account: Account | None = None
+        self,
+        land: Land = refuse,
+        is_awaited: IsAwaited = await_all,
+        account: Account | None = None,
+        warn: Warn = logger.warning,
     ) -> None:
+        self._warn = warn
         self._land = land
         self._is_awaited = is_awaited
         self._account = account or ResultMemory(1 << 62).account(None)
@@ -181,8 +193,8 @@ class ResultInbox:
 
     def _expect(self, computation: str, news: News) -> _File | _Partial:
         if news.kind == FILE:
-            return _File(computation, news, self._land)
-        partial = _Partial(computation, news, self._account)
+            return _File(computation, news, self._land, self._warn)
+        partial = _Partial(computation, news, self._account, self._warn)
         if not self._is_awaited(computation, news.job, news.attempt):
             partial.refuse("")
         return partial
@@ -199,7 +211,7 @@ class ResultInbox:
             return msgspec.structs.replace(news, body=b"")
         body = HeldBody(self._account)
         if not body.add(news.body, besides=NEWS_BYTES):
-            _tell_lost(news, describe_lack(self._account))
+            _tell_lost(self._warn, news, describe_lack(self._account))
             return None
         return msgspec.structs.replace(news, body=body)
 
@@ -302,13 +314,14 @@ class _Result(_Body):
 class _Partial(_Body):
     """An intermediate result whose body is on its way."""
 
-    def __init__(self, computation: str, news: News, account: Account) -> None:
+    def __init__(self, computation: str, news: News, account: Account, warn: Warn) -> None:
         super().__init__(news.size, account)
         self._computation, self._news = computation, news
+        self._warn = warn
 
     def finish(self, reason: str) -> Message | NewsEnd:
         if reason or self._refusal:
-            _tell_lost(self._news, reason or self._refusal)
+            _tell_lost(self._warn, self._news, reason or self._refusal)
             return NewsEnd(self._computation, self._news, taken=False)
         # One that nobody waits for is told without a body: it is acknowledged, as it always was, and has no effect.
         news = msgspec.structs.replace(self._news, body=self._body or b"", stream=0, size=0)
@@ -318,7 +331,8 @@ class _Partial(_Body):
 class _File:
     """A file on its way; one that is refused, or cannot be stored, is read to its end and thrown away."""
 
-    def __init__(self, computation: str, news: News, land: Land) -> None:
+    def __init__(self, computation: str, news: News, land: Land, warn: Warn) -> None:
+        self._warn = warn
         self.size, self.received = news.size, 0
         self._computation, self._news = computation, news
         self._land: Land | None = land
@@ -367,7 +381,8 @@ class _File:
             self._landing = None
 
     def _tell(self, reason: object) -> None:
-        logger.warning("file %r of job %s was not taken: %s", self._news.path, self._news.job, reason)
+        path, why = printable(self._news.path, TOLD_CHARS), printable(str(reason), 2 * TOLD_CHARS)
+        self._warn("file %r of job %s was not taken: %s", path, self._news.job, why)
 
 
 def _cut(result: JobResult) -> JobResult:
@@ -376,8 +391,8 @@ def _cut(result: JobResult) -> JobResult:
     return msgspec.structs.replace(result, detail=f"{result.detail[:MOST_DETAIL_CHARS]} ...")
 
 
-def _tell_lost(news: News, reason: str) -> None:
-    logger.warning("an intermediate result of job %s could not be received: %s", news.job, reason)
+def _tell_lost(warn: Warn, news: News, reason: str) -> None:
+    warn("an intermediate result of job %s could not be received: %s", news.job, reason)
 
 
 def describe_lack(account: Account) -> str:

@@ -6,7 +6,7 @@ keeps what concerns others out of the log.
 
 from __future__ import annotations
 
-import logging
+from typing import Protocol
 
 import trio
 
@@ -16,6 +16,16 @@ LOG_S = 60.0
 
 KEYS_MAX = 1024
 """So many parties are told apart; what concerns one that was forgotten for others is logged as if it were new."""
+
+
+class Log(Protocol):
+    """What lines go to: `logging.Logger`, or `dispy.logger.Logger`."""
+
+    def warning(self, message: str, /, *args: object) -> None:
+        """Log a warning."""
+
+    def log(self, level: int, message: str, /, *args: object) -> None:
+        """Log a line."""
 
 
 class SparingLog:
@@ -28,9 +38,7 @@ class SparingLog:
         repeats: log the same line again.
     """
 
-    def __init__(
-        self, log: logging.Logger, rest: str, *, lines: int = LOG_LINES, repeats: bool = False
-    ) -> None:
+    def __init__(self, log: Log, rest: str, *, lines: int = LOG_LINES, repeats: bool = False) -> None:
         self._log = log
         self._rest = rest
         self._most = lines
@@ -65,9 +73,7 @@ class SparingLogs:
         lines, repeats: as there.
     """
 
-    def __init__(
-        self, log: logging.Logger, rest: str, *, lines: int = LOG_LINES, repeats: bool = False
-    ) -> None:
+    def __init__(self, log: Log, rest: str, *, lines: int = LOG_LINES, repeats: bool = False) -> None:
         self._log = log
         self._rest = rest
         self._most = lines
