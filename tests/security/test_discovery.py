@@ -132,6 +132,32 @@ def test_a_node_sends_nobody_more_than_was_sent_in_his_name(key: bytes) -> None:
     assert went <= (BURST + 10 * RATE) * SIZE
 
 
+def test_forged_questions_do_not_use_up_the_answers_of_who_has_the_key() -> None:
+    """Not in his name, and not in those of 10 000 others."""
+    node = make_node()
+    client = Source("lan", "10.0.0.9", 4000)
+    for number in range(10_000):
+        forged = seal(Message(Kind.ASK, number.to_bytes(16, "big"), STOLEN), Mode.KEYED)
+        other = Source("lan", f"10.1.{number % 250}.{number // 250}", 4000)
+        node.handle(DatagramReceived(forged, client), 1.0)
+        node.handle(DatagramReceived(forged, other), 1.0)
+    _, question = make_client(first=10**7)
+    (answer,) = node.handle(DatagramReceived(question, client), 1.0)
+    assert isinstance(answer, Whisper)
+    assert len(answer.data) == SIZE
+
+
+def test_forged_announcements_and_refusals_tell_the_user_nothing() -> None:
+    """Nobody is to be talked into the mode without a key."""
+    client, _ = make_client()
+    for mode in Mode.KEYED, Mode.OPEN:
+        for kind in Kind:
+            forged = seal(Message(kind, b"n" * 16, STOLEN, "rogue", 1, 51348, ("10.0.0.66",)), mode)
+            effects = client.handle(DatagramReceived(forged, ROGUE), 0.1)
+            assert all(isinstance(effect, Whisper) for effect in effects)
+        assert client.handle(DatagramReceived(refuse(b"n" * 16, mode), ROGUE), 0.1) == []
+
+
 def test_refusals_are_not_answered() -> None:
     """Else two nodes with different keys could be set on each other."""
     refusal = refuse(b"n" * 16, Mode.KEYED)

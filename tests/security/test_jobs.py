@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ from dispy_node.confine.accounts import find_account
 from dispy_node.confine.enter import entering
 
 SECRET = keep_secret("a passphrase that jobs must not see")
+
+
+@dataclass
+class Bomb:
+    """Tells, whenever its pickle is loaded, which process does it."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"echo $PPID >> {self.path}",)
 
 
 def look_around() -> dict[str, Any]:
@@ -219,3 +230,25 @@ def _is_socket(pid: int, name: str) -> bool:
         return os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
     except OSError:
         return False
+
+
+def test_pickles_of_clients_are_loaded_by_jobs_and_never_by_the_daemon(
+    start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    node = start_node(folder=tmp_path / "state")
+
+    def prepare(bomb: object) -> int:
+        return 0
+
+    def compute(bomb: object, shared: object) -> int:
+        return os.getpid()
+
+    there = dispy.NodeAllocate(node.address, setup_args=(Bomb(tmp_path / "setup"),))
+    with dispy.JobCluster(compute, nodes=[there], setup=prepare, cleanup=prepare) as cluster:
+        shared = cluster.put([Bomb(tmp_path / "shared")])
+        pid = cluster.submit(Bomb(tmp_path / "argument"), shared)()
+    for name in ("argument", "setup", "shared"):
+        loaders = {int(line) for line in (tmp_path / name).read_text().split()}
+        assert loaders, name
+        assert node.process.pid not in loaders, name
+    assert pid != node.process.pid

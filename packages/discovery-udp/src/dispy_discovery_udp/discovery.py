@@ -23,7 +23,7 @@ log = logging.getLogger("dispy")
 
 REASONS = {
     Mode.KEYED: "a node there has another key: compare with `dispy key list` on both machines",
-    Mode.OPEN: "a node there is open, and this side is not: start it without --open, or say secret=dispy.OPEN",
+    Mode.OPEN: "a node there says that it is open, which nothing vouches for: if it is yours, start it without --open",
 }
 
 

@@ -224,12 +224,38 @@ def test_refusal_counts_only_as_answer_to_a_question() -> None:
         assert talk.seeker.handle(DatagramReceived(data, NODE), 1.0) == told
 
 
-def test_what_others_say_is_counted_and_not_looked_into() -> None:
+@pytest.mark.parametrize("key", [OTHER, OPEN_KEY])
+def test_who_announces_himself_with_another_key_is_asked_and_refuses(key: bytes) -> None:
+    """That is told at once, and not with the next question to everybody, which may be a minute away."""
     talk = Talk()
     talk.run(0)
-    assert talk.hear(Kind.ANNOUNCEMENT, key=OTHER) == [TellRefused("10.0.0.1", Mode.KEYED)]
-    assert talk.hear(Kind.ANNOUNCEMENT, key=OPEN_KEY) == [TellRefused("10.0.0.1", Mode.OPEN)]
+    assert talk.hear(Kind.ANNOUNCEMENT, key=key) == []
+    _, question, number = talk.asked[-1]
+    assert isinstance(question, Whisper)
+    assert question.source == NODE
+    refusal = DatagramReceived(refuse(number, Mode.KEYED), NODE)
+    assert talk.seeker.handle(refusal, 1.0) == [TellRefused("10.0.0.1", Mode.KEYED)]
+
+
+@pytest.mark.parametrize("kind", set(Kind) - {Kind.ANNOUNCEMENT})
+def test_what_others_say_is_not_looked_into(kind: Kind) -> None:
+    """Two clients with different keys would else ask each other for ever."""
+    talk = Talk()
+    talk.run(0)
+    assert talk.hear(kind, key=OTHER) == []
     assert whispered(talk) == []
+
+
+def test_announcements_with_other_keys_do_not_push_out_our_own_questions() -> None:
+    talk = Talk()
+    talk.run(0)
+    number = talk.asked[0][2]
+    for turn in range(30_000):
+        source = Source("lan", f"10.{turn % 250}.{turn // 250 % 250}.1", 4000)
+        foreign = seal(Message(Kind.ANNOUNCEMENT, bytes(16), OTHER, "stranger", 1, 51348), Mode.KEYED)
+        talk.seeker.handle(DatagramReceived(foreign, source), turn * 29 / 30_000)
+    refusal = DatagramReceived(refuse(number, Mode.KEYED), NODE)
+    assert talk.seeker.handle(refusal, 29.0) == [TellRefused("10.0.0.1", Mode.KEYED)]
 
 
 def test_questions_of_other_clients_and_noise_are_passed_over() -> None:

@@ -32,6 +32,10 @@ FAREWELLS = 2
 RATE, BURST, TOTAL = 50.0, 200.0, 2000.0
 """Answers to one address, in a second and at once, and to all: hundreds of clients on one machine may ask together."""
 
+REFUSAL_RATE, REFUSAL_BURST, REFUSAL_TOTAL = 5.0, 20.0, 200.0
+"""The same for refusals. They are counted apart: anybody can ask with a forged address and without the key, and must
+not use up the answers of those who have it."""
+
 ANSWERED_MAX = 1024
 """Questions that are remembered, not to be answered twice."""
 
@@ -66,7 +70,8 @@ class Beacon:
         self._pace = Pace(
             jitter, first_s=FIRST_S, factor=FACTOR, last_s=ping_interval_s or math.inf, rounds=ROUNDS
         )
-        self._buckets = Buckets(rate=RATE, burst=BURST, total=TOTAL)
+        self._answers = Buckets(rate=RATE, burst=BURST, total=TOTAL)
+        self._refusals = Buckets(rate=REFUSAL_RATE, burst=REFUSAL_BURST, total=REFUSAL_TOTAL)
         self._answered: OrderedDict[tuple[bytes, str, int], None] = OrderedDict()
         self._ended = False
 
@@ -116,17 +121,18 @@ class Beacon:
         """Answer a question, or refuse one of another key; to its source, and never with more than came."""
         message = unseal(data, self._ring)
         if isinstance(message, Foreign):
-            answer = refuse(message.number, self._ring.mode)
+            answer, buckets = refuse(message.number, self._ring.mode), self._refusals
         elif isinstance(message, Message) and message.kind is Kind.ASK:
-            answer = self._seal(Kind.ANSWER, message.number, message.key)
+            answer, buckets = self._seal(Kind.ANSWER, message.number, message.key), self._answers
         else:  # what nodes say is not for nodes; a refusal is never answered, so that no two can go on for ever
             return []
         question = (message.number, source.host, source.port)
-        if question in self._answered or not self._buckets.take(source.host, now):
+        if question in self._answered or not buckets.take(source.host, now):
             return []
-        self._answered[question] = None
-        if len(self._answered) > ANSWERED_MAX:
-            self._answered.popitem(last=False)
+        if buckets is self._answers:  # what anybody can send must not push out what is remembered
+            self._answered[question] = None
+            if len(self._answered) > ANSWERED_MAX:
+                self._answered.popitem(last=False)
         return [Whisper(answer, source)]
 
 

@@ -102,10 +102,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A datagram of dispy whose HMAC does not fit: it was made with another key, or not to be trusted at all."""
+    """A datagram of dispy whose HMAC does not fit: it was made with another key, or not to be trusted at all.
+
+    Attributes:
+        mode: what it claims to be made with.
+        kind: what it claims to be; None if that is none of ours.
+    """
 
     number: bytes
     mode: Mode
+    kind: Kind | None
 
 
 def seal(message: Message, mode: Mode) -> bytes:
@@ -144,7 +150,8 @@ def unseal(data: bytes, ring: Ring) -> Message | Refusal | Foreign | None:
         for key in ring.keys:
             if hmac.compare_digest(tag, hmac.digest(key, head, hashlib.sha256)):
                 return _decode(head[HEADER.size :], number, key)
-    return Foreign(number, Mode(mode))
+    claimed_kind = data[HEADER.size]
+    return Foreign(number, Mode(mode), Kind(claimed_kind) if claimed_kind in set(Kind) else None)
 
 
 def _contents_size() -> int:

@@ -47,6 +47,10 @@ ANNOUNCED_MAX = 256
 RATE, BURST, TOTAL = 5.0, 20.0, 500.0
 """Questions to one address that has announced a node, in a second and at once, and to all."""
 
+STRANGER_RATE, STRANGER_BURST, STRANGER_TOTAL = 1.0, 2.0, 10.0
+"""The same for those who announce themselves with another key, as anybody can: so few that, in `NUMBER_S`, they never
+push the numbers of other questions out."""
+
 
 @dataclass(slots=True)
 class _Announced:
@@ -96,6 +100,7 @@ class Seeker:
         self._announced: dict[str, _Announced] = {}
         self._own: frozenset[str] = frozenset()
         self._buckets = Buckets(rate=RATE, burst=BURST, total=TOTAL)
+        self._strangers = Buckets(rate=STRANGER_RATE, burst=STRANGER_BURST, total=STRANGER_TOTAL)
 
     @property
     def deadline(self) -> float:
@@ -161,8 +166,8 @@ class Seeker:
         match message:
             case Refusal(number, mode):
                 return [TellRefused(source.host, mode)] if self._is_mine(number, now) else []
-            case Foreign(_, mode):
-                return [TellRefused(source.host, mode)]
+            case Foreign(kind=Kind.ANNOUNCEMENT):
+                return self._heard_stranger(source, now)
             case Message(kind=Kind.ANSWER):
                 return self._answered(message, source) if self._is_mine(message.number, now) else []
             case Message(kind=Kind.ANNOUNCEMENT):
@@ -194,6 +199,15 @@ class Seeker:
         pace.restart(now)
         self._announced[message.ident] = _Announced(source, message.key, pace)
         return self._ask_due(now)
+
+    def _heard_stranger(self, source: Source, now: float) -> list[Effect]:
+        """Ask who announces a node with another key: what counts is the refusal, which has our number.
+
+        Nothing but announcements leads to that, so that no two clients with different keys ask each other for ever.
+        """
+        if not self._ring.keys or not self._strangers.take(source.host, now):
+            return []
+        return [Whisper(self._ask(self._ring.keys[0], now), source)]
 
     def _left(self, message: Message) -> list[Effect]:
         """Take in a farewell: it is believed for the epoch in which it was said, which never comes back."""
