@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def test_a_job_on_its_way(world: World) -> None:
     computation = world.add()
     first, second, third, fourth = world.submit(computation, 4)
-    assert explain_job(second, computation) == "it waits behind 1 others; no node takes jobs at the moment"
+    assert explain_job(second, computation) == "it waits behind 1 other; no node takes jobs at the moment"
     world.use(computation, 1)
     assert (
         explain_job(first, computation)
         == "it was sent to node node1 (10.0.0.1), which has not said that it runs; 2 jobs are there for 2 slots"
     )
-    assert explain_job(fourth, computation) == "it waits behind 1 others; 1 nodes take jobs, with 2 slots"
+    assert explain_job(fourth, computation) == "it waits behind 1 other; 1 node takes jobs, with 2 slots"
     world.start(first)
     told = explain_job(first, computation, now=first.started_at + 61.0)
     assert told == "it runs at node node1 (10.0.0.1), since 61 s by the clock there"
@@ -43,12 +43,12 @@ def test_a_job_that_is_bound_to_a_node(world: World) -> None:
     world.use(computation, 1)
     job = world.submit(computation, 4, pinned=world.ident(1))[3]
     assert explain_job(job, computation) == (
-        "it waits for node node1 (10.0.0.1), which it is bound to, behind 1 others; 2 jobs are there for 2 slots"
+        "it waits for node node1 (10.0.0.1), which it is bound to, behind 1 other; 2 jobs are there for 2 slots"
     )
     world.do(NodeRested(computation.id, world.ident(1)))
     assert explain_job(job, computation).endswith("cluster.allocate_node() lets it have jobs again")
     world.disconnect()
-    assert "behind 1 others; " in explain_job(job, computation)
+    assert "behind 1 other; " in explain_job(job, computation)
 
 
 def test_another_attempt(make_world: type[World]) -> None:
@@ -74,7 +74,7 @@ def test_nodes_that_cannot_be_used_are_told(world: World) -> None:
     assert (
         "no node takes jobs at the moment; node node1 (10.0.0.1) cannot be used: too many are open; " in told
     )
-    assert told.endswith("; nor can 1 others")
+    assert told.endswith("; nor can 1 other")
 
 
 def test_nodes_that_are_being_prepared_are_told(world: World) -> None:
@@ -84,7 +84,7 @@ def test_nodes_that_are_being_prepared_are_told(world: World) -> None:
     (job,) = world.submit(computation)
     told = explain_job(job, computation)
     assert told.endswith(
-        "; node node1 (10.0.0.1) is being prepared: files are sent, or setup is called; so are 1 others"
+        "; node node1 (10.0.0.1) is being prepared: files are sent, or setup is called; so is 1 other"
     )
 
 
@@ -96,5 +96,5 @@ def test_a_job_that_waits_for_its_turn_among_clusters(world: World) -> None:
     (free,) = world.submit(second)
     (bound,) = world.submit(second, pinned=world.ident(1))
     turn = "; other clusters of this program use slots there, and dispy.config.ClusterOrder says whose turn it is"
-    assert explain_job(free, second).endswith("1 nodes take jobs, with 2 slots" + turn)
+    assert explain_job(free, second).endswith("1 node takes jobs, with 2 slots" + turn)
     assert explain_job(bound, second).endswith("0 jobs are there for 2 slots" + turn)

@@ -53,15 +53,20 @@ def _explain_waiting(job: Job, computation: Computation) -> str:
         placement = computation.placements[job.pinned]
         before = _count_before(job, placement.pinned)
         return (
-            f"it waits for {describe_node(placement.node)}, which it is bound to, behind {before} others"
+            f"it waits for {describe_node(placement.node)}, which it is bound to, behind {_others(before)}"
             f"{_describe_load(placement)}{_describe_turn([placement])}{again}"
         )
     if job.demand is not None:
         return _explain_demand(job, job.demand, computation) + again
     ready = [one for one in computation.placements.values() if _takes_jobs(one)]
-    where = f"{len(ready)} nodes take jobs, with {sum(one.slots for one in ready)} slots" if ready else ""
+    slots = _count(sum(one.slots for one in ready), "slot")
+    where = (
+        f"{_count(len(ready), 'node')} {'takes' if len(ready) == 1 else 'take'} jobs, with {slots}"
+        if ready
+        else ""
+    )
     return (
-        f"it waits behind {_count_before(job, chain(*lines_in_turn(computation)))} others; "
+        f"it waits behind {_others(_count_before(job, chain(*lines_in_turn(computation))))}; "
         f"{where or 'no node takes jobs at the moment' + _describe_unready(computation)}"
         f"{_describe_turn(ready)}{again}"
     )
@@ -71,7 +76,7 @@ def _describe_unready(computation: Computation) -> str:
     """Say why nodes cannot be used, of the first few, and which are about to be."""
     failed = [one for one in computation.placements.values() if one.state is PlacementState.FAILED]
     told = [f"; {describe_node(one.node)} cannot be used: {one.reason}" for one in failed[:FAILED_MAX]]
-    more = f"; nor can {len(failed) - FAILED_MAX} others" if len(failed) > FAILED_MAX else ""
+    more = f"; nor can {_others(len(failed) - FAILED_MAX)}" if len(failed) > FAILED_MAX else ""
     coming = [
         one
         for one in computation.placements.values()
@@ -80,7 +85,7 @@ def _describe_unready(computation: Computation) -> str:
     if coming:
         more += f"; {describe_node(coming[0].node)} is being prepared: files are sent, or setup is called"
     if len(coming) > 1:
-        more += f"; so are {len(coming) - 1} others"
+        more += f"; so {'is' if len(coming) == 2 else 'are'} {_others(len(coming) - 1)}"
     return "".join(told) + more
 
 
@@ -89,12 +94,15 @@ def _explain_demand(job: Job, demand: JobDemand, computation: Computation) -> st
     why = why_unmet(computation, demand, job.pinned)
     if why:
         return f"it {why}; it waits until a node comes that can run it"
-    line = f"it waits behind {before} others that need the same ({describe(demand)})"
+    line = f"it waits behind {_others(before)} with the same needs ({describe(demand)})"
     plain = sum(_count_before(job, queue) for queue in lines_in_turn(computation))
     ready = [one for one in computation.placements.values() if _takes_jobs(one) and can_ever(one, demand)]
     if not ready:
         return f"{line}; no node takes jobs at the moment"
-    return f"{line}, and {plain} that need one CPU; {len(ready)} nodes can run it, when enough is free there"
+    return (
+        f"{line}, and {plain} for one CPU each; "
+        f"{_count(len(ready), 'node')} can run it, when enough is free there"
+    )
 
 
 def _describe_turn(placements: Sequence[Placement]) -> str:
@@ -128,4 +136,13 @@ def _describe_load(placement: Placement | None) -> str:
         return "; the node is deallocated: cluster.allocate_node() lets it have jobs again"
     if not _takes_jobs(placement):
         return f"; the computation is {placement.state.value} there"
-    return f"; {len(placement.inflight)} jobs are there for {placement.slots} slots"
+    there = len(placement.inflight)
+    return f"; {_count(there, 'job')} {'is' if there == 1 else 'are'} there for {_count(placement.slots, 'slot')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _others(number: int) -> str:
+    return "1 other" if number == 1 else f"{number} others"
