@@ -283,6 +283,35 @@ def test_one_file_is_not_two_results(scene: Scene) -> None:
     assert "sent what no runner sends" in events[2].reason
 
 
+def test_results_that_follow_each_other_are_told_together(scene: Scene) -> None:
+    """However many frames they come in; what stands between them keeps its place, and damage harms what follows."""
+
+    def ended(job: int) -> bytes:
+        return frames.frame(
+            frames.ENDED, frames.pack_result((job, 1, 0, 0, 1.0, 2.0, "", False, bytes([job])))
+        )
+
+    told = b"".join(
+        [
+            *map(ended, range(1, 101)),
+            frames.frame(frames.STARTED, frames.pack_starts([(200, 1, 1.0)])),
+            ended(101),
+            frames.frame(frames.ENDED, b"damaged"),
+            ended(102),
+        ]
+    )
+    (scene.folder / "told").write_bytes(told)
+    events = scene.play(f"{READY} sock.sendall(open('told', 'rb').read()); take(); take()")
+    _, first, start, second, end = events
+    assert isinstance(first, ev.AttemptsEnded)
+    assert [item.result.job for item in first.results] == list(range(1, 101))
+    assert isinstance(start, ev.AttemptsStarted)
+    assert isinstance(second, ev.AttemptsEnded)
+    assert [item.result.body for item in second.results] == [bytes([101])]
+    assert isinstance(end, ev.RunnerEnded)
+    assert "sent what no runner sends" in end.reason
+
+
 def test_environment_is_scrubbed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPY_SECRET", "geheim")
     monkeypatch.setenv("SOME_LIBRARY", "there")

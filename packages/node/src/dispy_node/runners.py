@@ -455,22 +455,32 @@ class RunnerProcess:
                 return
 
     def _take(self, data: bytes) -> bool:
-        """Emit what the bytes tell; return False if no runner sends them."""
+        """Emit what the bytes tell; return False if no runner sends them.
+
+        Results that follow each other become one event, however the runner has sent them: each event costs, and the
+        client answers each message with results by one with jobs, so that small ones would stay small for ever.
+        """
+        events: list[ev.Event] = []
+        results: list[ev.AttemptResult] | None = None
+        good = True
         try:
-            told = self._reader.feed(data)
-        except ValueError as error:
+            for kind, payload in self._reader.feed(data):
+                if kind == frames.ENDED:
+                    found = self._parse_results(payload)
+                    if results is None:
+                        results = []
+                        events.append(ev.AttemptsEnded(self.computation, results))
+                    results += found
+                elif (event := self._parse(kind, payload)) is not None:
+                    events.append(event)
+                    results = None
+        except (struct.error, ValueError, OSError) as error:
+            # Code of a job may have got hold of the runner; the daemon does not trust it.
             self._garbled = f"its runner sent what no runner sends: {error}"
-            return False
-        for kind, payload in told:
-            try:
-                event = self._parse(kind, payload)
-            except (struct.error, ValueError, OSError) as error:
-                # Code of a job may have got hold of the runner; the daemon does not trust it.
-                self._garbled = f"its runner sent what no runner sends: {error}"
-                return False
-            if event is not None:
-                self._emit(event)
-        return True
+            good = False
+        for event in events:
+            self._emit(event)
+        return good
 
     async def _watch(self, reading: trio.CancelScope) -> None:
         """End the reading with the process: a program that it has started may hold its end of the socket."""
@@ -484,30 +494,7 @@ class RunnerProcess:
             struct.error, ValueError, OSError: no runner sends this.
         """
         computation = self.computation
-        if kind == frames.ENDED:
-            results = []
-            for (
-                job,
-                attempt,
-                outcome,
-                code,
-                started_at,
-                ended_at,
-                detail,
-                is_path,
-                body,
-            ) in frames.unpack_results(payload):
-                spooled = None
-                if is_path:
-                    spooled, body = self._take_spooled(os.fsdecode(body)), b""
-                _check_times(started_at, ended_at)
-                _check_inline(body)
-                result = JobResult(
-                    job, attempt, Outcome(outcome), code, _cut(detail), started_at, ended_at, body
-                )
-                results.append(ev.AttemptResult(result, spooled))
-            return ev.AttemptsEnded(computation, results)
-        elif kind == frames.STARTED:
+        if kind == frames.STARTED:
             starts = [JobStart(*start) for start in frames.unpack_starts(payload)]
             _check_times(*(start.started_at for start in starts))
             return ev.AttemptsStarted(computation, starts)
@@ -544,6 +531,29 @@ class RunnerProcess:
         else:
             raise ValueError(f"a frame of kind {kind}")
         return None
+
+    def _parse_results(self, payload: bytes) -> list[ev.AttemptResult]:
+        """Return what a frame with results tells; raises as `_parse`."""
+        results = []
+        for (
+            job,
+            attempt,
+            outcome,
+            code,
+            started_at,
+            ended_at,
+            detail,
+            is_path,
+            body,
+        ) in frames.unpack_results(payload):
+            spooled = None
+            if is_path:
+                spooled, body = self._take_spooled(os.fsdecode(body)), b""
+            _check_times(started_at, ended_at)
+            _check_inline(body)
+            result = JobResult(job, attempt, Outcome(outcome), code, _cut(detail), started_at, ended_at, body)
+            results.append(ev.AttemptResult(result, spooled))
+        return results
 
     def _parse_news(self, payload: bytes) -> ev.NewsTold | None:
         """Return what a job tells, or None if the file that it names is gone; raises as `_parse`."""
