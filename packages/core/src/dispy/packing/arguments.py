@@ -171,7 +171,10 @@ class ArgumentPacker:
         count, suspects = self._suspects
         if count != len(sys.modules):
             suspects = self._find_suspects()
-        return any(name in data for name in suspects)
+        for name in suspects:  # noqa: SIM110 -- once for each job, and twice as fast as any() with a generator
+            if name in data:
+                return True
+        return False
 
     def _is_known(self, data: bytes) -> bool:
         """Tell whether all that a pickle refers to is in the bundle, under the name that it has here."""

@@ -34,6 +34,7 @@ from dispy.runtime.resolver import Resolver
 from dispy.runtime.sources import open_source
 from dispy.runtime.sparing import SparingLogs
 from dispy.runtime.trust import owner_of, proof_to, roles_of
+from dispy.runtime.waking import Waker
 from dispy.sizes import too_large
 from dispy.wire.messages import Hello, JobNews, JobResults, Message, News
 from dispy.wire.owner import SECRET_BYTES
@@ -116,7 +117,7 @@ class SchedulerDriver:
         self._last_link = 0
         self._counted: dict[LinkId, tuple[int, int]] = {}
         self._waiting: deque[Job | Callable[[], None]] = deque()
-        self._token: trio.lowlevel.TrioToken
+        self._waker: Waker
         self._timer = trio.Event()
         self._carry_out: dict[type, Callable[..., None]] = {
             fx.SendMessage: self._send_message,
@@ -133,7 +134,7 @@ class SchedulerDriver:
 
     async def run(self, resolver: Resolver, started: Callable[[], None]) -> None:
         """Run until cancelled; *started* is called when everything else may be called."""
-        self._token = trio.lowlevel.current_trio_token()
+        self._waker = Waker(trio.lowlevel.current_trio_token(), self._drain)
         async with trio.open_nursery() as nursery:
             self.dialer = Dialer(
                 nursery,
@@ -157,7 +158,7 @@ class SchedulerDriver:
             trio.RunFinishedError: the engine's thread has ended.
         """
         self._waiting.append(job)
-        self._token.run_sync_soon(self._drain, idempotent=True)
+        self._waker.wake()
 
     def post(self, function: Callable[[], None]) -> None:
         """Have *function* called soon in the engine's thread, after what was submitted and posted before.
@@ -168,7 +169,7 @@ class SchedulerDriver:
             trio.RunFinishedError: the engine's thread has ended.
         """
         self._waiting.append(function)
-        self._token.run_sync_soon(self._drain, idempotent=True)
+        self._waker.wake()
 
     def take_leftovers(self) -> list[Job]:
         """After the end of `run`: return the jobs that will never be settled."""
